@@ -1,0 +1,1 @@
+"""Settings files shipped with the package; every key carries a sentence."""

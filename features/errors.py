@@ -1,0 +1,26 @@
+"""The branch of errors that a user can mend: one clear sentence, no traceback."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user can put right; the message is one sentence that says how."""
+
+
+class DataError(UserError):
+    """The data cannot be used as it is."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint to append to a message about an unknown name.
+
+    Args:
+        name: what was given.
+        known: the names that exist.
+
+    Returns:
+        `"; did you mean 'x'?"`, or `""` where nothing known is near.
+    """
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean '{matches[0]}'?" if matches else ""

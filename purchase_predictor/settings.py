@@ -1,0 +1,240 @@
+"""Settings: pydantic models of `configs/default.yaml`, which alone holds the values.
+
+A user's `--config FILE` is laid over the defaults, then each `--set key.path=value`.
+"""
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from purchase_predictor.errors import SettingsError, nearest
+
+
+class Section(BaseModel):
+    """A part of the settings: unknown keys are errors, values never change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSettings(Section):
+    """What is read and how the rows are split."""
+
+    validation_fraction: float = Field(gt=0, lt=1)
+    test_fraction: float = Field(gt=0, lt=1)
+    min_conversions: int = Field(ge=1)
+    min_identity_count: int = Field(ge=1)
+    max_title_chars: int = Field(ge=16)
+    max_image_pixels: int = Field(ge=1024)
+    max_image_bytes: int = Field(ge=1024)
+
+
+class EncoderSettings(Section):
+    """Where pictures and titles become vectors."""
+
+    image_encoder: str
+    image_size: int = Field(ge=16)
+    text_encoder: str
+    text_prefix: str
+    max_words: int = Field(ge=2)
+    n_word_pieces: int = Field(ge=256)
+    epochs: int = Field(ge=0)
+    batch_size: int = Field(ge=8)
+    learning_rate: float = Field(gt=0)
+    cache: str
+
+
+class ModelSettings(Section):
+    """Shape of the fusion transformer."""
+
+    d_model: int = Field(ge=8, multiple_of=4)
+    n_heads: int = Field(ge=1)
+    n_layers: int = Field(ge=1)
+    n_product_layers: int = Field(ge=1)
+    n_session_layers: int = Field(ge=1)
+    n_members: int = Field(ge=1)
+    n_bins: int = Field(ge=2)
+    d_number: int = Field(ge=1)
+    history: int = Field(ge=1)
+    dropout: float = Field(ge=0, lt=1)
+    modality_dropout: float = Field(ge=0, lt=1)
+
+
+class PretrainingSettings(Section):
+    """Next-click pre-training (DESIGN, idea 7)."""
+
+    epochs: int = Field(ge=0)
+    n_negatives: int = Field(ge=1)
+    batch_events: int = Field(ge=64)
+    learning_rate: float = Field(gt=0)
+    n_folds: int = Field(ge=2)
+    auxiliary_weight: float = Field(ge=0)
+
+
+class TrainingSettings(Section):
+    """The loop that learns conversion."""
+
+    max_epochs: int = Field(ge=1)
+    patience: int = Field(ge=1)
+    batch_size: int = Field(ge=8)
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    warm_up: float = Field(ge=0, lt=1)
+    clip_norm: float = Field(gt=0)
+    ema_decay: float = Field(ge=0, lt=1)
+    checkpoint_every: int = Field(ge=1)
+    precision: str = Field(pattern="^(auto|float32|bfloat16)$")
+
+
+class LightGBMSettings(Section):
+    """LightGBM, the baseline to beat."""
+
+    learning_rate: float = Field(gt=0)
+    num_leaves: int = Field(ge=2)
+    min_child_samples: int = Field(ge=1)
+    colsample_bytree: float = Field(gt=0, le=1)
+    subsample: float = Field(gt=0, le=1)
+    reg_lambda: float = Field(ge=0)
+    cat_smooth: float = Field(ge=0)
+    max_cat_to_onehot: int = Field(ge=1)
+    extra_trees: bool
+    max_rounds: int = Field(ge=1)
+    patience: int = Field(ge=1)
+    n_components: int = Field(ge=1)
+    threads: int = Field(ge=1)
+
+
+class TabNetSettings(Section):
+    """TabNet (pytorch-tabnet)."""
+
+    n_d: int = Field(ge=2)
+    n_steps: int = Field(ge=1)
+    gamma: float = Field(ge=1)
+    lambda_sparse: float = Field(ge=0)
+    learning_rate: float = Field(gt=0)
+    batch_size: int = Field(ge=16)
+    virtual_batch_size: int = Field(ge=8)
+    max_epochs: int = Field(ge=1)
+    patience: int = Field(ge=1)
+
+
+class BaselineSettings(Section):
+    """What the transformer is held against."""
+
+    systems: list[str]
+    lightgbm: LightGBMSettings
+    tabnet: TabNetSettings
+
+
+class EvaluationSettings(Section):
+    """Intervals and thresholds of the evaluation."""
+
+    resamples: int = Field(ge=10)
+    confidence: float = Field(gt=0.5, lt=1)
+    min_test_conversions: int = Field(ge=1)
+    ece_bins: int = Field(ge=2)
+
+
+class TrackingSettings(Section):
+    """MLflow."""
+
+    uri: str
+    experiment: str
+    register_model: bool
+
+
+class Settings(Section):
+    """All settings of the package."""
+
+    seed: int
+    data: DataSettings
+    encoders: EncoderSettings
+    model: ModelSettings
+    pretraining: PretrainingSettings
+    training: TrainingSettings
+    baselines: BaselineSettings
+    evaluation: EvaluationSettings
+    tracking: TrackingSettings
+
+
+def known_keys(section: type[BaseModel] = Settings, prefix: str = "") -> list[str]:
+    """Every dotted key path that settings have."""
+    keys: list[str] = []
+    for name, field in section.model_fields.items():
+        path = f"{prefix}{name}"
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += known_keys(field.annotation, f"{path}.")
+        else:
+            keys.append(path)
+    return keys
+
+
+def load_settings(config: Path | None = None, overrides: list[str] | None = None) -> Settings:
+    """Lay a user's file and `key.path=value` overrides over the defaults.
+
+    Args:
+        config: a YAML file with any part of the settings.
+        overrides: `key.path=value`, the value read as YAML.
+
+    Raises:
+        SettingsError: unreadable file, unknown key (names the nearest) or impossible value.
+    """
+    values = yaml.safe_load((resources.files("configs") / "default.yaml").read_text("utf-8"))
+    if config is not None:
+        _merge(values, _read_yaml(config), str(config))
+    for override in overrides or []:
+        key, found, text = override.partition("=")
+        if not found:
+            raise SettingsError(f"--set takes key.path=value, got '{override}'")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise SettingsError(f"--set {key}: '{text}' is not a YAML value") from error
+        nested: dict[str, Any] = {}
+        inner = nested
+        *parents, last = key.strip().split(".")
+        for parent in parents:
+            inner[parent] = {}
+            inner = inner[parent]
+        inner[last] = value
+        _merge(values, nested, "--set")
+    return _validated(values)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot read settings file {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not a YAML file in UTF-8") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise SettingsError(f"{path} must hold keys and values, it holds a {type(values).__name__}")
+    return values
+
+
+def _merge(values: dict[str, Any], changes: dict[str, Any], origin: str, prefix: str = "") -> None:
+    for key, value in changes.items():
+        path = f"{prefix}{key}"
+        if key not in values:
+            hint = nearest(path, known_keys())
+            raise SettingsError(f"{origin}: there is no setting '{path}'{hint}")
+        if isinstance(values[key], dict):
+            if not isinstance(value, dict):
+                raise SettingsError(f"{origin}: '{path}' is a section, it takes keys, not {value!r}")
+            _merge(values[key], value, origin, f"{path}.")
+        else:
+            values[key] = value
+
+
+def _validated(values: dict[str, Any]) -> Settings:
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(str(part) for part in first["loc"])
+        raise SettingsError(f"setting '{path}': {first['msg']}, got {first['input']!r}") from error
