@@ -81,6 +81,7 @@ class EventArrays:
         time: float64 [n_events], seconds since 1970.
         log_gap: float32 [n_events], log1p seconds since the unit's event before; 0 for its first.
         session: int32 [n_events], the numbers that `EncodedMarket.session` uses.
+        unit: int32 [n_events], the numbers that `EncodedMarket.unit` uses; non-decreasing.
         part: int8 [n_events], TRAIN where the event lies before the first cut in time, in a
             session that does not straddle it; LEFT_OUT elsewhere. Pre-training sees TRAIN only.
         market: int32 [n_events], market code of the session's impressions, MISSING if it has none.
@@ -92,6 +93,7 @@ class EventArrays:
     time: NDArray[np.float64]
     log_gap: NDArray[np.float32]
     session: NDArray[np.int32]
+    unit: NDArray[np.int32]
     part: NDArray[np.int8]
     market: NDArray[np.int32]
     n_types: int

@@ -1,0 +1,1 @@
+"""The fusion transformer: logits out, no loss, no device moves inside."""

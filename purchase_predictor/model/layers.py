@@ -1,0 +1,211 @@
+"""Layers that the product encoder, the session encoder and the fusion share."""
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from rtdl_num_embeddings import PiecewiseLinearEmbeddings
+from tabm import LinearBatchEnsemble, LinearEnsemble
+from torch import Tensor, nn
+
+
+def split_heads(x: Tensor, n_heads: int) -> Tensor:
+    """Lay heads beside the batch.
+
+    **Shape**
+
+    - Input: ``(batch, length, d)``
+    - Output: ``(batch, n_heads, length, d / n_heads)``
+    """
+    batch, length, d = x.shape
+    return x.view(batch, length, n_heads, d // n_heads).transpose(1, 2)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """Undo `split_heads`.
+
+    **Shape**
+
+    - Input: ``(batch, n_heads, length, d_head)``
+    - Output: ``(batch, length, n_heads * d_head)``
+    """
+    batch, n_heads, length, d_head = x.shape
+    return x.transpose(1, 2).reshape(batch, length, n_heads * d_head)
+
+
+def attention_weights(scores: Tensor, visible: Tensor | None) -> Tensor:
+    """Softmax over the visible keys; every query must see at least one key.
+
+    **Shape**
+
+    - Input: ``scores`` ``(batch, n_heads, n_queries, n_keys)``, ``visible`` bool, broadcastable
+    - Output: like ``scores``
+    """
+    if visible is not None:
+        scores = scores.masked_fill(~visible, -torch.inf)
+    return scores.softmax(dim=-1)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with one merged projection.
+
+    **Shape**
+
+    - Input: ``x`` ``(batch, length, d_model)``, ``visible`` bool ``(batch, 1, 1, length)`` or None
+    - Output: ``(batch, length, d_model)`` and, if asked for, the weights
+      ``(batch, n_heads, length, length)``
+    """
+
+    def __init__(self, *, d_model: int, n_heads: int, dropout: float, causal: bool = False):
+        super().__init__()
+        if d_model % n_heads:
+            raise ValueError(f"d_model must be a multiple of n_heads, got {d_model=}, {n_heads=}")
+        self.n_heads = n_heads
+        self.dropout = dropout
+        self.causal = causal
+        self.qkv = nn.Linear(d_model, 3 * d_model)
+        self.out = nn.Linear(d_model, d_model)
+
+    def forward(
+        self, x: Tensor, visible: Tensor | None = None, *, need_weights: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attend; the result is the same with and without weights."""
+        q, k, v = (split_heads(part, self.n_heads) for part in self.qkv(x).chunk(3, dim=-1))
+        dropout = self.dropout if self.training else 0.0
+        if not need_weights:
+            mixed = F.scaled_dot_product_attention(
+                q, k, v, attn_mask=visible, dropout_p=dropout, is_causal=self.causal
+            )
+            return self.out(merge_heads(mixed)), None
+        if self.causal:
+            length = x.shape[1]
+            visible = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
+        weights = attention_weights(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, visible)
+        mixed = F.dropout(weights, dropout) @ v
+        return self.out(merge_heads(mixed)), weights
+
+
+class FeedForward(nn.Module):
+    """Two linear maps with a GELU between.
+
+    **Shape**
+
+    - Input and output: ``(*, d_model)``
+    """
+
+    def __init__(self, *, d_model: int, d_hidden: int, dropout: float):
+        super().__init__()
+        self.hidden = nn.Linear(d_model, d_hidden)
+        self.out = nn.Linear(d_hidden, d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform each position on its own."""
+        return self.out(self.dropout(F.gelu(self.hidden(x))))
+
+
+class EncoderLayer(nn.Module):
+    """A pre-norm transformer layer.
+
+    **Shape**
+
+    - Input: ``x`` ``(batch, length, d_model)``, ``visible`` as in `SelfAttention`
+    - Output: ``(batch, length, d_model)``
+    """
+
+    def __init__(self, *, d_model: int, n_heads: int, dropout: float, causal: bool = False):
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(d_model)
+        self.attention = SelfAttention(
+            d_model=d_model, n_heads=n_heads, dropout=dropout, causal=causal
+        )
+        self.feed_forward_norm = nn.LayerNorm(d_model)
+        self.feed_forward = FeedForward(d_model=d_model, d_hidden=2 * d_model, dropout=dropout)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Attend, then transform each position."""
+        mixed, _ = self.attention(self.attention_norm(x), visible)
+        x = x + self.dropout(mixed)
+        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+
+
+class MarketNorm(nn.Module):
+    """Layer norm whose scale and shift depend on the market: the market conditions every layer.
+
+    The conditioning starts at zero, so that a market with few rows stays near the common model
+    (adaptive layer norm of Peebles and Xie, arXiv 2212.09748).
+
+    **Shape**
+
+    - Input: ``x`` ``(batch, length, d_model)``, ``market`` ``(batch, d_model)``
+    - Output: ``(batch, length, d_model)``
+    """
+
+    def __init__(self, *, d_model: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(d_model)
+        self.condition = nn.Linear(d_model, 2 * d_model)
+        nn.init.zeros_(self.condition.weight)
+        nn.init.zeros_(self.condition.bias)
+
+    def forward(self, x: Tensor, market: Tensor) -> Tensor:
+        """Normalise, then scale and shift by market."""
+        scale, shift = self.condition(market).unsqueeze(1).chunk(2, dim=-1)
+        return self.norm(x) * (1 + scale) + shift
+
+
+class NumberEmbeddings(nn.Module):
+    """Piecewise-linear embeddings of numbers with a learned embedding of "missing".
+
+    Version B of `rtdl_num_embeddings` (Gorishniy et al., arXiv 2203.05556 and 2410.24210).
+
+    **Shape**
+
+    - Input: ``x`` ``(batch, n_numbers)`` with NaN where missing,
+      ``masked`` bool of the same shape or None
+    - Output: ``(batch, n_numbers, d_number)``
+    """
+
+    def __init__(self, *, bins: list[Tensor], d_number: int):
+        super().__init__()
+        # scaled to [0, 1], because version B also has a plain linear part
+        scaled = [(edges - edges[0]) / (edges[-1] - edges[0]) for edges in bins]
+        self.embed = PiecewiseLinearEmbeddings(
+            [edges.unique() for edges in scaled], d_number, activation=False, version="B"
+        )
+        self.missing = nn.Parameter(torch.randn(len(bins), d_number) * 0.1)
+        self.register_buffer("low", torch.stack([edges[0] for edges in bins]))
+        self.register_buffer("width", torch.stack([edges[-1] - edges[0] for edges in bins]))
+        self.low: Tensor
+        self.width: Tensor
+
+    def forward(self, x: Tensor, masked: Tensor | None = None) -> Tensor:
+        """Embed; a value outside the range seen in training counts as the range's end."""
+        missing = x.isnan() if masked is None else x.isnan() | masked
+        # clamped because trees cannot extrapolate either, and a network does it badly
+        known = ((x - self.low) / self.width).nan_to_num(0.0).clamp(0.0, 1.0)
+        return torch.where(missing.unsqueeze(-1), self.missing, self.embed(known))
+
+
+class EnsembleHead(nn.Module):
+    """Several cheap heads over a shared trunk (TabM, arXiv 2410.24210).
+
+    **Shape**
+
+    - Input: ``(batch, d_in)``
+    - Output: ``(batch, n_members)`` logits
+    """
+
+    def __init__(self, *, d_in: int, d_hidden: int, n_members: int, dropout: float):
+        super().__init__()
+        self.n_members = n_members
+        self.trunk = nn.Sequential(nn.Linear(d_in, d_hidden), nn.ReLU(), nn.Dropout(dropout))
+        self.members = LinearBatchEnsemble(
+            d_hidden, d_hidden, k=n_members, scaling_init=("random-signs", "ones")
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.out = LinearEnsemble(d_hidden, 1, k=n_members)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """One logit of each member."""
+        shared = self.trunk(x).unsqueeze(1).expand(-1, self.n_members, -1)
+        return self.out(self.dropout(F.relu(self.members(shared)))).squeeze(-1)

@@ -1,0 +1,105 @@
+"""From the columns of an impression to its query tokens."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from features.arrays import Column
+from purchase_predictor.model.inputs import ROW_GROUPS, FusionBatch, FusionShape
+from purchase_predictor.model.layers import NumberEmbeddings
+
+
+class ColumnTokens(nn.Module):
+    """Embeds every column; the columns of one block become one token.
+
+    A token for each of sixty aggregates would make self-attention among them the whole cost of
+    the model, so related columns share a token, and each column reaches the head on its own too.
+
+    **Shape**
+
+    - Input: a `FusionBatch` of N impressions
+    - Output: tokens ``(N, n_blocks, d_model)``, flat embeddings ``(N, d_flat)``
+    """
+
+    def __init__(
+        self, *, shape: FusionShape, bins: list[Tensor], d_number: int, d_model: int
+    ) -> None:
+        super().__init__()
+        if len(bins) != len(shape.numbers):
+            raise ValueError(f"expected {len(shape.numbers)} lists of bins, got {len(bins)}")
+        self.numbers = NumberEmbeddings(bins=bins, d_number=d_number) if bins else None
+        self.categories = nn.ModuleList(
+            nn.Embedding(column.n_codes, d_number) for column in shape.categories
+        )
+        self.masked_category = nn.Parameter(torch.randn(len(shape.categories), d_number) * 0.1)
+        columns = (*shape.numbers, *shape.categories)
+        self.blocks = tuple(dict.fromkeys(column.block for column in columns))
+        self.members = [
+            [place for place, column in enumerate(columns) if column.block == block]
+            for block in self.blocks
+        ]
+        self.project = nn.ModuleList(
+            nn.Linear(len(members) * d_number, d_model) for members in self.members
+        )
+        self.register_buffer("number_group", _groups(shape.numbers), persistent=False)
+        self.register_buffer("category_group", _groups(shape.categories), persistent=False)
+        self.number_group: Tensor
+        self.category_group: Tensor
+        self.d_flat = len(columns) * d_number
+
+    def forward(self, batch: FusionBatch) -> tuple[Tensor, Tensor]:
+        """Embed the columns, mask whole groups, project each block."""
+        parts = []
+        if self.numbers is not None:
+            masked = None if batch.masked is None else batch.masked[:, self.number_group]
+            parts.append(self.numbers(batch.numbers, masked))
+        if len(self.categories):
+            x = torch.stack(
+                [table(codes) for table, codes in zip(self.categories, batch.categories.T)],
+                dim=1,
+            )
+            if batch.masked is not None:
+                masked = batch.masked[:, self.category_group]
+                x = torch.where(masked[..., None], self.masked_category, x)
+            parts.append(x)
+        columns = torch.cat(parts, dim=1)
+        tokens = [
+            project(columns[:, members].flatten(1))
+            for project, members in zip(self.project, self.members, strict=True)
+        ]
+        return torch.stack(tokens, dim=1), columns.flatten(1)
+
+
+class MarketToken(nn.Module):
+    """The market as a vector: its own embedding and its cultural profile.
+
+    **Shape**
+
+    - Input: a `FusionBatch` of N impressions
+    - Output: ``(N, d_model)``
+    """
+
+    def __init__(self, *, n_markets: int, n_dimensions: int, d_model: int):
+        super().__init__()
+        self.market = nn.Embedding(n_markets, d_model)
+        nn.init.normal_(self.market.weight, std=0.02)
+        self.profile = nn.Linear(n_dimensions, d_model) if n_dimensions else None
+        self.unknown_profile = nn.Parameter(torch.zeros(d_model))
+        self.masked = nn.Parameter(torch.randn(d_model) * 0.02)
+
+    def forward(self, batch: FusionBatch) -> Tensor:
+        """A market not in training has the code UNSEEN and still its profile."""
+        x = self.market(batch.market)
+        if self.profile is not None:
+            unknown = batch.profile.isnan().any(dim=1, keepdim=True)
+            known = self.profile(batch.profile.nan_to_num(0.0))
+            x = x + torch.where(unknown, self.unknown_profile, known)
+        if batch.masked is not None:
+            culture = batch.masked[:, ROW_GROUPS.index("culture"), None]
+            x = torch.where(culture, self.masked, x)
+        return x
+
+
+def _groups(columns: Sequence[Column]) -> Tensor:
+    return torch.tensor([ROW_GROUPS.index(column.group) for column in columns], dtype=torch.long)

@@ -1,0 +1,1 @@
+"""Learning: batches of whole sequences, next-click pre-training, the loop, calibration."""

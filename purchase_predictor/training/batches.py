@@ -1,0 +1,301 @@
+"""Batches of whole sequences: numpy arrays in, tensors out."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from features.arrays import PAD, TRAIN, EncodedMarket, ProductArrays
+from purchase_predictor.model.inputs import (
+    PRODUCT_GROUPS,
+    ROW_GROUPS,
+    FusionBatch,
+    ProductBatch,
+    SessionBatch,
+)
+
+SORTED_BATCHES = 16
+"""Sequences are sorted by size within this many batches, so that padding stays small."""
+
+
+@dataclass(frozen=True)
+class Stretches:
+    """Stretches of events to encode.
+
+    Attributes:
+        start: int64 [S], first event.
+        stop: int64 [S], one past the last.
+        learn_from: int64 [S], first event that the next-click loss learns from.
+    """
+
+    start: NDArray[np.int64]
+    stop: NDArray[np.int64]
+    learn_from: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+
+def ranges(start: NDArray[np.int64], length: NDArray[np.int64]) -> NDArray[np.int64]:
+    """`start[i], start[i] + 1, …, start[i] + length[i] - 1` for every i, one after the other."""
+    offsets = np.cumsum(length) - length
+    return np.repeat(start - offsets, length) + np.arange(int(length.sum()))
+
+
+def modality_mask(
+    shape: tuple[int, int], probability: float, generator: np.random.Generator | None
+) -> Tensor | None:
+    """Which modalities of which rows are masked in this step.
+
+    Args:
+        shape: rows and modalities.
+        probability: of each.
+        generator: None where nothing is masked.
+
+    Returns:
+        bool of that shape, or None.
+    """
+    if generator is None or probability == 0:
+        return None
+    return torch.from_numpy(generator.random(shape) < probability)
+
+
+class Batcher:
+    """Makes batches out of the impressions of an `EncodedMarket`.
+
+    A batch is a set of whole sequences with all their impressions, so lists stay whole too.
+
+    Args:
+        data: the rows that batches are made of.
+        batch_size: impressions in a batch, about.
+        modality_dropout: probability that a modality of a row is masked, in training batches.
+        seed: of the order of the sequences and of what is masked.
+    """
+
+    def __init__(
+        self,
+        data: EncodedMarket,
+        *,
+        batch_size: int,
+        modality_dropout: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        self.data = data
+        self.batch_size = batch_size
+        self.modality_dropout = modality_dropout
+        self.seed = seed
+        sequence, self.first, self.count = np.unique(
+            data.sequence, return_index=True, return_counts=True
+        )
+        start = data.sequence_start[sequence]
+        # rows of a sequence are sorted by cut, so the last one sees furthest
+        stop = data.cut[self.first + self.count - 1] if len(data) else start
+        self.stretches = Stretches(start=start, stop=stop, learn_from=start)
+
+    def plan(self, epoch: int | None) -> list[NDArray[np.int64]]:
+        """Which sequences come together, in which order.
+
+        Args:
+            epoch: shuffles differently in each; None keeps long sequences together, for scoring.
+        """
+        size = self.count * (1 + self.stretches.stop - self.stretches.start)
+        if epoch is None:
+            return self._split(np.lexsort((size, self.count)))
+        generator = np.random.default_rng([self.seed, epoch])
+        order = generator.permutation(len(self.count))
+        chunk = np.cumsum(self.count[order]) // (SORTED_BATCHES * self.batch_size)
+        order = order[np.lexsort((size[order], self.count[order], chunk))]
+        batches = self._split(order)
+        return [batches[place] for place in generator.permutation(len(batches))]
+
+    def _split(self, order: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        number = (np.cumsum(self.count[order]) - 1) // self.batch_size
+        return np.split(order, np.flatnonzero(np.diff(number)) + 1) if len(order) else []
+
+    def training_batches(
+        self, epoch: int, *, start: int = 0, rank: int = 0, world: int = 1
+    ) -> Iterator[FusionBatch]:
+        """The batches of an epoch, modalities masked.
+
+        Args:
+            epoch: number of the epoch.
+            start: batches to skip, when resuming.
+            rank: of this process.
+            world: processes; each takes every `world`-th batch and all take equally many.
+        """
+        plan = self.plan(epoch)
+        plan = plan[: len(plan) // world * world] or plan
+        for number, sequences in enumerate(plan[rank::world]):
+            if number >= start:
+                generator = np.random.default_rng([self.seed, epoch, number * world + rank])
+                yield self.build(sequences, generator)
+
+    def scoring_batches(self) -> Iterator[tuple[NDArray[np.int64], FusionBatch]]:
+        """Every row once, nothing masked: the rows and their batch."""
+        for sequences in self.plan(None):
+            yield ranges(self.first[sequences], self.count[sequences]), self.build(sequences)
+
+    def build(
+        self, sequences: NDArray[np.int64], generator: np.random.Generator | None = None
+    ) -> FusionBatch:
+        """The batch of these sequences."""
+        data = self.data
+        count = self.count[sequences]
+        rows = ranges(self.first[sequences], count)
+        owner = np.repeat(np.arange(len(sequences)), count)
+        start = self.stretches.start[sequences]
+        grid = event_grid(start, self.stretches.stop[sequences])
+        touched = products_touched(data, grid)
+        distinct, places = np.unique(
+            np.concatenate([[0], touched, data.product[rows]]), return_inverse=True
+        )
+        n_cells = len(touched)
+        origin = _origin(data, start)
+        slot = np.arange(len(rows)) - np.repeat(np.cumsum(count) - count, count)
+        n_slots = int(count.max())
+        lists = data.list_number[rows]
+        opens = np.diff(lists, prepend=lists[0] - 1) != 0
+        list_of = np.cumsum(opens) - 1
+        in_list = np.arange(len(rows)) - np.flatnonzero(opens)[list_of]
+        width = int(in_list.max()) + 1
+        return FusionBatch(
+            products=product_batch(data.products, distinct, generator, self.modality_dropout),
+            sessions=session_batch(
+                data, grid, places[1 : 1 + n_cells], origin, data.market[rows][slot == 0], start
+            ),
+            slot=_long(owner * n_slots + slot),
+            n_slots=n_slots,
+            cut=_long(data.cut[rows] - start[owner]),
+            time=_float(data.time[rows] - origin[owner]),
+            session=_long(data.session[rows]),
+            product=_long(places[1 + n_cells :]),
+            market=_long(data.market[rows]),
+            profile=_float(data.row_profile[rows]),
+            numbers=_float(data.numbers[rows]),
+            categories=_long(data.categories[rows]),
+            list_slot=_long(list_of * width + in_list),
+            n_lists=int(list_of[-1]) + 1,
+            list_width=width,
+            converted=_float(data.converted[rows]),
+            masked=modality_mask((len(rows), len(ROW_GROUPS)), self.modality_dropout, generator),
+        )
+
+
+@dataclass(frozen=True)
+class EventGrid:
+    """Events of stretches laid out in rows, padded on the right.
+
+    Attributes:
+        index: int64 [S, L], places in the flat events (0 where padded).
+        valid: bool [S, L].
+    """
+
+    index: NDArray[np.int64]
+    valid: NDArray[np.bool_]
+
+
+def event_grid(start: NDArray[np.int64], stop: NDArray[np.int64]) -> EventGrid:
+    """Lay out the events of stretches; at least one column wide."""
+    length = max(1, int((stop - start).max(initial=0)))
+    index = start[:, None] + np.arange(length)
+    valid = index < stop[:, None]
+    return EventGrid(index=np.where(valid, index, 0), valid=valid)
+
+
+def products_touched(data: EncodedMarket, grid: EventGrid) -> NDArray[np.int32]:
+    """Product rows of the events of a grid, int32 [S * L]; 0 where padded."""
+    if not len(data.events):
+        return np.zeros(grid.index.size, np.int32)
+    return np.where(grid.valid, data.events.product[grid.index], 0).ravel()
+
+
+def product_batch(
+    products: ProductArrays,
+    rows: NDArray[np.int64],
+    generator: np.random.Generator | None = None,
+    modality_dropout: float = 0.0,
+) -> ProductBatch:
+    """These rows of the catalogue; words are cut at the longest title among them."""
+    words = products.words[rows]
+    longest = int((words != PAD).sum(axis=1).max(initial=0))
+    # one column stays where the data set has titles: it holds the "no title" word
+    words = words[:, : max(longest, min(1, words.shape[1]))]
+    return ProductBatch(
+        identity=_long(products.identity[rows]),
+        category=_long(products.category[rows]),
+        brand=_long(products.brand[rows]),
+        words=_long(words),
+        text=_float(products.text[rows]),
+        image=_float(products.image[rows]),
+        has_text=torch.from_numpy(products.has_text[rows]),
+        has_image=torch.from_numpy(products.has_image[rows]),
+        masked=modality_mask((len(rows), len(PRODUCT_GROUPS)), modality_dropout, generator),
+    )
+
+
+def session_batch(
+    data: EncodedMarket,
+    grid: EventGrid,
+    places: NDArray[np.int64],
+    origin: NDArray[np.float64],
+    market: NDArray[np.int32],
+    learn_from: NDArray[np.int64],
+) -> SessionBatch:
+    """The histories of a grid.
+
+    Args:
+        data: where events are taken from.
+        grid: which events.
+        places: int64 [S * L], rows of the batch's products.
+        origin: float64 [S], time that counts as zero.
+        market: int32 [S].
+        learn_from: int64 [S], first event the next-click loss learns from.
+    """
+    events = data.events
+    if not len(events):
+        return _no_events(len(origin), market)
+    index, valid = grid.index, grid.valid
+    learn = valid & (events.part[index] == TRAIN) & (events.product[index] > 0)
+    learn &= index >= learn_from[:, None]
+    return SessionBatch(
+        product=_long(places.reshape(index.shape)),
+        event_type=_long(np.where(valid, events.event_type[index], PAD)),
+        log_gap=_float(np.where(valid, events.log_gap[index], 0)),
+        time=_float(np.where(valid, events.time[index] - origin[:, None], 0)),
+        session=_long(np.where(valid, events.session[index], -1)),
+        market=_long(market),
+        length=_long(valid.sum(axis=1)),
+        learn=torch.from_numpy(learn),
+    )
+
+
+def _no_events(n_sequences: int, market: NDArray[np.int32]) -> SessionBatch:
+    shape = (n_sequences, 1)
+    return SessionBatch(
+        product=torch.zeros(shape, dtype=torch.long),
+        event_type=torch.zeros(shape, dtype=torch.long),
+        log_gap=torch.zeros(shape),
+        time=torch.zeros(shape),
+        session=torch.full(shape, -1),
+        market=_long(market),
+        length=torch.zeros(n_sequences, dtype=torch.long),
+        learn=torch.zeros(shape, dtype=torch.bool),
+    )
+
+
+def _origin(data: EncodedMarket, start: NDArray[np.int64]) -> NDArray[np.float64]:
+    if not len(data.events):
+        return np.zeros(len(start))
+    # a unit without events starts past the last event of all; any time serves as its zero
+    return data.events.time[np.minimum(start, len(data.events) - 1)]
+
+
+def _long(values: NDArray[np.generic]) -> Tensor:
+    return torch.from_numpy(values.astype(np.int64))
+
+
+def _float(values: NDArray[np.generic]) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32))
