@@ -1,0 +1,259 @@
+"""Reading a data folder lazily: Parquet, CSV or partitioned folders of either.
+
+A table `NAME` is `NAME.parquet`, `NAME.csv` or a folder `NAME/` of files of one of the two kinds,
+where folders called `key=value` (hive) add the column `key`.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from urllib.parse import unquote
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from features.errors import DataError, nearest
+
+TABLES = ("products", "events", "impressions")
+"""The tables of a data folder; only impressions must be there."""
+
+ROW = "row"
+"""The number of a row in its table as given, files in order of their names; from 0."""
+
+_KINDS = (".parquet", ".csv")
+_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+
+
+@dataclass(frozen=True)
+class RawTables:
+    """Tables as they lie on disk, not yet read or checked; each frame has the column `row`.
+
+    Attributes:
+        products: the catalogue, None where there is none.
+        events: the clickstream, None where there is none.
+        impressions: what was shown, and whether it converted.
+        folder: where the pictures of `products` are looked for.
+        text: for each table, the columns whose type the storage does not tell (all of a CSV file,
+            the keys of a partitioned folder); they are text here and get their type by content.
+        files: for each table, the files it is read from.
+    """
+
+    products: pl.LazyFrame | None
+    events: pl.LazyFrame | None
+    impressions: pl.LazyFrame
+    folder: Path
+    text: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    files: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+
+
+def read_folder(folder: Path) -> RawTables:
+    """Find the tables of a data folder and open them lazily.
+
+    Args:
+        folder: the data folder.
+
+    Returns:
+        The tables, of which nothing but schemas has been read.
+
+    Raises:
+        DataError: if the folder or its impressions do not exist, if a table is there twice, or
+            if a file cannot be opened.
+    """
+    if not folder.is_dir():
+        kind = "is not a folder" if folder.exists() else "does not exist"
+        raise DataError(f"The data folder {folder} {kind}.")
+    files = {table: found for table in TABLES if (found := _table_files(folder, table))}
+    if "impressions" not in files:
+        names = sorted(entry.name for entry in folder.iterdir())
+        raise DataError(
+            f"The data folder {folder} has no table 'impressions' (impressions.parquet, "
+            f"impressions.csv or a folder impressions/){nearest('impressions.parquet', names)}."
+        )
+    scans = {table: _scan(folder / table, found) for table, found in files.items()}
+    frames = {table: with_row_numbers(frame) for table, (frame, _) in scans.items()}
+    return RawTables(
+        products=frames.get("products"),
+        events=frames.get("events"),
+        impressions=frames["impressions"],
+        folder=folder,
+        text={table: text for table, (_, text) in scans.items()},
+        files=files,
+    )
+
+
+def with_row_numbers(frame: pl.LazyFrame) -> pl.LazyFrame:
+    """The frame with the column `row`, Int64 from 0; a `row` of its own becomes `row (given)`."""
+    frame = frame.rename({ROW: f"{ROW} (given)"}, strict=False)
+    return frame.with_row_index(ROW).with_columns(pl.col(ROW).cast(pl.Int64))
+
+
+def collect(frame: pl.LazyFrame, table: str, files: Iterable[Path] = ()) -> pl.DataFrame:
+    """Read a lazy table.
+
+    Args:
+        frame: the table.
+        table: its name.
+        files: the files it comes from, to tell which of them is broken.
+
+    Returns:
+        The rows.
+
+    Raises:
+        DataError: if a file cannot be read; the message names it.
+    """
+    try:
+        return frame.collect()
+    except (PolarsError, OSError) as error:
+        for file in files:
+            _read_through(file)
+        raise DataError(f"The table '{table}' cannot be read: {_first_line(error)}") from error
+
+
+def safe_path(folder: Path, relative: str) -> Path:
+    """Resolve a path that came with the data, and never leave the data folder.
+
+    Args:
+        folder: the data folder.
+        relative: a path inside it, as written in `products.image`.
+
+    Returns:
+        The resolved path; whether a file is there is not checked.
+
+    Raises:
+        DataError: if the path is empty, absolute, has a part `..`, holds a null character or is
+            a link that leads out of the folder.
+    """
+    parts = relative.replace("\\", "/").split("/")
+    if not relative or "\0" in relative:
+        raise DataError(f"The path {relative!r} is not the name of a file.")
+    if ".." in parts or parts[0] == "" or (len(parts[0]) == 2 and parts[0][1] == ":"):
+        raise DataError(f"The path {relative!r} is not inside the data folder.")
+    root = folder.resolve()
+    try:
+        path = (root / relative).resolve()
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"The path {relative!r} cannot be followed.") from error
+    if not path.is_relative_to(root):
+        raise DataError(f"The path {relative!r} is a link that leaves the data folder.")
+    return path
+
+
+def _table_files(folder: Path, table: str) -> tuple[Path, ...]:
+    """The files of a table in the order of their names, () if the table is absent."""
+    places = [folder / f"{table}{kind}" for kind in _KINDS] + [folder / table]
+    found = [place for place in places if place.exists()]
+    if len(found) > 1:
+        names = " and ".join(place.name for place in found)
+        raise DataError(f"The table '{table}' is in {folder} twice, as {names}: keep one of them.")
+    if not found or found[0].is_file():
+        return tuple(found)
+    files = sorted(
+        path
+        for path in found[0].rglob("*")
+        if path.suffix in _KINDS
+        and not any(part[0] in "._" for part in path.relative_to(found[0]).parts)
+    )
+    if not files:
+        raise DataError(f"The folder {found[0]} holds neither Parquet nor CSV files.")
+    if len({path.suffix for path in files}) > 1:
+        raise DataError(f"The folder {found[0]} mixes Parquet and CSV files: keep one kind.")
+    return tuple(files)
+
+
+def _scan(root: Path, files: tuple[Path, ...]) -> tuple[pl.LazyFrame, frozenset[str]]:
+    """One frame over all files of a table, and the names of its text columns."""
+    described = [(path, _schema(path), _hive_values(root, path)) for path in files]
+    frames, text = [], set()
+    for (schema, hive), group in groupby(described, key=lambda item: item[1:]):
+        paths = [path for path, _, _ in group]
+        if paths[0].suffix == ".csv":
+            frame = pl.scan_csv(paths, infer_schema=False)
+            text |= set(schema)
+        else:
+            frame = pl.scan_parquet(paths, hive_partitioning=False)
+        keys = {key: value for key, value in hive if key not in schema}
+        text |= set(keys)
+        frames.append(
+            frame.with_columns(
+                *(_in_utc(name, dtype) for name, dtype in schema.items()),
+                *(pl.lit(value, dtype=pl.String).alias(key) for key, value in keys.items()),
+            )
+        )
+    if len(frames) == 1:
+        return frames[0], frozenset(text)
+    try:
+        joined = pl.concat(frames, how="diagonal_relaxed")
+        joined.collect_schema()
+    except PolarsError as error:
+        raise DataError(
+            f"The files of {root} do not fit together: {_first_line(error)}; give a column the "
+            "same type in all of them."
+        ) from error
+    return joined, frozenset(text)
+
+
+def _in_utc(name: str, dtype: pl.DataType) -> pl.Expr:
+    """A column; times with a zone in UTC, so that files written in several zones agree."""
+    if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
+        return pl.col(name).dt.convert_time_zone("UTC")
+    return pl.col(name)
+
+
+def _schema(path: Path) -> pl.Schema:
+    """Columns of one file; opens the file, and so finds most that are broken."""
+    try:
+        if path.suffix == ".parquet":
+            return pl.Schema(pl.read_parquet_schema(path))
+        return _csv_schema(path)
+    except (PolarsError, OSError) as error:
+        raise DataError(_unreadable(path, error)) from error
+
+
+def _csv_schema(path: Path) -> pl.Schema:
+    header = pl.read_csv(path, has_header=False, n_rows=1, infer_schema=False)
+    names = ["" if name is None else name for name in header.row(0)]
+    if len(names) == 1 and (mark := next((mark for mark in ";\t|" if mark in names[0]), None)):
+        raise DataError(f"The file {path} is separated by {mark!r}: save it with commas.")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(f"The file {path} has more than one column called '{twice[0]}'.")
+    return pl.scan_csv(path, infer_schema=False).collect_schema()
+
+
+def _hive_values(root: Path, path: Path) -> tuple[tuple[str, str | None], ...]:
+    """Key and value of each folder `key=value` between the table's folder and the file."""
+    if path.parent == root.parent:
+        return ()
+    pairs = (part.split("=", 1) for part in path.relative_to(root).parts[:-1] if "=" in part)
+    return tuple((k, None if v == _HIVE_NULL else unquote(v)) for k, v in pairs)
+
+
+def _read_through(path: Path) -> None:
+    """Read one whole file, only to learn whether it can be read."""
+    try:
+        for _ in _batches(path):
+            pass
+    except (PolarsError, OSError) as error:
+        raise DataError(_unreadable(path, error)) from error
+
+
+def _batches(path: Path) -> Iterator[pl.DataFrame]:
+    scan = (
+        pl.scan_csv(path, infer_schema=False) if path.suffix == ".csv" else pl.scan_parquet(path)
+    )
+    return scan.collect_batches()
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    reason = _first_line(error)
+    if "utf-8" in reason.lower() and path.suffix == ".csv":
+        return f"The file {path} is not UTF-8 text: save it as UTF-8."
+    if "empty CSV" in reason:
+        return f"The file {path} is empty: a CSV file starts with the names of its columns."
+    return f"The file {path} cannot be read, it may be truncated or damaged: {reason}."
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].strip().rstrip(".")
