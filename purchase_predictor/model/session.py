@@ -108,16 +108,22 @@ class ClickEncoder(nn.Module):
 
     def __init__(self, *, shape: FusionShape, settings: ModelSettings):
         super().__init__()
-        common = {
-            "d_model": settings.d_model,
-            "n_heads": settings.n_heads,
-            "dropout": settings.dropout,
-        }
-        self.product = ProductEncoder(shape=shape, n_layers=settings.n_product_layers, **common)
-        self.session = SessionEncoder(
-            n_event_types=shape.n_event_types, n_layers=settings.n_session_layers, **common
+        d_model, n_heads, dropout = settings.d_model, settings.n_heads, settings.dropout
+        self.product = ProductEncoder(
+            shape=shape,
+            d_model=d_model,
+            n_heads=n_heads,
+            n_layers=settings.n_product_layers,
+            dropout=dropout,
         )
-        self.next_click = NextClickHead(n_markets=shape.n_markets, d_model=settings.d_model)
+        self.session = SessionEncoder(
+            n_event_types=shape.n_event_types,
+            d_model=d_model,
+            n_heads=n_heads,
+            n_layers=settings.n_session_layers,
+            dropout=dropout,
+        )
+        self.next_click = NextClickHead(n_markets=shape.n_markets, d_model=d_model)
 
     def forward(self, products: ProductBatch, sessions: SessionBatch) -> ClickStates:
         """Products first, then the sessions made of them."""

@@ -55,10 +55,9 @@ class ColumnTokens(nn.Module):
             masked = None if batch.masked is None else batch.masked[:, self.number_group]
             parts.append(self.numbers(batch.numbers, masked))
         if len(self.categories):
-            x = torch.stack(
-                [table(codes) for table, codes in zip(self.categories, batch.categories.T)],
-                dim=1,
-            )
+            codes = batch.categories.unbind(dim=1)
+            embedded = [t(c) for t, c in zip(self.categories, codes, strict=True)]
+            x = torch.stack(embedded, dim=1)
             if batch.masked is not None:
                 masked = batch.masked[:, self.category_group]
                 x = torch.where(masked[..., None], self.masked_category, x)

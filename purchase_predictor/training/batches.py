@@ -243,6 +243,7 @@ def session_batch(
     origin: NDArray[np.float64],
     market: NDArray[np.int32],
     learn_from: NDArray[np.int64],
+    learnable: NDArray[np.bool_] | None = None,
 ) -> SessionBatch:
     """The histories of a grid.
 
@@ -253,13 +254,14 @@ def session_batch(
         origin: float64 [S], time that counts as zero.
         market: int32 [S].
         learn_from: int64 [S], first event the next-click loss learns from.
+        learnable: bool [n_events], events it may learn from; None: those of the training part.
     """
     events = data.events
     if not len(events):
         return _no_events(len(origin), market)
     index, valid = grid.index, grid.valid
-    learn = valid & (events.part[index] == TRAIN) & (events.product[index] > 0)
-    learn &= index >= learn_from[:, None]
+    allowed = events.part == TRAIN if learnable is None else learnable
+    learn = valid & allowed[index] & (events.product[index] > 0) & (index >= learn_from[:, None])
     return SessionBatch(
         product=_long(places.reshape(index.shape)),
         event_type=_long(np.where(valid, events.event_type[index], PAD)),

@@ -1,0 +1,308 @@
+"""The training loop: fit → run an epoch → train a step; early stopping, averaging, resuming.
+
+Pre-training and training are two `Task`s of one loop. Nothing random lives longer than a step:
+every step seeds itself from its number, so a run that is killed and resumed takes the very steps
+an uninterrupted run would have taken.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from purchase_predictor.checkpoint import read_folder, write_folder
+from purchase_predictor.model.inputs import TensorRecord
+
+Progress = Callable[[str], None]
+OnEpoch = Callable[[str, int, dict[str, float]], None]
+
+
+def no_epoch(_task: str, _epoch: int, _figures: dict[str, float]) -> None:
+    """Take no note of an epoch."""
+
+
+class Task(Protocol):
+    """What a loop learns.
+
+    Attributes:
+        name: of its checkpoints and figures.
+    """
+
+    name: str
+
+    @property
+    def model(self) -> nn.Module:
+        """What is trained."""
+
+    def n_batches(self, world: int) -> int:
+        """Batches of an epoch in each of `world` processes."""
+
+    def batches(self, epoch: int, start: int, rank: int, world: int) -> Iterator[TensorRecord]:
+        """Training batches of an epoch, from number `start` on."""
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        """The scalar that a step lowers."""
+
+    def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+        """Figures on the stopping rows; `log_loss` decides, NaN means that nothing can."""
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """How long and how fast a task is learned.
+
+    Attributes:
+        max_epochs: passes at most.
+        patience: epochs without a lower validation log-loss before the loop stops.
+        learning_rate: at its peak.
+        weight_decay: decoupled, of matrices only.
+        warm_up: share of the steps in which the rate rises; a cosine falls after it.
+        clip_norm: largest norm of a gradient.
+        ema_decay: of the averaged weights, which are the ones validated; 0 turns them off.
+        checkpoint_every: steps between checkpoints.
+        bfloat16: whether matrix products run in bfloat16.
+        seed: of dropout.
+    """
+
+    max_epochs: int
+    patience: int
+    learning_rate: float
+    weight_decay: float
+    warm_up: float
+    clip_norm: float
+    ema_decay: float
+    checkpoint_every: int
+    bfloat16: bool
+    seed: int
+
+
+@dataclass
+class LoopState:
+    """Where a loop stands; all of it goes into a checkpoint.
+
+    Attributes:
+        epoch: the one under way.
+        batch: batches of it that are done.
+        step: optimiser steps so far.
+        best_epoch: with the lowest validation log-loss; -1 before the first.
+        best: that log-loss.
+        losses: sum of the training losses of the epoch under way.
+        finished: whether the loop is over.
+        history: figures of each finished epoch.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    best_epoch: int = -1
+    best: float = math.inf
+    losses: float = 0.0
+    finished: bool = False
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def rate_factor(step: int, n_steps: int, warm_up: float) -> float:
+    """Share of the peak learning rate at a step: a linear rise, then a cosine down to 1 %."""
+    rise = max(1, round(n_steps * warm_up))
+    if step < rise:
+        return (step + 1) / rise
+    done = (step - rise) / max(1, n_steps - rise)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def make_optimizer(model: nn.Module, settings: LoopSettings) -> torch.optim.AdamW:
+    """AdamW that decays matrices, not biases, norms or embeddings of missing values."""
+    decayed = [p for p in model.parameters() if p.ndim >= 2]
+    others = [p for p in model.parameters() if p.ndim < 2]
+    groups = [
+        {"params": decayed, "weight_decay": settings.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate)
+
+
+def make_accelerator() -> Accelerator:
+    """The process's device and its place among others (`accelerate launch`)."""
+    return Accelerator(
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)]
+    )
+
+
+class Loop:
+    """Learns a task.
+
+    Args:
+        task: what is learned.
+        settings: how long and how fast.
+        folder: of checkpoints; None keeps none.
+        progress: told a line at each epoch.
+        on_epoch: told the figures of each epoch.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        settings: LoopSettings,
+        *,
+        folder: Path | None = None,
+        progress: Progress,
+        on_epoch: OnEpoch = no_epoch,
+    ) -> None:
+        self.task = task
+        self.settings = settings
+        self.folder = None if folder is None else folder / task.name
+        self.progress = progress
+        self.on_epoch = on_epoch
+        self.accelerator = make_accelerator()
+        self.state_ = LoopState()
+        self.optimizer_ = make_optimizer(task.model, settings)
+        self.averaged_ = self._averaged(task.model)
+        self.best_: dict[str, Tensor] = {}
+
+    def fit(self, *, resume: bool = False) -> LoopState:
+        """Run to the end and leave the best weights in the task's model.
+
+        Args:
+            resume: goes on from the last checkpoint, if there is one.
+
+        Returns:
+            The state at the end.
+        """
+        if resume and self.folder is not None and self.folder.exists():
+            self._restore(self.folder)
+        self.averaged_.to(self.accelerator.device)
+        self.model_, self.optimizer_ = self.accelerator.prepare(self.task.model, self.optimizer_)
+        while not self.state_.finished:
+            self.run_epoch()
+        self.task.model.load_state_dict(self.best_)
+        self.task.model.cpu().eval()
+        return self.state_
+
+    def run_epoch(self) -> None:
+        """Train on every batch once, validate, keep the best, decide whether to go on."""
+        state, world = self.state_, self.accelerator.num_processes
+        rank = self.accelerator.process_index
+        self.model_.train()
+        for batch in self.task.batches(state.epoch, state.batch, rank, world):
+            state.losses += self.train_step(batch.to(self.accelerator.device))
+            state.batch += 1
+            state.step += 1
+            if state.step % self.settings.checkpoint_every == 0:
+                self._save()
+        figures = {"train_loss": state.losses / max(1, state.batch), **self.validate()}
+        state.history.append(figures)
+        self.on_epoch(self.task.name, state.epoch, figures)
+        self._keep_best(figures["log_loss"])
+        self._report(figures)
+        state.epoch, state.batch, state.losses = state.epoch + 1, 0, 0.0
+        waited = state.epoch - 1 - state.best_epoch
+        state.finished = state.epoch >= self.settings.max_epochs or (
+            waited >= self.settings.patience
+        )
+        self._save()
+
+    def train_step(self, batch: TensorRecord) -> float:
+        """One step down the gradient; returns its loss."""
+        settings, state = self.settings, self.state_
+        torch.manual_seed(settings.seed * 1_000_003 + state.step)
+        n_steps = settings.max_epochs * self.task.n_batches(self.accelerator.num_processes)
+        rate = settings.learning_rate * rate_factor(state.step, n_steps, settings.warm_up)
+        for group in self.optimizer_.param_groups:
+            group["lr"] = rate
+        with torch.autocast(self.accelerator.device.type, torch.bfloat16, settings.bfloat16):
+            loss = self.task.loss(self.model_, batch)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise FloatingPointError(f"{self.task.name}: loss is {value} at step {state.step}")
+        self.optimizer_.zero_grad(set_to_none=True)
+        self.accelerator.backward(loss)
+        self.accelerator.clip_grad_norm_(self.model_.parameters(), settings.clip_norm)
+        self.optimizer_.step()
+        self.averaged_.update_parameters(self.accelerator.unwrap_model(self.model_))
+        return value
+
+    def validate(self) -> dict[str, float]:
+        """Figures of the averaged weights on the stopping rows."""
+        model = self.averaged_.module.eval()
+        with torch.inference_mode():
+            return self.task.validate(model, self.accelerator.device)
+
+    def _keep_best(self, log_loss: float) -> None:
+        if log_loss < self.state_.best or math.isnan(log_loss):
+            self.state_.best, self.state_.best_epoch = log_loss, self.state_.epoch
+            # clones: a reference would go on changing and "the best" would be the last
+            weights = self.averaged_.module.state_dict()
+            self.best_ = {name: value.detach().clone() for name, value in weights.items()}
+
+    def _report(self, figures: dict[str, float]) -> None:
+        if self.accelerator.is_main_process:
+            text = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+            best = " (best so far)" if self.state_.best_epoch == self.state_.epoch else ""
+            epoch = f"{self.state_.epoch + 1}/{self.settings.max_epochs}"
+            self.progress(f"{self.task.name}: epoch {epoch}: {text}{best}")
+
+    def _averaged(self, model: nn.Module) -> AveragedModel:
+        def average(old: Tensor, new: Tensor, n: Tensor | int) -> Tensor:
+            # a short run would otherwise keep its initial weights for most of its life
+            decay = min(self.settings.ema_decay, (1 + int(n)) / (10 + int(n)))
+            return old + (new - old) * (1 - decay)
+
+        return AveragedModel(model, avg_fn=average)
+
+    # ---- checkpoints: safetensors and JSON, as model folders are
+
+    def _save(self) -> None:
+        if self.folder is None or not self.accelerator.is_main_process:
+            return
+        weights = self.accelerator.unwrap_model(self.model_).state_dict()
+        moments = {
+            f"{number}.{name}": value
+            for number, values in self.optimizer_.state_dict()["state"].items()
+            for name, value in values.items()
+        }
+        tensors = {
+            "weights": to_numpy(weights),
+            "averaged": to_numpy(self.averaged_.state_dict()),
+            "best": to_numpy(self.best_),
+            "optimizer": to_numpy(moments),
+        }
+        state = dict(vars(self.state_))
+        if math.isinf(self.state_.best):
+            state["best"] = None
+        write_folder(self.folder, tensors=tensors, documents={"state": state})
+
+    def _restore(self, path: Path) -> None:
+        folder = read_folder(path)
+        state = folder.document("state")
+        if state["best"] is None:
+            state["best"] = math.inf
+        self.state_ = LoopState(**state)
+        self.task.model.load_state_dict(from_numpy(folder.tensors("weights")))
+        self.averaged_.load_state_dict(from_numpy(folder.tensors("averaged")))
+        self.best_ = from_numpy(folder.tensors("best"))
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, value in from_numpy(folder.tensors("optimizer")).items():
+            number, _, name = key.partition(".")
+            moments.setdefault(int(number), {})[name] = value
+        groups = self.optimizer_.state_dict()["param_groups"]
+        self.optimizer_.load_state_dict({"state": moments, "param_groups": groups})
+        self.progress(
+            f"{self.task.name}: goes on at epoch {self.state_.epoch + 1}, step {self.state_.step}"
+        )
+
+
+def to_numpy(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    """Tensors as arrays of their own, as safetensors wants them."""
+    return {name: value.detach().cpu().numpy().copy() for name, value in tensors.items()}
+
+
+def from_numpy(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
+    """Undo `to_numpy`."""
+    return {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}

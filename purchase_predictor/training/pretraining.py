@@ -1,0 +1,390 @@
+"""Next-click pre-training: product and session encoders learn from every click before any label.
+
+The score a history gives to a product is then an input of every system. Clicks may contain the
+labels (a click-out is an event and a conversion), so the scores of training rows come from
+encoders that never saw the row's unit (handbook: method, 3).
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from features.arrays import STOP, TRAIN, Column, EncodedMarket
+from purchase_predictor.model.inputs import (
+    FusionBatch,
+    FusionShape,
+    ProductBatch,
+    SessionBatch,
+    TensorRecord,
+)
+from purchase_predictor.model.session import ClickEncoder, ClickStates
+from purchase_predictor.settings import Settings
+from purchase_predictor.training.batches import (
+    Batcher,
+    Stretches,
+    event_grid,
+    product_batch,
+    products_touched,
+    session_batch,
+)
+from purchase_predictor.training.loop import Loop, LoopSettings, OnEpoch, Progress, no_epoch
+
+SCORE_COLUMNS = tuple(
+    Column(name=name, group="clickstream", block="next click")
+    for name in (
+        "next_click_score",
+        "next_click_cosine",
+        "next_click_above_list_mean",
+        "next_click_rank_in_list",
+    )
+)
+
+
+@dataclass(frozen=True)
+class ClickBatch(TensorRecord):
+    """Stretches of events and the products they are to be told from.
+
+    Attributes:
+        products: distinct products: touched ones and negatives.
+        sessions: the stretches.
+        log_chance: float32 [P], log probability that a product is in the batch at all.
+        sold: bool [P, n_markets], where each product was seen in training.
+    """
+
+    products: ProductBatch
+    sessions: SessionBatch
+    log_chance: Tensor
+    sold: Tensor
+
+
+def next_click_loss(
+    states: ClickStates, sessions: SessionBatch, log_chance: Tensor | None, sold: Tensor | None
+) -> Tensor:
+    """Cross-entropy of the product touched next against the batch's others.
+
+    Args:
+        states: of the click encoder.
+        sessions: the stretches; `learn` says which events are targets.
+        log_chance: float [P], corrects for how products came into the batch (sampled softmax).
+        sold: bool [P, n_markets]; products never seen in the market are no alternatives.
+
+    Returns:
+        The mean over targets; 0 where there are none.
+    """
+    queries = states.queries[:, :-1][sessions.learn]
+    targets = sessions.product[sessions.learn]
+    if not len(targets):
+        return states.queries.sum() * 0.0
+    logits = (queries @ states.keys.T).float()
+    if log_chance is not None:
+        logits = logits - log_chance
+    allowed = torch.ones_like(logits, dtype=torch.bool)
+    if sold is not None:
+        market = sessions.market[:, None].expand_as(sessions.product)[sessions.learn]
+        allowed = sold.T[market]
+    allowed[:, 0] = False  # the missing product
+    allowed[torch.arange(len(targets), device=targets.device), targets] = True
+    return F.cross_entropy(logits.masked_fill(~allowed, -torch.inf), targets)
+
+
+class ClickTask:
+    """Learns next clicks of the training events of some units, stops on those of the STOP rows."""
+
+    def __init__(
+        self,
+        name: str,
+        model: ClickEncoder,
+        data: EncodedMarket,
+        *,
+        units: NDArray[np.bool_],
+        settings: Settings,
+    ) -> None:
+        self.name = name
+        self.model = model
+        self.data = data
+        self.settings = settings
+        history = settings.model.history
+        self.learn = unit_stretches(data, units, history)
+        stop = data.select(data.part == STOP)
+        self.stop = Batcher(stop, batch_size=1).stretches
+        events = data.events
+        self.learnable = (events.part == TRAIN) & units[events.unit]
+        trained = self.learnable & (events.product > 0)
+        counts = np.bincount(events.product[trained], minlength=len(data.products)) + 1.0
+        self.frequency = counts / counts.sum()
+        self.sold = np.zeros((len(data.products), len(data.market_names)), bool)
+        self.sold[events.product[trained], events.market[trained]] = True
+        rows = data.part == TRAIN
+        self.sold[data.product[rows], data.market[rows]] = True
+        self.pool = np.flatnonzero(self.sold.any(axis=1))
+
+    def plan(self, epoch: int) -> list[NDArray[np.int64]]:
+        """Stretches that come together, in the order of this epoch."""
+        return self._split(
+            np.random.default_rng([self.settings.seed, epoch]).permutation(len(self.learn)),
+            self.learn,
+        )
+
+    def _split(self, order: NDArray[np.int64], stretches: Stretches) -> list[NDArray[np.int64]]:
+        size = (stretches.stop - stretches.start)[order]
+        number = np.cumsum(size) // self.settings.pretraining.batch_events
+        return np.split(order, np.flatnonzero(np.diff(number)) + 1) if len(order) else []
+
+    def n_batches(self, world: int) -> int:
+        """Batches of the first epoch in each process; later epochs differ by one at most."""
+        return max(1, len(self.plan(0)) // world)
+
+    def batches(self, epoch: int, start: int, rank: int, world: int) -> Iterator[ClickBatch]:
+        """Training batches, negatives drawn anew."""
+        plan = self.plan(epoch)
+        plan = plan[: len(plan) // world * world] or plan
+        for number, members in enumerate(plan[rank::world]):
+            if number >= start:
+                place = [self.settings.seed, epoch, number * world + rank]
+                generator = np.random.default_rng(place)
+                yield self._build(
+                    self.learn,
+                    members,
+                    generator,
+                    self.learnable,
+                    self.settings.model.modality_dropout,
+                )
+
+    def _build(
+        self,
+        stretches: Stretches,
+        members: NDArray[np.int64],
+        generator: np.random.Generator,
+        learnable: NDArray[np.bool_],
+        modality_dropout: float,
+    ) -> ClickBatch:
+        data, start = self.data, stretches.start[members]
+        grid = event_grid(start, stretches.stop[members])
+        touched = products_touched(data, grid)
+        n_negatives = min(self.settings.pretraining.n_negatives, len(self.pool))
+        negatives = generator.choice(self.pool, n_negatives, replace=False)
+        distinct, places = np.unique(
+            np.concatenate([[0], touched, negatives]), return_inverse=True
+        )
+        # chance that a product is touched in the batch, or else drawn as a negative
+        untouched = (1 - self.frequency[distinct]) ** int(grid.valid.sum())
+        chance = 1 - untouched * (1 - n_negatives / len(self.pool))
+        market = data.events.market[start]
+        return ClickBatch(
+            products=product_batch(data.products, distinct, generator, modality_dropout),
+            sessions=session_batch(
+                data,
+                grid,
+                places[1 : 1 + len(touched)],
+                data.events.time[start],
+                market,
+                stretches.learn_from[members],
+                learnable,
+            ),
+            log_chance=torch.from_numpy(np.log(chance).astype(np.float32)),
+            sold=torch.from_numpy(self.sold[distinct]),
+        )
+
+    def loss(self, model: nn.Module, batch: ClickBatch) -> Tensor:
+        """Next-click cross-entropy of a batch."""
+        states = model(batch.products, batch.sessions)
+        return next_click_loss(states, batch.sessions, batch.log_chance, batch.sold)
+
+    def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+        """Next-click cross-entropy before the STOP rows; the same negatives at every epoch.
+
+        NaN where no such event exists: then the last epoch is the best.
+        """
+        losses, weights = [], []
+        everything = np.ones(len(self.data.events), bool)
+        for number, members in enumerate(self._split(np.arange(len(self.stop)), self.stop)):
+            generator = np.random.default_rng([self.settings.seed, number])
+            batch = self._build(self.stop, members, generator, everything, 0.0).to(device)
+            losses.append(self.loss(model, batch).item())
+            weights.append(int(batch.sessions.learn.sum()))
+        total = sum(weights)
+        return {"log_loss": float(np.dot(losses, weights)) / total if total else math.nan}
+
+
+def unit_stretches(data: EncodedMarket, units: NDArray[np.bool_], history: int) -> Stretches:
+    """Stretches that cover the training events of some units, each event learned from once.
+
+    They are cut as sequences are (chunks c-1 and c, learning in c), so that encoders are trained
+    on what they will be given.
+
+    Args:
+        data: its events are sorted by unit.
+        units: bool, one for each unit number.
+        history: events in a chunk.
+    """
+    events = data.events
+    kept = np.flatnonzero((events.part == TRAIN) & units[events.unit])
+    if not len(kept):
+        empty = np.zeros(0, np.int64)
+        return Stretches(start=empty, stop=empty, learn_from=empty)
+    opens = np.flatnonzero(np.diff(events.unit, prepend=-1))
+    first = np.repeat(opens, np.diff(np.append(opens, len(events))))[kept]
+    chunk = (kept - first) // history
+    boundary = np.flatnonzero(
+        (np.diff(first, prepend=-1) != 0) | (np.diff(chunk, prepend=-1) != 0)
+    )
+    last = np.append(boundary[1:], len(kept)) - 1
+    return Stretches(
+        start=np.maximum(first[boundary], first[boundary] + (chunk[boundary] - 1) * history),
+        stop=kept[last] + 1,
+        learn_from=kept[boundary],
+    )
+
+
+@torch.inference_mode()
+def score_clicks(
+    model: ClickEncoder, data: EncodedMarket, *, batch_size: int, device: torch.device
+) -> NDArray[np.float32]:
+    """How well each impression's product follows from its history.
+
+    Args:
+        model: trained click encoder.
+        data: n impressions.
+        batch_size: impressions at a time.
+        device: where it runs.
+
+    Returns:
+        float32 [n, 4], one column for each of `SCORE_COLUMNS`.
+    """
+    model = model.to(device).eval()
+    scores = np.full((len(data), 2), np.nan, np.float32)
+    for rows, batch in Batcher(data, batch_size=batch_size).scoring_batches():
+        moved = batch.to(device)
+        states = model(moved.products, moved.sessions)
+        scores[rows] = _scores_of(states, moved).float().cpu().numpy()
+    known = data.product > 0
+    scores[~known] = np.nan
+    return np.column_stack([scores, _within_lists(scores[:, 0], data.list_number)])
+
+
+def _scores_of(states: ClickStates, batch: FusionBatch) -> Tensor:
+    sequence = batch.slot // batch.n_slots
+    keys = states.keys.index_select(0, batch.product)
+    score = (states.queries[sequence, batch.cut] * keys).sum(dim=1)
+    # mean of the touched products' vectors before the cut, by differences of running sums
+    touched = states.memory.vector[batch.sessions.product]
+    touched = touched * (batch.sessions.product > 0)[..., None]
+    running = F.pad(touched.cumsum(dim=1), (0, 0, 1, 0))
+    vectors = states.memory.vector.index_select(0, batch.product)
+    cosine = F.cosine_similarity(running[sequence, batch.cut], vectors, dim=1)
+    return torch.stack([score, cosine], dim=1)
+
+
+def _within_lists(score: NDArray[np.float32], lists: NDArray[np.int32]) -> NDArray[np.float32]:
+    _, number = np.unique(lists, return_inverse=True)
+    known = ~np.isnan(score)
+    size = np.maximum(1, np.bincount(number, known))
+    mean = np.bincount(number, np.where(known, score, 0)) / size
+    order = np.lexsort((-score, number))
+    start = np.flatnonzero(np.diff(number[order], prepend=-1))
+    rank = np.empty(len(score), np.float32)
+    rank[order] = np.arange(len(score)) - np.repeat(start, np.diff(np.append(start, len(score))))
+    above = score - mean[number].astype(np.float32)
+    return np.column_stack([above, np.where(known, rank, np.nan)]).astype(np.float32)
+
+
+class NextClick:
+    """The pre-trained click encoder and the cross-fitted scores it gives.
+
+    Args:
+        shape: data-dependent sizes.
+        settings: all settings.
+    """
+
+    def __init__(self, shape: FusionShape, settings: Settings) -> None:
+        self.shape = shape
+        self.settings = settings
+
+    def fit(
+        self,
+        data: EncodedMarket,
+        *,
+        bfloat16: bool = False,
+        folder: Path | None = None,
+        resume: bool = False,
+        progress: Progress,
+        on_epoch: OnEpoch = no_epoch,
+    ) -> "NextClick":
+        """Train one encoder on all training units, and one for each fold on the others.
+
+        Args:
+            data: its training events are learned from; events before the STOP rows stop it.
+            bfloat16: matrix products in bfloat16.
+            folder: of checkpoints.
+            resume: goes on from them.
+            progress: told a line at each epoch.
+            on_epoch: told the figures of each epoch.
+
+        Returns:
+            itself, with `model_`, and `scores_` float32 [n, 4] cross-fitted on training rows.
+        """
+        n_units = 1 + int(max(data.events.unit.max(), data.unit.max()))
+        fold = np.random.default_rng(self.settings.seed).integers(
+            self.settings.pretraining.n_folds, size=n_units
+        )
+
+        def train(name: str, units: NDArray[np.bool_]) -> ClickEncoder:
+            torch.manual_seed(self.settings.seed)
+            model = ClickEncoder(shape=self.shape, settings=self.settings.model)
+            task = ClickTask(name, model, data, units=units, settings=self.settings)
+            loop = Loop(
+                task, self._loop(bfloat16), folder=folder, progress=progress, on_epoch=on_epoch
+            )
+            loop.fit(resume=resume)
+            return model
+
+        self.model_ = train("clicks", np.ones(n_units, bool))
+        self.scores_ = self.score(data)
+        training = data.part == TRAIN
+        for number in range(self.settings.pretraining.n_folds):
+            model = train(f"clicks-without-fold-{number + 1}", fold != number)
+            rows = training & (fold[data.unit] == number)
+            self.scores_[rows] = self._scores(model, data.select(rows))
+        return self
+
+    def score(self, data: EncodedMarket) -> NDArray[np.float32]:
+        """Scores of rows that pre-training has not seen, float32 [n, 4]."""
+        return self._scores(self.model_, data)
+
+    def _scores(self, model: ClickEncoder, data: EncodedMarket) -> NDArray[np.float32]:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        scores = score_clicks(model, data, batch_size=4096, device=device)
+        model.cpu()
+        return scores
+
+    def _loop(self, bfloat16: bool) -> LoopSettings:
+        training, pretraining = self.settings.training, self.settings.pretraining
+        return LoopSettings(
+            max_epochs=pretraining.epochs,
+            patience=training.patience,
+            learning_rate=pretraining.learning_rate,
+            weight_decay=training.weight_decay,
+            warm_up=training.warm_up,
+            clip_norm=training.clip_norm,
+            ema_decay=training.ema_decay,
+            checkpoint_every=training.checkpoint_every,
+            bfloat16=bfloat16,
+            seed=self.settings.seed,
+        )
+
+
+def with_scores(data: EncodedMarket, scores: NDArray[np.float32]) -> EncodedMarket:
+    """The same rows with the next-click scores as further columns, for every system."""
+    return data.with_numbers(scores, SCORE_COLUMNS)
+
+
+def without_scores(shape: FusionShape) -> FusionShape:
+    """A shape for the click encoder, which has no columns."""
+    return replace(shape, numbers=(), categories=())

@@ -1,0 +1,352 @@
+"""The fusion transformer as a system: the contract that the baselines keep too."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
+from rtdl_num_embeddings import compute_bins
+from torch import Tensor, nn
+
+from features.arrays import STOP, TRAIN, EncodedMarket
+from purchase_predictor.checkpoint import read_folder, write_folder
+from purchase_predictor.model.fusion import FusionTransformer
+from purchase_predictor.model.inputs import FusionBatch, FusionShape
+from purchase_predictor.settings import ModelSettings, Settings
+from purchase_predictor.training.batches import Batcher
+from purchase_predictor.training.loop import (
+    Loop,
+    LoopSettings,
+    LoopState,
+    OnEpoch,
+    Progress,
+    from_numpy,
+    no_epoch,
+    to_numpy,
+)
+from purchase_predictor.training.pretraining import next_click_loss
+
+SCORING_ROWS = 4096
+MIN_STEPS = 40
+MIN_BATCH = 128
+BIN_ROWS = 100_000
+
+
+@dataclass(frozen=True)
+class ContentSizes:
+    """Vocabulary sizes that the arrays themselves do not tell.
+
+    Attributes:
+        n_identities: codes of product ids.
+        n_categories: codes of product categories.
+        n_brands: codes of brands.
+        n_word_pieces: codes of word pieces, 0 without titles.
+    """
+
+    n_identities: int
+    n_categories: int
+    n_brands: int
+    n_word_pieces: int
+
+
+def shape_of(data: EncodedMarket, sizes: ContentSizes) -> FusionShape:
+    """The model's shape for some data; columns that never vary in training are left out."""
+    kept = varying_numbers(data)
+    return FusionShape(
+        n_identities=sizes.n_identities,
+        n_categories=sizes.n_categories,
+        n_brands=sizes.n_brands,
+        n_word_pieces=sizes.n_word_pieces if data.products.words.shape[1] else 0,
+        d_text=data.products.text.shape[1],
+        d_image=data.products.image.shape[1],
+        n_event_types=data.events.n_types,
+        n_markets=len(data.market_names),
+        n_dimensions=data.row_profile.shape[1],
+        numbers=tuple(c for c, keep in zip(data.number_columns, kept, strict=True) if keep),
+        categories=data.category_columns,
+    )
+
+
+def varying_numbers(data: EncodedMarket) -> NDArray[np.bool_]:
+    """Number columns with at least two known values in training rows, bool [n_numbers]."""
+    x = data.numbers[data.part == TRAIN]
+    low = np.where(np.isnan(x), np.inf, x).min(axis=0, initial=np.inf)
+    high = np.where(np.isnan(x), -np.inf, x).max(axis=0, initial=-np.inf)
+    return low < high
+
+
+def number_bins(x: NDArray[np.float32], n_bins: int, seed: int) -> list[Tensor]:
+    """Quantile edges of each column, missing values put at the median.
+
+    Args:
+        x: float32 [n, n_numbers], training rows, NaN where missing.
+        n_bins: at most.
+        seed: of the rows drawn where there are many.
+    """
+    if not x.shape[1]:
+        return []
+    if len(x) > BIN_ROWS:
+        x = x[np.random.default_rng(seed).choice(len(x), BIN_ROWS, replace=False)]
+    return [_column_bins(column[~np.isnan(column)], n_bins) for column in x.T]
+
+
+def _column_bins(values: NDArray[np.float32], n_bins: int) -> Tensor:
+    column = torch.from_numpy(np.ascontiguousarray(values))[:, None]
+    few = len(values) <= n_bins
+    return column.unique() if few else compute_bins(column, n_bins)[0]
+
+
+class FusionTask:
+    """Learns conversion, with the next-click loss beside it."""
+
+    name = "fusion"
+
+    def __init__(self, model: FusionTransformer, data: EncodedMarket, settings: Settings) -> None:
+        self.model = model
+        self.auxiliary_weight = settings.pretraining.auxiliary_weight
+        learn = data.select(data.part == TRAIN)
+        steps_of = len(learn) // MIN_STEPS
+        self.learn = Batcher(
+            learn,
+            # a small market would otherwise take a handful of steps and learn nothing
+            batch_size=max(MIN_BATCH, min(settings.training.batch_size, steps_of)),
+            modality_dropout=settings.model.modality_dropout,
+            seed=settings.seed,
+        )
+        self.stop = Batcher(data.select(data.part == STOP), batch_size=SCORING_ROWS)
+
+    def n_batches(self, world: int) -> int:
+        """Batches of an epoch in each process."""
+        return max(1, len(self.learn.plan(0)) // world)
+
+    def batches(self, epoch: int, start: int, rank: int, world: int) -> Iterator[FusionBatch]:
+        """Training batches of an epoch."""
+        return self.learn.training_batches(epoch, start=start, rank=rank, world=world)
+
+    def loss(self, model: nn.Module, batch: FusionBatch) -> Tensor:
+        """Mean cross-entropy of the members, plus the weighted next-click loss."""
+        output = model(batch)
+        target = batch.converted[:, None].expand_as(output.logits)
+        loss = F.binary_cross_entropy_with_logits(output.logits.float(), target)
+        if self.auxiliary_weight:
+            clicks = next_click_loss(output.clicks, batch.sessions, None, None)
+            loss = loss + self.auxiliary_weight * clicks
+        return loss
+
+    def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+        """Log-loss of the mean logit on the stopping rows."""
+        logits = mean_logits(model, self.stop, device)
+        converted = torch.from_numpy(self.stop.data.converted)
+        loss = F.binary_cross_entropy_with_logits(torch.from_numpy(logits), converted)
+        return {"log_loss": loss.item()}
+
+
+def mean_logits(model: nn.Module, rows: Batcher, device: torch.device) -> NDArray[np.float32]:
+    """The members' mean logit of every row, float32 [n]."""
+    logits = np.empty(len(rows.data), np.float32)
+    with torch.inference_mode():
+        for places, batch in rows.scoring_batches():
+            logits[places] = model(batch.to(device)).logits.float().mean(dim=1).cpu().numpy()
+    return logits
+
+
+class FusionSystem:
+    """Fits, predicts, saves and loads the fusion transformer.
+
+    Args:
+        settings: all settings.
+        sizes: vocabulary sizes.
+        clicks: weights of a pre-trained click encoder to begin with.
+        start_from: a fitted system to begin with (an adapted model); its shape and bins are kept.
+        folder: of checkpoints; None keeps none.
+        resume: goes on from them.
+        on_epoch: told the figures of each epoch.
+    """
+
+    name = "fusion"
+
+    def __init__(
+        self,
+        settings: Settings,
+        sizes: ContentSizes,
+        *,
+        clicks: Mapping[str, Tensor] | None = None,
+        start_from: "FusionSystem | None" = None,
+        folder: Path | None = None,
+        resume: bool = False,
+        on_epoch: OnEpoch = no_epoch,
+    ) -> None:
+        self.settings = settings
+        self.sizes = sizes
+        self.clicks = clicks
+        self.start_from = start_from
+        self.folder = folder
+        self.resume = resume
+        self.on_epoch = on_epoch
+
+    def fit(self, data: EncodedMarket, *, seed: int, progress: Progress) -> Self:
+        """Learn from TRAIN rows, stop on STOP rows, keep the best weights.
+
+        Args:
+            data: encoded rows.
+            seed: of initial weights and dropout.
+            progress: told a line at each epoch.
+        """
+        if self.start_from is None:
+            self.shape_ = shape_of(data, self.sizes)
+            kept = self._kept(data)
+            training = data.numbers[data.part == TRAIN][:, kept]
+            self.bins_ = number_bins(training, self.settings.model.n_bins, seed)
+        else:
+            self.shape_, self.bins_ = self.start_from.shape_, self.start_from.bins_
+        torch.manual_seed(seed)
+        self.model_ = self._build()
+        if self.start_from is not None:
+            self.model_.load_state_dict(self.start_from.model_.state_dict())
+        elif self.clicks is not None:
+            self.model_.clicks.load_state_dict(self.clicks)
+        task = FusionTask(self.model_, self._columns(data), self.settings)
+        self.precision_ = self._choose_precision(task, progress)
+        self.state_: LoopState = Loop(
+            task,
+            self._loop(seed),
+            folder=self.folder,
+            progress=progress,
+            on_epoch=self.on_epoch,
+        ).fit(resume=self.resume)
+        return self
+
+    def predict_proba(self, data: EncodedMarket) -> NDArray[np.float64]:
+        """Uncalibrated probability of conversion, float64 [n], always in float32 arithmetic."""
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model = self.model_.to(device).eval()
+        batcher = Batcher(self._columns(data), batch_size=SCORING_ROWS)
+        logits = mean_logits(model, batcher, device).astype(np.float64)
+        return 1 / (1 + np.exp(-logits))
+
+    def save(self, folder: Path) -> None:
+        """Write weights and bins as safetensors, the shape as JSON."""
+        bins = {str(number): edges.numpy() for number, edges in enumerate(self.bins_)}
+        document = {
+            "shape": self.shape_.to_dict(),
+            "model": self.settings.model.model_dump(),
+            "precision": self.precision_,
+            "best_epoch": self.state_.best_epoch,
+            "history": self.state_.history,
+        }
+        write_folder(
+            folder,
+            tensors={"weights": to_numpy(self.model_.state_dict()), "bins": bins},
+            documents={"fusion": document},
+        )
+
+    @classmethod
+    def load(cls, folder: Path, settings: Settings) -> Self:
+        """Undo `save`.
+
+        Args:
+            folder: that `save` wrote.
+            settings: those of the run; the model's own come from the folder.
+
+        Raises:
+            ModelFolderError: if the folder is not whole.
+        """
+        saved = read_folder(folder)
+        document = saved.document("fusion")
+        shape = FusionShape.from_dict(document["shape"])
+        settings = settings.model_copy(
+            update={"model": ModelSettings.model_validate(document["model"])}
+        )
+        sizes = ContentSizes(
+            shape.n_identities, shape.n_categories, shape.n_brands, shape.n_word_pieces
+        )
+        system = cls(settings, sizes)
+        bins = from_numpy(saved.tensors("bins"))
+        system.shape_ = shape
+        system.bins_ = [bins[str(number)] for number in range(len(bins))]
+        system.precision_ = document["precision"]
+        system.state_ = LoopState(best_epoch=document["best_epoch"], history=document["history"])
+        system.model_ = system._build()
+        system.model_.load_state_dict(from_numpy(saved.tensors("weights")))
+        system.model_.eval()
+        return system
+
+    def _build(self) -> FusionTransformer:
+        return FusionTransformer(shape=self.shape_, bins=self.bins_, settings=self.settings.model)
+
+    def _kept(self, data: EncodedMarket) -> NDArray[np.int64]:
+        names = [column.name for column in data.number_columns]
+        return np.array([names.index(column.name) for column in self.shape_.numbers], np.int64)
+
+    def _columns(self, data: EncodedMarket) -> EncodedMarket:
+        return replace(
+            data,
+            numbers=np.ascontiguousarray(data.numbers[:, self._kept(data)]),
+            number_columns=self.shape_.numbers,
+        )
+
+    def _loop(self, seed: int) -> LoopSettings:
+        training = self.settings.training
+        adapting = self.start_from is not None
+        return LoopSettings(
+            max_epochs=training.max_epochs,
+            patience=training.patience,
+            # fine-tuning starts near an optimum: a full rate would forget the other markets
+            learning_rate=training.learning_rate * (0.2 if adapting else 1.0),
+            weight_decay=training.weight_decay,
+            warm_up=training.warm_up,
+            clip_norm=training.clip_norm,
+            ema_decay=training.ema_decay,
+            checkpoint_every=training.checkpoint_every,
+            bfloat16=self.precision_ == "bfloat16",
+            seed=seed,
+        )
+
+    def _choose_precision(self, task: FusionTask, progress: Progress) -> str:
+        wanted = self.settings.training.precision
+        if wanted != "auto":
+            return wanted
+        stored = None if self.folder is None else self.folder / "precision"
+        if self.resume and stored is not None and stored.exists():
+            # another measurement might choose otherwise, and the run would not be the same
+            return read_folder(stored).document("precision")["chosen"]
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        seconds = measure_precisions(task, device)
+        chosen = "bfloat16" if seconds["bfloat16"] < 0.9 * seconds["float32"] else "float32"
+        if stored is not None:
+            write_folder(stored, tensors={}, documents={"precision": {"chosen": chosen}})
+        progress(
+            f"precision: a step takes {seconds['float32'] * 1000:.0f} ms in float32, "
+            f"{seconds['bfloat16'] * 1000:.0f} ms in bfloat16: {chosen}"
+        )
+        return chosen
+
+
+def measure_precisions(task: FusionTask, device: torch.device) -> dict[str, float]:
+    """Seconds of a forward and backward pass in each precision, the best of three.
+
+    Args:
+        task: whose first batch is measured; its weights and gradients are left as they were.
+        device: where training will run.
+    """
+    batch = next(iter(task.batches(0, 0, 0, 1))).to(device)
+    model = task.model.to(device).train()
+    seconds: dict[str, float] = {}
+    for name in ("float32", "bfloat16"):
+        times = []
+        for _ in range(3):
+            began = time.perf_counter()
+            with torch.autocast(device.type, torch.bfloat16, name == "bfloat16"):
+                loss = task.loss(model, batch)
+            loss.backward()
+            loss.item()
+            times.append(time.perf_counter() - began)
+        seconds[name] = min(times)
+    model.zero_grad(set_to_none=True)
+    model.cpu()
+    return seconds
