@@ -22,5 +22,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
     Returns:
         `"; did you mean 'x'?"`, or `""` where nothing known is near.
     """
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean '{matches[0]}'?" if matches else ""
+    spelled = {spelling.casefold(): spelling for spelling in known}
+    matches = difflib.get_close_matches(name.casefold(), spelled, n=1, cutoff=0.5)
+    return f"; did you mean '{spelled[matches[0]]}'?" if matches else ""

@@ -4,14 +4,15 @@ A table `NAME` is `NAME.parquet`, `NAME.csv` or a folder `NAME/` of files of one
 where folders called `key=value` (hive) add the column `key`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import csv
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from urllib.parse import unquote
 
 import polars as pl
-from polars.exceptions import PolarsError
+from polars.exceptions import PanicException, PolarsError
 
 from features.errors import DataError, nearest
 
@@ -22,6 +23,10 @@ ROW = "row"
 """The number of a row in its table as given, files in order of their names; from 0."""
 
 _KINDS = (".parquet", ".csv")
+
+_FAILURES = (PolarsError, PanicException, OSError, csv.Error)
+"""What is raised on a broken file; some damage inside a Parquet page makes polars panic."""
+
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -104,10 +109,20 @@ def collect(frame: pl.LazyFrame, table: str, files: Iterable[Path] = ()) -> pl.D
     """
     try:
         return frame.collect()
-    except (PolarsError, OSError) as error:
+    except _FAILURES as error:
         for file in files:
             _read_through(file)
-        raise DataError(f"The table '{table}' cannot be read: {_first_line(error)}") from error
+        raise DataError(f"The table '{table}' cannot be read: {_first_line(error)}.") from error
+
+
+def stored_schema(frame: pl.LazyFrame, table: str, files: Iterable[Path] = ()) -> pl.Schema:
+    """Names and types of the columns of a lazy table; arguments and errors as `collect`."""
+    try:
+        return frame.collect_schema()
+    except _FAILURES as error:
+        for file in files:
+            _read_through(file)
+        raise DataError(f"The table '{table}' cannot be read: {_first_line(error)}.") from error
 
 
 def safe_path(folder: Path, relative: str) -> Path:
@@ -194,9 +209,9 @@ def _scan(root: Path, files: tuple[Path, ...]) -> tuple[pl.LazyFrame, frozenset[
 
 
 def _in_utc(name: str, dtype: pl.DataType) -> pl.Expr:
-    """A column; times with a zone in UTC, so that files written in several zones agree."""
+    """A column; times in UTC and microseconds, so that files of several zones and units agree."""
     if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
-        return pl.col(name).dt.convert_time_zone("UTC")
+        return pl.col(name).dt.convert_time_zone("UTC").dt.cast_time_unit("us")
     return pl.col(name)
 
 
@@ -206,15 +221,17 @@ def _schema(path: Path) -> pl.Schema:
         if path.suffix == ".parquet":
             return pl.Schema(pl.read_parquet_schema(path))
         return _csv_schema(path)
-    except (PolarsError, OSError) as error:
+    except _FAILURES as error:
         raise DataError(_unreadable(path, error)) from error
 
 
 def _csv_schema(path: Path) -> pl.Schema:
-    header = pl.read_csv(path, has_header=False, n_rows=1, infer_schema=False)
-    names = ["" if name is None else name for name in header.row(0)]
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        names = next(csv.reader(file), [])
     if len(names) == 1 and (mark := next((mark for mark in ";\t|" if mark in names[0]), None)):
         raise DataError(f"The file {path} is separated by {mark!r}: save it with commas.")
+    if any("\ufffd" in name for name in names):
+        raise DataError(f"The file {path} is not UTF-8 text: save it as UTF-8.")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise DataError(f"The file {path} has more than one column called '{twice[0]}'.")
@@ -231,29 +248,28 @@ def _hive_values(root: Path, path: Path) -> tuple[tuple[str, str | None], ...]:
 
 def _read_through(path: Path) -> None:
     """Read one whole file, only to learn whether it can be read."""
+    csv_file = path.suffix == ".csv"
+    scan = pl.scan_csv(path, infer_schema=False) if csv_file else pl.scan_parquet(path)
     try:
-        for _ in _batches(path):
-            pass
-    except (PolarsError, OSError) as error:
+        scan.collect()
+    except _FAILURES as error:
         raise DataError(_unreadable(path, error)) from error
 
 
-def _batches(path: Path) -> Iterator[pl.DataFrame]:
-    scan = (
-        pl.scan_csv(path, infer_schema=False) if path.suffix == ".csv" else pl.scan_parquet(path)
-    )
-    return scan.collect_batches()
-
-
-def _unreadable(path: Path, error: Exception) -> str:
+def _unreadable(path: Path, error: BaseException) -> str:
     reason = _first_line(error)
-    if "utf-8" in reason.lower() and path.suffix == ".csv":
-        return f"The file {path} is not UTF-8 text: save it as UTF-8."
-    if "empty CSV" in reason:
-        return f"The file {path} is empty: a CSV file starts with the names of its columns."
+    if path.suffix == ".csv":
+        if "utf-8" in reason.lower():
+            return f"The file {path} is not UTF-8 text: save it as UTF-8."
+        if "empty CSV" in reason:
+            return f"The file {path} is empty: a CSV file starts with the names of its columns."
+        if "more fields" in reason:
+            return f"The file {path} has a line with more fields than its first line has names."
+        if reason.startswith("could not parse"):
+            return f"The file {path} has a quotation mark that is never closed or out of place."
     return f"The file {path} cannot be read, it may be truncated or damaged: {reason}."
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0].strip().rstrip(".")

@@ -1,29 +1,55 @@
-"""The data contract: three tables, checked at the door."""
+"""The data contract: three tables, checked at the door (DESIGN, section 3).
+
+A table whose columns are missing or of the wrong type is refused with one sentence (`DataError`);
+a row that breaks a rule is set aside with its reasons, so that `read = used + set aside`.
+`Products`, `Events` and `Impressions` may be used alone: `validate` raises, `filter` returns the
+good rows and the failures.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
 
 import polars as pl
 
-from features.reading import RawTables, collect, read_folder, with_row_numbers
+from features.checking import CheckedTable, RowCounts, check_table
+from features.context import Context, Kind, as_fitted, recognise
+from features.errors import DataError
+from features.reading import ROW, RawTables, read_folder, with_row_numbers
+from features.rules import SPLITS, Events, Impressions, LabelledImpressions, Products
 
-Kind = Literal["number", "flag", "category"]
+__all__ = [
+    "SPLITS", "Events", "Impressions", "Kind", "LabelledImpressions", "Products", "RowCounts",
+    "Tables", "check_tables", "load_tables", "tables_from_frames",
+]  # fmt: skip
 
-
-@dataclass(frozen=True)
-class RowCounts:
-    """What became of a table's rows: `read = used + set_aside`."""
-
-    read: int
-    used: int
-    set_aside: int
+_CONTROL = r"\p{Cc}"
+_TOLD = {
+    "unknown_products": "impressions name a product that is not in products: scored as missing",
+    "unknown_event_products": "events name a product that is not in products: kept as missing",
+    "titles_cut": "titles are longer than the limit and were cut",
+    "titles_cleaned": "titles hold control characters, now spaces",
+}
 
 
 @dataclass(frozen=True)
 class Tables:
-    """Checked tables."""
+    """Checked tables: every column of the contract is there, null where it was absent.
+
+    Attributes:
+        products: the catalogue, no rows where the table is absent.
+        events: the clickstream, no rows where the table is absent.
+        impressions: contract columns, then context columns, then `row`; order as given.
+        context: what each context column holds.
+        folder: where the pictures are.
+        quarantine: the rows set aside, columns as `QUARANTINE`.
+        rows: counts of each table.
+        counters: what was kept but is worth telling: `unknown_products` (impressions whose product
+            is not in the catalogue), `unknown_event_products`, `titles_cut`, `titles_cleaned`.
+        unused: why a column is not used, by `table.column`.
+        notes: the sentences about all of this, to print.
+    """
 
     products: pl.DataFrame
     events: pl.DataFrame
@@ -33,34 +59,23 @@ class Tables:
     quarantine: pl.DataFrame
     rows: dict[str, RowCounts]
     counters: dict[str, int] = field(default_factory=dict)
+    unused: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
-TIME = pl.Datetime("us", "UTC")
-COLUMNS: Mapping[str, Mapping[str, pl.DataType]] = {
-    "products": dict.fromkeys(
-        ("product_id", "title", "image", "category", "brand", "match_group"), pl.String()
-    ),
-    "events": {
-        "session_id": pl.String(), "user_id": pl.String(), "timestamp": TIME,
-        "event_type": pl.String(), "product_id": pl.String(),
-    },
-    "impressions": {
-        "impression_id": pl.String(), "session_id": pl.String(), "user_id": pl.String(),
-        "timestamp": TIME, "market": pl.String(), "product_id": pl.String(),
-        "price": pl.Float64(), "discount_rate": pl.Float64(), "free_shipping": pl.Boolean(),
-        "converted": pl.Boolean(), "list_id": pl.String(), "randomised": pl.Boolean(),
-        "propensity": pl.Float64(), "split": pl.String(),
-    },
-}  # fmt: skip
-
-
 def load_tables(
-    folder: Path, *, require_labels: bool = True, max_title_chars: int = 2000
+    folder: Path,
+    *,
+    require_labels: bool = True,
+    max_title_chars: int = 2000,
+    context: Mapping[str, Kind] | None = None,
 ) -> Tables:
-    """Read and check a data folder."""
+    """Read and check a data folder: `check_tables` of `read_folder`."""
     return check_tables(
-        read_folder(folder), require_labels=require_labels, max_title_chars=max_title_chars
+        read_folder(folder),
+        require_labels=require_labels,
+        max_title_chars=max_title_chars,
+        context=context,
     )
 
 
@@ -72,46 +87,130 @@ def tables_from_frames(
     folder: Path,
     require_labels: bool = True,
     max_title_chars: int = 2000,
+    context: Mapping[str, Kind] | None = None,
 ) -> Tables:
-    """Check tables that are in memory."""
+    """Check tables that are in memory; `folder` is where their pictures are (`check_tables`)."""
     raw = RawTables(
         products=None if products is None else with_row_numbers(products.lazy()),
         events=None if events is None else with_row_numbers(events.lazy()),
         impressions=with_row_numbers(impressions.lazy()),
         folder=folder,
     )
-    return check_tables(raw, require_labels=require_labels, max_title_chars=max_title_chars)
+    return check_tables(
+        raw, require_labels=require_labels, max_title_chars=max_title_chars, context=context
+    )
 
 
 def check_tables(
-    raw: RawTables, *, require_labels: bool = True, max_title_chars: int = 2000
+    raw: RawTables,
+    *,
+    require_labels: bool = True,
+    max_title_chars: int = 2000,
+    context: Mapping[str, Kind] | None = None,
 ) -> Tables:
-    """Check the tables against the contract."""
-    frames, rows = {}, {}
-    for table, columns in COLUMNS.items():
-        lazy = getattr(raw, table)
-        frame = pl.DataFrame(schema={**columns, "row": pl.Int64()})
-        if lazy is not None:
-            read = collect(lazy, table, raw.files.get(table, ()))
-            frame = read.select(
-                *(
-                    (pl.col(name) if name in read.columns else pl.lit(None))
-                    .cast(dtype)
-                    .alias(name)
-                    for name, dtype in columns.items()
-                ),
-                pl.exclude(*columns),
-            )
-        frames[table] = frame
-        rows[table] = RowCounts(len(frame), len(frame), 0)
-    context: dict[str, Kind] = {}
-    for name, dtype in frames["impressions"].schema.items():
-        if name in COLUMNS["impressions"] or name == "row":
-            continue
-        context[name] = (
-            "flag" if dtype == pl.Boolean else "number" if dtype.is_numeric() else "category"
+    """Check tables against the contract.
+
+    Args:
+        raw: the tables as they lie on disk or in memory.
+        require_labels: whether every impression must say if it converted (False when scoring).
+        max_title_chars: a longer title is cut here and counted.
+        context: the kinds of the context columns when the model was fitted; without it they are
+            recognised by type.
+
+    Returns:
+        Good rows, rows set aside and what is worth telling.
+
+    Raises:
+        DataError: if a table cannot be used at all.
+    """
+    schemas = {
+        "products": Products,
+        "events": Events,
+        "impressions": LabelledImpressions if require_labels else Impressions,
+    }
+    checked = {
+        table: check_table(
+            getattr(raw, table),
+            table,
+            schema,
+            files=raw.files.get(table, ()),
+            with_context=table == "impressions",
         )
-    quarantine = pl.DataFrame(
-        schema={"table": pl.String, "row": pl.Int64, "key": pl.String, "reason": pl.String}
+        for table, schema in schemas.items()
+    }
+    shown = checked["impressions"]
+    if not shown.rows.read:
+        raise DataError("The table 'impressions' has no rows.")
+    found = _context(shown.other, raw, context)
+    products, title_counts = _clean_titles(checked["products"].used, max_title_chars)
+    counters = {**_unknown_products(raw, checked), **title_counts}
+    unused = {
+        f"{table}.{name}": reason
+        for table, part in checked.items()
+        for name, reason in part.unused.items()
+    }
+    unused |= {f"impressions.{name}": reason for name, reason in found.unused.items()}
+    return Tables(
+        products=products,
+        events=checked["events"].used,
+        impressions=shown.used.with_columns(found.frame.get_columns()).select(
+            pl.exclude(ROW), ROW
+        ),
+        context=found.kinds,
+        folder=raw.folder,
+        quarantine=pl.concat(part.quarantine for part in checked.values()),
+        rows={table: part.rows for table, part in checked.items()},
+        counters=counters,
+        unused=unused,
+        notes=(*_near_names(raw, found), *found.notes, *_notes(counters, unused)),
     )
-    return Tables(**frames, context=context, folder=raw.folder, quarantine=quarantine, rows=rows)
+
+
+def _context(other: pl.DataFrame, raw: RawTables, fitted: Mapping[str, Kind] | None) -> Context:
+    if fitted is not None:
+        return as_fitted(other, fitted)
+    return recognise(other.drop(ROW), raw.text.get("impressions", frozenset()))
+
+
+def _clean_titles(products: pl.DataFrame, max_chars: int) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Titles with a space for each control character and of bounded length, and how many were."""
+    title = pl.col("title").str
+    counts = products.select(
+        titles_cleaned=title.contains(_CONTROL).sum(),
+        titles_cut=(title.len_chars() > max_chars).sum(),
+    ).row(0, named=True)
+    clean = title.replace_all(_CONTROL, " ").str.slice(0, max_chars)
+    return products.with_columns(clean.alias("title")), counts
+
+
+def _unknown_products(raw: RawTables, checked: Mapping[str, CheckedTable]) -> dict[str, int]:
+    """How many rows name a product that is not in the catalogue; none where there is no table."""
+    if raw.products is None:
+        return {"unknown_products": 0, "unknown_event_products": 0}
+    known = checked["products"].used.select("product_id")
+    impressions, events = (
+        checked[table]
+        .used.drop_nulls("product_id")
+        .join(known, on="product_id", how="anti")
+        .height
+        for table in ("impressions", "events")
+    )
+    return {"unknown_products": impressions, "unknown_event_products": events}
+
+
+def _near_names(raw: RawTables, found: Context) -> list[str]:
+    """Context columns that may be a misspelt column of the contract."""
+    given = raw.impressions.collect_schema()
+    absent = [name for name in Impressions.column_names() if name not in given]
+    near = {name: get_close_matches(name, absent, n=1, cutoff=0.75) for name in found.kinds}
+    return [
+        f"'{name}' is a context column; rename it if it is meant to be '{match[0]}'."
+        for name, match in near.items()
+        if match
+    ]
+
+
+def _notes(counters: Mapping[str, int], unused: Mapping[str, str]) -> list[str]:
+    """Sentences on what was kept with a change, and on what was not used."""
+    told = [f"{counters[name]:,} {_TOLD[name]}." for name in _TOLD if counters[name]]
+    return told + [f"The column {name} is not used: {reason}." for name, reason in unused.items()]

@@ -1,0 +1,195 @@
+"""Checking one table: which rows can be used, and why the others cannot."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import dataframely as dy
+import polars as pl
+
+from features.coercion import Reading, read_as, refuse_unreadable
+from features.context import usable
+from features.errors import DataError, nearest
+from features.reading import ROW, collect, stored_schema
+from features.rules import reason
+
+KEYS = {"products": "product_id", "events": "session_id", "impressions": "impression_id"}
+"""The column that a row set aside is known by."""
+
+QUARANTINE = {"table": pl.String, "row": pl.Int64, "key": pl.String, "reason": pl.String}
+"""Columns of the rows set aside; several reasons are joined by `; `."""
+
+_MIN_PERCENTS = 3
+
+
+@dataclass(frozen=True)
+class RowCounts:
+    """What became of a table's rows: `read = used + set_aside`."""
+
+    read: int
+    used: int
+    set_aside: int
+
+
+@dataclass(frozen=True)
+class CheckedTable:
+    """One table after its check.
+
+    Attributes:
+        used: the good rows, columns as the schema.
+        other: the same rows of `row` and the columns that may be context.
+        quarantine: the rows set aside, columns as `QUARANTINE`, in the order of the table.
+        rows: the counts.
+        unused: why a column is not used, by its name.
+    """
+
+    used: pl.DataFrame
+    other: pl.DataFrame
+    quarantine: pl.DataFrame
+    rows: RowCounts
+    unused: dict[str, str]
+
+
+def check_table(
+    frame: pl.LazyFrame | None,
+    table: str,
+    schema: type[dy.Schema],
+    *,
+    files: Iterable[Path] = (),
+    with_context: bool = False,
+) -> CheckedTable:
+    """Check one table.
+
+    Args:
+        frame: the table with its column `row`, None where it is absent.
+        table: its name.
+        schema: what its rows must satisfy; a column that may not be null must be there.
+        files: where it is read from, for messages.
+        with_context: whether columns that the schema does not name may be context.
+
+    Returns:
+        The rows that can be used and those that cannot.
+
+    Raises:
+        DataError: if a column is missing or of the wrong type, if a file cannot be read or if
+            there are rows and none can be used.
+    """
+    if frame is None:
+        nothing = pl.DataFrame(schema=QUARANTINE)
+        return CheckedTable(
+            schema.create_empty(),
+            pl.DataFrame(schema={ROW: pl.Int64}),
+            nothing,
+            RowCounts(0, 0, 0),
+            {},
+        )
+    stored = stored_schema(frame, table, files)
+    columns = {name: column for name, column in schema.columns().items() if name != ROW}
+    _require([name for name, c in columns.items() if not c.nullable], table, stored, columns)
+    readings = {
+        name: read_as(name, stored[name], column.dtype, table)
+        if name in stored
+        else Reading(pl.lit(None, dtype=column.dtype).alias(name), {})
+        for name, column in columns.items()
+    }
+    extra = {name: dtype for name, dtype in stored.items() if name not in {*columns, ROW}}
+    kept, unused = usable(extra) if with_context else ([], dict.fromkeys(extra, _NO_PLACE))
+    present = [name for name in columns if name in stored]
+    rows = collect(frame.select(ROW, *present, *kept), table, files)
+    for name in present:
+        refuse_unreadable(rows, name, columns[name].dtype, readings[name].bad, table)
+    used, quarantine = _divide(rows, table, schema, readings)
+    if rows.height and not used.height:
+        raise DataError(_nothing_left(table, quarantine))
+    return CheckedTable(
+        used=used,
+        other=rows.select(ROW, *kept).join(
+            used.select(ROW), on=ROW, how="semi", maintain_order="left"
+        ),
+        quarantine=quarantine,
+        rows=RowCounts(rows.height, used.height, quarantine.height),
+        unused=unused,
+    )
+
+
+_NO_PLACE = "only the impressions may have columns of their own"
+
+
+def _require(
+    required: list[str],
+    table: str,
+    stored: Mapping[str, pl.DataType],
+    columns: Mapping[str, dy.Column],
+) -> None:
+    """Refuse a table without one of its required columns."""
+    missing = [name for name in required if name not in stored]
+    if not missing:
+        return
+    given = [name for name in stored if name != ROW]
+    free = [name for name in given if name not in columns]
+    shown = ", ".join(given[:12]) + (", …" if len(given) > 12 else "")
+    also = f" nor {', '.join(map(repr, missing[1:]))}" if len(missing) > 1 else ""
+    raise DataError(
+        f"The table '{table}' has no column '{missing[0]}'{also} (its columns are {shown})"
+        f"{nearest(missing[0], free)}."
+    )
+
+
+def _divide(
+    rows: pl.DataFrame, table: str, schema: type[dy.Schema], readings: Mapping[str, Reading]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The good rows, and the others with their reasons.
+
+    A row with a cell that cannot be read is not looked at further.
+    """
+    cannot = {clause: bad for reading in readings.values() for clause, bad in reading.bad.items()}
+    read = rows.select(
+        ROW, *(reading.value for reading in readings.values()), _reason=_joined(cannot)
+    )
+    typed = read.filter(pl.col("_reason") == "").drop("_reason")
+    _refuse_percent(typed)
+    used, failure = schema.filter(typed)
+    broken = {rule: pl.col(rule) == "invalid" for rule in failure.counts()}
+    failed = failure.details().with_columns(
+        _reason=_joined({reason(rule): where for rule, where in broken.items()})
+    )
+    key = pl.col(KEYS[table]).alias("key")
+    quarantine = pl.concat(
+        part.select(pl.lit(table).alias("table"), ROW, key, pl.col("_reason").alias("reason"))
+        for part in (read.filter(pl.col("_reason") != ""), failed)
+    )
+    return used, quarantine.sort(ROW)
+
+
+def _joined(reasons: Mapping[str, pl.Expr]) -> pl.Expr:
+    """The reasons that hold in a row, joined; empty where none does."""
+    if not reasons:
+        return pl.lit("")
+    clauses = [pl.when(where).then(pl.lit(clause)) for clause, where in reasons.items()]
+    return pl.concat_str(
+        pl.lit(None, dtype=pl.String), *clauses, separator="; ", ignore_nulls=True
+    )
+
+
+def _refuse_percent(typed: pl.DataFrame) -> None:
+    """Refuse discounts of which most look like percent: to set them all aside helps nobody."""
+    if "discount_rate" not in typed.columns:
+        return
+    positive = typed["discount_rate"].drop_nulls()
+    positive = positive.filter(positive > 0)
+    percents = positive.is_between(1, 100, closed="right").sum()
+    if percents >= _MIN_PERCENTS and 2 * percents > len(positive):
+        raise DataError(
+            f"The column 'discount_rate' of impressions looks like percent ({percents} of its "
+            f"{len(positive)} discounts are above 1): divide it by 100."
+        )
+
+
+def _nothing_left(table: str, quarantine: pl.DataFrame) -> str:
+    most = quarantine["reason"].value_counts().sort("count", "reason", descending=[True, False])
+    clause, count = most.row(0)
+    n = quarantine.height
+    return (
+        f"None of the {n} rows of {table} can be used; the commonest reason, in {count} of them: "
+        f"{clause}."
+    )
