@@ -168,10 +168,10 @@ class NumberEmbeddings(nn.Module):
     def __init__(self, *, bins: list[Tensor], d_number: int):
         super().__init__()
         # scaled to [0, 1], because version B also has a plain linear part
-        scaled = [(edges - edges[0]) / (edges[-1] - edges[0]) for edges in bins]
-        self.embed = PiecewiseLinearEmbeddings(
-            [edges.unique() for edges in scaled], d_number, activation=False, version="B"
-        )
+        scaled = [((edges - edges[0]) / (edges[-1] - edges[0])).unique() for edges in bins]
+        # a flag has one bin: two equal ones mean the same and spare the library's warning
+        scaled = [torch.tensor([0.0, 0.5, 1.0]) if len(e) == 2 else e for e in scaled]
+        self.embed = PiecewiseLinearEmbeddings(scaled, d_number, activation=False, version="B")
         self.missing = nn.Parameter(torch.randn(len(bins), d_number) * 0.1)
         self.register_buffer("low", torch.stack([edges[0] for edges in bins]))
         self.register_buffer("width", torch.stack([edges[-1] - edges[0] for edges in bins]))

@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+
+from features.arrays import TRAIN, EncodedMarket
+from purchase_predictor.training.batches import Batcher, ranges
+from purchase_predictor.training.pretraining import unit_stretches
+
+
+def test_ranges_run_one_after_the_other() -> None:
+    assert ranges(np.array([5, 0, 9]), np.array([2, 0, 3])).tolist() == [5, 6, 9, 10, 11]
+
+
+def test_scoring_batches_hold_every_row_once(market: EncodedMarket) -> None:
+    rows = np.concatenate([rows for rows, _ in Batcher(market, batch_size=20).scoring_batches()])
+    assert sorted(rows.tolist()) == list(range(len(market)))
+
+
+def test_training_batches_hold_every_row_once_in_another_order_each_epoch(
+    market: EncodedMarket,
+) -> None:
+    batcher = Batcher(market, batch_size=20, seed=3)
+
+    def sizes_and_sums(epoch: int) -> tuple[int, list[float]]:
+        batches = list(batcher.training_batches(epoch))
+        return sum(map(len, batches)), [round(float(b.time.sum()), 3) for b in batches]
+
+    first, again, second = sizes_and_sums(0), sizes_and_sums(0), sizes_and_sums(1)
+
+    assert first == again
+    assert first[0] == second[0] == len(market)
+    assert first[1] != second[1]
+
+
+def test_resuming_skips_exactly_the_batches_that_are_done(market: EncodedMarket) -> None:
+    batcher = Batcher(market, batch_size=20, modality_dropout=0.3)
+    whole, rest = list(batcher.training_batches(2)), list(batcher.training_batches(2, start=3))
+    assert len(rest) == len(whole) - 3
+    for one, other in zip(whole[3:], rest, strict=True):
+        assert one.numbers.nan_to_num().equal(other.numbers.nan_to_num())
+        assert one.masked.equal(other.masked)
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_processes_share_the_batches_evenly(market: EncodedMarket, world: int) -> None:
+    batcher = Batcher(market, batch_size=20)
+    shares = [list(batcher.training_batches(0, rank=r, world=world)) for r in range(world)]
+    assert len({len(share) for share in shares}) == 1
+    starts = {
+        float(batch.time[0]) + float(batch.numbers[0].nansum()) for s in shares for batch in s
+    }
+    assert len(starts) == sum(map(len, shares))
+
+
+def test_lists_stay_whole(market: EncodedMarket) -> None:
+    for rows, batch in Batcher(market, batch_size=10).scoring_batches():
+        lists = market.list_number[rows]
+        assert np.isin(market.list_number, lists).sum() == len(rows)
+        assert batch.n_lists == len(np.unique(lists))
+        assert len(set(batch.list_slot.tolist())) == len(rows)
+
+
+def test_an_impression_sees_at_least_the_last_history_events(market: EncodedMarket) -> None:
+    first = np.searchsorted(market.events.unit, market.unit)
+    for rows, batch in Batcher(market, batch_size=50).scoring_batches():
+        exist = market.cut[rows] - first[rows]
+        seen = batch.cut.numpy()
+        assert (seen >= np.minimum(exist, 5)).all()
+        assert (seen <= 10).all()
+
+
+def test_stretches_learn_every_training_event_once(market: EncodedMarket) -> None:
+    units = np.ones(60, bool)
+    units[:10] = False
+    stretches = unit_stretches(market, units, 5)
+    learned = ranges(stretches.learn_from, stretches.stop - stretches.learn_from)
+    wanted = np.flatnonzero((market.events.part == TRAIN) & units[market.events.unit])
+    assert learned.tolist() == wanted.tolist()
+    assert (stretches.stop - stretches.start <= 10).all()
+    same_unit = market.events.unit[stretches.start] == market.events.unit[stretches.stop - 1]
+    assert same_unit.all()

@@ -1,0 +1,205 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from features.arrays import TEST, TRAIN, EncodedMarket
+from purchase_predictor.settings import load_settings
+from purchase_predictor.training.loop import Loop
+from purchase_predictor.training.pretraining import (
+    SCORE_COLUMNS,
+    NextClick,
+    next_click_loss,
+    with_scores,
+    without_scores,
+)
+from purchase_predictor.training.system import ContentSizes, FusionSystem, shape_of
+from tests.encoded_market import N_CATEGORIES, N_IDENTITIES, N_WORD_PIECES, make_market
+
+SIZES = ContentSizes(N_IDENTITIES, N_CATEGORIES, N_CATEGORIES, N_WORD_PIECES)
+SETTINGS = load_settings(
+    None,
+    [
+        "model.history=5", "model.d_model=16", "model.n_members=2", "model.n_layers=1",
+        "pretraining.epochs=2", "pretraining.batch_events=100", "pretraining.n_negatives=8",
+        "training.max_epochs=6", "training.precision=float32", "training.learning_rate=0.01",
+        "training.checkpoint_every=2",
+    ],
+)  # fmt: skip
+
+
+def quiet(_line: str) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def big() -> EncodedMarket:
+    return make_market(n_units=300, n_events=1500)
+
+
+@pytest.fixture(scope="module")
+def fitted(big: EncodedMarket) -> FusionSystem:
+    return FusionSystem(SETTINGS, SIZES).fit(big, seed=0, progress=quiet)
+
+
+def auc(system: FusionSystem, data: EncodedMarket, part: int) -> float:
+    rows = data.part == part
+    return float(roc_auc_score(data.converted[rows], system.predict_proba(data)[rows]))
+
+
+def test_fusion_learns_what_drives_conversion(fitted: FusionSystem, big: EncodedMarket) -> None:
+    assert auc(fitted, big, TEST) > 0.75
+
+
+def test_shuffled_training_labels_teach_nothing(big: EncodedMarket) -> None:
+    rng = np.random.default_rng(0)
+    converted = big.converted.copy()
+    training = np.flatnonzero(big.part != TEST)
+    converted[training] = rng.permutation(converted[training])
+    system = FusionSystem(SETTINGS, SIZES).fit(
+        replace(big, converted=converted), seed=0, progress=quiet
+    )
+    n = int((big.part == TEST).sum())
+    assert abs(auc(system, big, TEST) - 0.5) < 3 * (1 / (3 * n)) ** 0.5 * 1.5
+
+
+def test_saved_and_loaded_predicts_the_same(
+    fitted: FusionSystem, big: EncodedMarket, tmp_path: Path
+) -> None:
+    fitted.save(tmp_path / "fusion")
+    loaded = FusionSystem.load(tmp_path / "fusion", SETTINGS)
+    np.testing.assert_array_equal(loaded.predict_proba(big), fitted.predict_proba(big))
+    names = {path.suffix for path in (tmp_path / "fusion").rglob("*") if path.is_file()}
+    assert names <= {".safetensors", ".json"}
+
+
+def test_same_seed_same_model_other_seed_other_model(big: EncodedMarket) -> None:
+    settings = SETTINGS.model_copy(
+        update={"training": SETTINGS.training.model_copy(update={"max_epochs": 1})}
+    )
+
+    def predictions(seed: int) -> np.ndarray:
+        system = FusionSystem(settings, SIZES).fit(big, seed=seed, progress=quiet)
+        return system.predict_proba(big)
+
+    one = predictions(1)
+    np.testing.assert_array_equal(one, predictions(1))
+    assert np.abs(one - predictions(2)).max() > 1e-4
+
+
+def test_killed_and_resumed_gives_the_same_predictions(
+    fitted: FusionSystem,
+    big: EncodedMarket,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    step = Loop.train_step
+
+    def killed(self: Loop, batch: object) -> float:
+        if self.state_.step == 17:
+            raise KeyboardInterrupt
+        return step(self, batch)
+
+    monkeypatch.setattr(Loop, "train_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        FusionSystem(SETTINGS, SIZES, folder=tmp_path).fit(big, seed=0, progress=quiet)
+    monkeypatch.setattr(Loop, "train_step", step)
+    system = FusionSystem(SETTINGS, SIZES, folder=tmp_path, resume=True)
+    system.fit(big, seed=0, progress=quiet)
+
+    assert system.state_.history == fitted.state_.history
+    np.testing.assert_array_equal(system.predict_proba(big), fitted.predict_proba(big))
+
+
+def test_adapted_system_starts_from_the_global_one(
+    fitted: FusionSystem, big: EncodedMarket
+) -> None:
+    local = big.select(big.market == 3)
+    adapted = FusionSystem(SETTINGS, SIZES, start_from=fitted)
+    adapted.fit(local, seed=0, progress=quiet)
+    fresh = FusionSystem(SETTINGS, SIZES).fit(local, seed=0, progress=quiet)
+    assert adapted.state_.history[0]["log_loss"] < fresh.state_.history[0]["log_loss"]
+    assert adapted.shape_ == fitted.shape_
+
+
+def test_constant_columns_are_left_out(fitted: FusionSystem) -> None:
+    assert "n6" not in {column.name for column in fitted.shape_.numbers}
+    assert "n0" in {column.name for column in fitted.shape_.numbers}
+
+
+def repeating_market() -> EncodedMarket:
+    """Units that click one product again and again; half of the lists show it."""
+    market = make_market(n_units=150, n_events=1500)
+    favourite = (1 + market.events.unit % 29).astype(np.int32)
+    events = replace(market.events, product=favourite)
+    shown = np.where(np.arange(len(market)) % 2, 1 + market.unit % 29, market.product)
+    identity = np.minimum(np.arange(30) + 2, N_IDENTITIES + 30).astype(np.int32)
+    products = replace(market.products, identity=identity)
+    return replace(market, events=events, product=shown.astype(np.int32), products=products)
+
+
+def test_next_click_scores_find_the_product_of_the_history_on_unseen_units() -> None:
+    market = repeating_market()
+    settings = SETTINGS.model_copy(
+        update={
+            "pretraining": SETTINGS.pretraining.model_copy(update={"epochs": 20}),
+            "training": SETTINGS.training.model_copy(update={"patience": 20}),
+        }
+    )
+    sizes = replace(SIZES, n_identities=N_IDENTITIES + 40)
+    shape = without_scores(shape_of(market, sizes))
+    clicks = NextClick(shape, settings).fit(market, progress=quiet)
+    seen = (market.cut > market.sequence_start[market.sequence]) & (market.product > 0)
+    same = market.product == 1 + market.unit % 29
+    for rows in (seen & (market.part == TRAIN), seen & (market.part == TEST)):
+        assert roc_auc_score(same[rows], clicks.scores_[rows, 0]) > 0.8
+
+
+def test_scores_of_training_rows_come_from_encoders_that_never_saw_the_unit(
+    market: EncodedMarket,
+) -> None:
+    shape = without_scores(shape_of(market, SIZES))
+    clicks = NextClick(shape, SETTINGS).fit(market, progress=quiet)
+    own = clicks.score(market)
+    known = market.product > 0
+    training = known & (market.part == TRAIN)
+    others = known & (market.part == TEST)
+    assert (clicks.scores_[training, 0] != own[training, 0]).mean() > 0.9
+    np.testing.assert_array_equal(clicks.scores_[others], own[others])
+    assert np.isnan(clicks.scores_[~known]).all()
+    assert with_scores(market, own).number_columns[-4:] == SCORE_COLUMNS
+
+
+def test_next_click_loss_of_a_perfect_score_is_zero_and_without_targets_too(
+    market: EncodedMarket,
+) -> None:
+    from purchase_predictor.model.session import ClickEncoder
+    from purchase_predictor.training.pretraining import ClickTask
+
+    model = ClickEncoder(shape=without_scores(shape_of(market, SIZES)), settings=SETTINGS.model)
+    task = ClickTask("clicks", model, market, units=np.ones(60, bool), settings=SETTINGS)
+    batch = next(task.batches(0, 0, 0, 1))
+    states = model(batch.products, batch.sessions)
+    n_products, length = len(states.keys), batch.sessions.product.shape[1]
+    keys = 50.0 * torch.eye(n_products)
+    queries = torch.nn.functional.one_hot(batch.sessions.product, n_products).float()
+    perfect = replace(
+        states, keys=keys, queries=torch.cat([queries, torch.zeros_like(queries[:, :1])], dim=1)
+    )
+    nothing = replace(batch.sessions, learn=torch.zeros_like(batch.sessions.learn))
+
+    assert queries.shape[1] == length
+    assert next_click_loss(perfect, batch.sessions, None, None).item() < 1e-6
+    assert next_click_loss(states, batch.sessions, batch.log_chance, batch.sold).item() > 0.5
+    assert next_click_loss(states, nothing, None, None).item() == 0.0
+
+
+def test_document_of_the_folder_is_json(fitted: FusionSystem, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "fusion")
+    document = json.loads((tmp_path / "fusion" / "fusion.json").read_text())
+    assert document["precision"] == "float32"
+    assert len(document["history"]) == fitted.state_.epoch
