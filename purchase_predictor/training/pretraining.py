@@ -14,9 +14,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from features.arrays import STOP, TRAIN, Column, EncodedMarket
+from purchase_predictor.checkpoint import read_folder, write_folder
 from purchase_predictor.model.inputs import (
     FusionBatch,
     FusionShape,
@@ -25,7 +27,7 @@ from purchase_predictor.model.inputs import (
     TensorRecord,
 )
 from purchase_predictor.model.session import ClickEncoder, ClickStates
-from purchase_predictor.settings import Settings
+from purchase_predictor.settings import ModelSettings, Settings
 from purchase_predictor.training.batches import (
     Batcher,
     Stretches,
@@ -34,7 +36,15 @@ from purchase_predictor.training.batches import (
     products_touched,
     session_batch,
 )
-from purchase_predictor.training.loop import Loop, LoopSettings, OnEpoch, Progress, no_epoch
+from purchase_predictor.training.loop import (
+    Loop,
+    LoopSettings,
+    OnEpoch,
+    Progress,
+    from_numpy,
+    no_epoch,
+    to_numpy,
+)
 
 SCORE_COLUMNS = tuple(
     Column(name=name, group="clickstream", block="next click")
@@ -295,6 +305,13 @@ def _within_lists(score: NDArray[np.float32], lists: NDArray[np.int32]) -> NDArr
     return np.column_stack([above, np.where(known, rank, np.nan)]).astype(np.float32)
 
 
+def _auc(converted: NDArray[np.float32], score: NDArray[np.float32]) -> float:
+    known = ~np.isnan(score) & ~np.isnan(converted)
+    if len(np.unique(converted[known])) < 2:
+        return math.nan
+    return float(roc_auc_score(converted[known], score[known]))
+
+
 class NextClick:
     """The pre-trained click encoder and the cross-fitted scores it gives.
 
@@ -328,7 +345,8 @@ class NextClick:
             on_epoch: told the figures of each epoch.
 
         Returns:
-            itself, with `model_`, and `scores_` float32 [n, 4] cross-fitted on training rows.
+            itself, with `model_`, `scores_` float32 [n, 4] cross-fitted on training rows, and
+            `auc_` of the first score on training and on validation rows.
         """
         n_units = 1 + int(max(data.events.unit.max(), data.unit.max()))
         fold = np.random.default_rng(self.settings.seed).integers(
@@ -352,11 +370,52 @@ class NextClick:
             model = train(f"clicks-without-fold-{number + 1}", fold != number)
             rows = training & (fold[data.unit] == number)
             self.scores_[rows] = self._scores(model, data.select(rows))
+        # they should agree: a score that flatters training rows misleads every system
+        self.auc_ = {
+            name: _auc(data.converted[rows], self.scores_[rows, 0])
+            for name, rows in (("training", training), ("validation", data.part == STOP))
+        }
+        progress(
+            "next-click score alone: AUC "
+            + ", ".join(f"{value:.3f} on {name} rows" for name, value in self.auc_.items())
+        )
         return self
 
     def score(self, data: EncodedMarket) -> NDArray[np.float32]:
         """Scores of rows that pre-training has not seen, float32 [n, 4]."""
         return self._scores(self.model_, data)
+
+    def save(self, folder: Path) -> None:
+        """Write the encoder's weights as safetensors, its shape as JSON."""
+        document = {
+            "shape": self.shape.to_dict(),
+            "model": self.settings.model.model_dump(),
+            "auc": self.auc_,
+        }
+        write_folder(
+            folder,
+            tensors={"weights": to_numpy(self.model_.state_dict())},
+            documents={"clicks": document},
+        )
+
+    @classmethod
+    def load(cls, folder: Path, settings: Settings) -> "NextClick":
+        """Undo `save`.
+
+        Raises:
+            ModelFolderError: if the folder is not whole.
+        """
+        saved = read_folder(folder)
+        document = saved.document("clicks")
+        model = ModelSettings.model_validate(document["model"])
+        clicks = cls(
+            FusionShape.from_dict(document["shape"]), settings.model_copy(update={"model": model})
+        )
+        clicks.auc_ = document["auc"]
+        clicks.model_ = ClickEncoder(shape=clicks.shape, settings=model)
+        clicks.model_.load_state_dict(from_numpy(saved.tensors("weights")))
+        clicks.model_.eval()
+        return clicks
 
     def _scores(self, model: ClickEncoder, data: EncodedMarket) -> NDArray[np.float32]:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,427 @@
+"""PurchasePredictor: fit, predict, evaluate, save and load, without the command line."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from features.arrays import CALIBRATE, TEST, EncodedMarket
+from features.encoding import FeatureEncoder, leaky_columns
+from features.schema import Tables, load_tables
+from features.splits import split_impressions, training_products
+from purchase_predictor.baselines.stack import Stack, cross_fitted_log_loss
+from purchase_predictor.baselines.system import System, load_baseline, make_baseline
+from purchase_predictor.checkpoint import ModelFolder, read_folder, write_folder
+from purchase_predictor.encoders.content import ContentEncoders
+from purchase_predictor.errors import DataError, ModelFolderError, SettingsError, nearest
+from purchase_predictor.evaluation.summary import evaluate
+from purchase_predictor.settings import Settings
+from purchase_predictor.training.calibration import Calibrator
+from purchase_predictor.training.loop import OnEpoch, Progress, no_epoch
+from purchase_predictor.training.preparation import (
+    ALL_MARKETS,
+    Preparation,
+    Selection,
+    check_rows,
+    fingerprint,
+    select_market,
+)
+from purchase_predictor.training.pretraining import NextClick
+from purchase_predictor.training.system import FusionSystem
+
+Scope = Literal["local", "global", "adapted"]
+FUSION, LIGHTGBM, STACK = "fusion", "lightgbm", "stack"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a model folder says about how it was made.
+
+    Attributes:
+        market: a market or `all`.
+        scope: local, global or adapted.
+        fingerprint: of the whole data.
+        cuts: ISO times of the cuts, where the split is by time.
+        n_straddling: impressions left out because their session straddles a cut.
+        champion: the system with the lowest cross-fitted log-loss.
+        validation_log_loss: of each system, cross-fitted on the second validation half.
+        next_click_auc: of the next-click score alone, on training and on validation rows.
+        leaks: context columns that alone tell conversion, with their AUC.
+        encoders_saw_other_markets: whether pictures and titles of other markets trained encoders.
+        n_train: training rows.
+        n_train_conversions: conversions among them.
+    """
+
+    market: str
+    scope: Scope
+    fingerprint: str
+    cuts: dict[str, str] | None
+    n_straddling: int
+    champion: str
+    validation_log_loss: dict[str, float]
+    next_click_auc: dict[str, float]
+    leaks: dict[str, float]
+    encoders_saw_other_markets: bool
+    n_train: int
+    n_train_conversions: int
+
+
+def silent(_line: str) -> None:
+    """Say nothing."""
+
+
+class PurchasePredictor:
+    """Predicts conversion with the fusion transformer, its baselines and their stack.
+
+    Args:
+        settings: all settings.
+        market: a market, or `all`.
+        scope: `local` learns from that market alone, `global` from all, `adapted` fine-tunes the
+            global model to the market. By default local, or global where the market is `all`.
+
+    Attributes:
+        systems_: the fitted systems by name.
+        calibrators_: what turns a system's probability into a calibrated one.
+        stack_: of the fusion and LightGBM; None where LightGBM was not trained.
+        facts_: how the model was made.
+    """
+
+    def __init__(
+        self, settings: Settings, *, market: str = ALL_MARKETS, scope: Scope | None = None
+    ) -> None:
+        self.settings = settings
+        self.market = market
+        self.scope: Scope = scope or ("global" if market == ALL_MARKETS else "local")
+        if self.scope not in get_args(Scope):
+            scopes = get_args(Scope)
+            raise SettingsError(f"there is no scope '{scope}'{nearest(str(scope), scopes)}")
+        if market == ALL_MARKETS and self.scope != "global":
+            raise SettingsError(f"scope {self.scope} needs one market, name it with --market")
+
+    # ---- fit
+
+    def fit(
+        self,
+        data: Path | Tables,
+        *,
+        checkpoints: Path | None = None,
+        content: ContentEncoders | None = None,
+        resume: bool = False,
+        progress: Progress = silent,
+        on_epoch: OnEpoch = no_epoch,
+    ) -> Self:
+        """Learn everything from the training rows and calibrate on validation rows.
+
+        Args:
+            data: a data folder or checked tables, with labels.
+            checkpoints: folder in which training can be resumed; None keeps none.
+            content: trained encoders of pictures and titles; None trains those of the settings.
+            resume: goes on from the checkpoints.
+            progress: told a line at each step.
+            on_epoch: told the figures of each epoch.
+
+        Raises:
+            DataError: the rows cannot be learned from or judged on.
+        """
+        tables = self._tables(data, require_labels=True)
+        fractions = self.settings.data
+        split = split_impressions(
+            tables,
+            validation_fraction=fractions.validation_fraction,
+            test_fraction=fractions.test_fraction,
+            seed=self.settings.seed,
+        )
+        learns_from = self.market if self.scope == "local" else ALL_MARKETS
+        selection = select_market(tables, split, learns_from)
+        for wanted in {learns_from, self.market}:
+            rows = select_market(tables, split, wanted)
+            check_rows(rows, wanted, fractions.min_conversions)
+        if content is None:
+            content = ContentEncoders.fit(
+                tables.products,
+                tables.folder,
+                self.settings.encoders,
+                fractions,
+                training=training_products(tables, split),
+                seed=self.settings.seed,
+                progress=progress,
+            )
+        self.preparation_ = Preparation(self.settings)
+        self.data_ = self.preparation_.fit(
+            selection,
+            content=content,
+            folder=checkpoints,
+            resume=resume,
+            progress=progress,
+            on_epoch=on_epoch,
+        )
+        learned = self._fit_systems(checkpoints, resume, progress, on_epoch)
+        losses = self._fit_calibration(learned)
+        self.facts_ = self._facts(tables, selection, learned, losses)
+        return self
+
+    def _fit_systems(
+        self, folder: Path | None, resume: bool, progress: Progress, on_epoch: OnEpoch
+    ) -> EncodedMarket:
+        settings, sizes, data = self.settings, self.preparation_.sizes(), self.data_
+        clicks = self.preparation_.clicks_
+        fusion = FusionSystem(
+            settings,
+            sizes,
+            clicks=None if clicks is None else clicks.model_.state_dict(),
+            folder=folder,
+            resume=resume,
+            on_epoch=on_epoch,
+        ).fit(data, seed=settings.seed, progress=progress)
+        if self.scope == "adapted":
+            progress(f"fine-tuning the global model to {self.market}")
+            data = self._market_rows(data)
+            fusion = FusionSystem(
+                settings,
+                sizes,
+                start_from=fusion,
+                folder=None if folder is None else folder / "adapted",
+                resume=resume,
+                on_epoch=on_epoch,
+            ).fit(data, seed=settings.seed, progress=progress)
+        self.systems_: dict[str, System] = {FUSION: fusion}
+        for name in settings.baselines.systems:
+            progress(f"{name}: fitting on the same rows")
+            system = make_baseline(name, settings.baselines)
+            self.systems_[name] = system.fit(data, seed=settings.seed, progress=progress)
+        return data
+
+    def _fit_calibration(self, data: EncodedMarket) -> dict[str, float]:
+        rows = data.select(data.part == CALIBRATE)
+        raw = {name: system.predict_proba(rows) for name, system in self.systems_.items()}
+        self.calibrators_ = {
+            name: Calibrator().fit(p, rows.converted, rows.market) for name, p in raw.items()
+        }
+        losses = {
+            name: cross_fitted_log_loss(
+                lambda: Calibrator(), p, rows.converted, rows.market, rows.unit
+            )
+            for name, p in raw.items()
+        }
+        self.stack_: Stack | None = None
+        if LIGHTGBM in raw:
+            stacked = {name: raw[name] for name in (FUSION, LIGHTGBM)}
+            self.stack_ = Stack().fit(stacked, rows.converted, rows.market)
+            losses[STACK] = cross_fitted_log_loss(
+                lambda: Stack(), stacked, rows.converted, rows.market, rows.unit
+            )
+        return losses
+
+    def _facts(
+        self,
+        tables: Tables,
+        selection: Selection,
+        data: EncodedMarket,
+        losses: Mapping[str, float],
+    ) -> Facts:
+        split, training = selection.split, data.part == 0
+        clicks = self.preparation_.clicks_
+        return Facts(
+            market=self.market,
+            scope=self.scope,
+            fingerprint=fingerprint(tables),
+            cuts=None if split.cuts is None else split.cuts.to_dict(),
+            n_straddling=split.n_straddling,
+            champion=min(losses, key=losses.__getitem__),
+            validation_log_loss=dict(losses),
+            next_click_auc={} if clicks is None else clicks.auc_,
+            leaks=dict(leaky_columns(self.data_)),
+            encoders_saw_other_markets=self.scope == "local"
+            and tables.impressions["market"].n_unique() > 1,
+            n_train=int(training.sum()),
+            n_train_conversions=int(data.converted[training].sum()),
+        )
+
+    # ---- predict and evaluate
+
+    @property
+    def system_names(self) -> list[str]:
+        """Names of the systems, the stack last."""
+        return [*self.systems_, *([STACK] if self.stack_ is not None else [])]
+
+    def predict_proba(self, data: Path | Tables, system: str | None = None) -> pl.DataFrame:
+        """Calibrated probability that each impression converts.
+
+        Args:
+            data: a data folder or checked tables; labels are not needed.
+            system: `fusion`, `lightgbm`, `tabnet` or `stack`; the champion by default.
+
+        Returns:
+            `impression_id, market, probability, flags`, in the order of the input.
+        """
+        name = system or self.facts_.champion
+        if name not in self.system_names:
+            known = ", ".join(self.system_names)
+            raise SettingsError(
+                f"the model has no system '{name}'{nearest(name, self.system_names)}; it has {known}"
+            )
+        encoded = self.preparation_.encode(self._tables(data, require_labels=False))
+        flags = pl.DataFrame(dict(encoded.flags))
+        raised = [pl.when(flag).then(pl.lit(flag)) for flag in flags.columns]
+        return (
+            pl.DataFrame(
+                {
+                    "impression_id": encoded.impression_id.astype(str),
+                    "market": encoded.market_label.astype(str),
+                    "probability": self.probabilities(encoded, [name])[name],
+                    "row": encoded.row,
+                }
+            )
+            .with_columns(flags.select(flags=pl.concat_list(raised).list.drop_nulls()))
+            .sort("row")
+            .drop("row")
+        )
+
+    def probabilities(
+        self, data: EncodedMarket, names: list[str] | None = None
+    ) -> dict[str, NDArray[np.float64]]:
+        """Calibrated probabilities of encoded rows, float64 [n] for each system."""
+        names = names or self.system_names
+        needed = {FUSION, LIGHTGBM} if STACK in names else set()
+        raw = {
+            name: system.predict_proba(data)
+            for name, system in self.systems_.items()
+            if name in needed | set(names)
+        }
+        calibrated = {
+            name: self.calibrators_[name].transform(p, data.market)
+            for name, p in raw.items()
+            if name in names
+        }
+        if STACK in names and self.stack_ is not None:
+            pair = {name: raw[name] for name in (FUSION, LIGHTGBM)}
+            calibrated[STACK] = self.stack_.predict_proba(pair, data.market)
+        return calibrated
+
+    def predict_test(self) -> pl.DataFrame:
+        """Probabilities of every system on the test rows that `fit` held out.
+
+        Returns:
+            `impression_id, market, converted, unit, list_number` and a column for each system.
+        """
+        data = self._market_rows(self.data_)
+        test = data.select(data.part == TEST)
+        return self._labelled(test)
+
+    def evaluate(
+        self, data: Path | Tables | None = None, *, truth: pl.DataFrame | None = None
+    ) -> dict[str, Any]:
+        """Metrics with intervals for every system.
+
+        Args:
+            data: labelled rows; None takes the test rows that `fit` held out.
+            truth: known probabilities of the rows, for the ceilings.
+
+        Returns:
+            The `systems`, `ceilings` and `gaps` of `metrics.json`.
+        """
+        if data is None:
+            predictions = self.predict_test()
+        else:
+            encoded = self.preparation_.encode(self._tables(data, require_labels=True))
+            predictions = self._labelled(encoded)
+        return evaluate(
+            predictions,
+            systems=self.system_names,
+            settings=self.settings.evaluation,
+            seed=self.settings.seed,
+            truth=truth,
+        )
+
+    def _labelled(self, data: EncodedMarket) -> pl.DataFrame:
+        return pl.DataFrame(
+            {
+                "impression_id": data.impression_id.astype(str),
+                "market": data.market_label.astype(str),
+                "converted": data.converted == 1,
+                "unit": data.unit,
+                "list_number": data.list_number,
+                **self.probabilities(data),
+            }
+        )
+
+    def _market_rows(self, data: EncodedMarket) -> EncodedMarket:
+        if self.market == ALL_MARKETS:
+            return data
+        return data.select(data.market_label == self.market)
+
+    def _tables(self, data: Path | Tables, *, require_labels: bool) -> Tables:
+        if isinstance(data, Tables):
+            if require_labels and data.impressions["converted"].null_count():
+                raise DataError("column 'converted' of impressions is needed here")
+            return data
+        return load_tables(
+            data,
+            require_labels=require_labels,
+            max_title_chars=self.settings.data.max_title_chars,
+        )
+
+    # ---- save and load
+
+    def save(self, folder: Path) -> None:
+        """Write a folder that holds all the model needs: safetensors, JSON and LightGBM text."""
+        clicks = self.preparation_.clicks_
+        documents: dict[str, Any] = {
+            "settings": self.settings.model_dump(),
+            "facts": asdict(self.facts_),
+            "features": self.preparation_.features_.to_dict(),
+            "calibrators": {name: c.to_dict() for name, c in self.calibrators_.items()},
+            "systems": {"names": list(self.systems_), "clicks": clicks is not None},
+        }
+        if self.stack_ is not None:
+            documents["stack"] = self.stack_.to_dict()
+        folders = {name: system.save for name, system in self.systems_.items()}
+        folders["encoders"] = self.preparation_.content_.save
+        if clicks is not None:
+            folders["clicks"] = clicks.save
+        write_folder(folder, tensors={}, documents=documents, texts={}, folders=folders)
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Self:
+        """Undo `save`; the folder may have moved.
+
+        Raises:
+            ModelFolderError: the folder is not whole, was changed or is of another version.
+        """
+        saved = read_folder(Path(folder))
+        try:
+            settings = Settings.model_validate(saved.document("settings"))
+            facts = Facts(**saved.document("facts"))
+        except (ValueError, TypeError) as error:
+            raise ModelFolderError(f"{folder} was written by another version") from error
+        predictor = cls(settings, market=facts.market, scope=facts.scope)
+        predictor.facts_ = facts
+        predictor._load_parts(saved)
+        return predictor
+
+    def _load_parts(self, saved: ModelFolder) -> None:
+        parts = saved.document("systems")
+        preparation = Preparation(self.settings)
+        preparation.features_ = FeatureEncoder.from_dict(saved.document("features"))
+        preparation.content_ = ContentEncoders.load(saved.path("encoders"))
+        preparation.clicks_ = None
+        if parts["clicks"]:
+            preparation.clicks_ = NextClick.load(saved.path("clicks"), self.settings)
+        self.preparation_ = preparation
+        self.systems_ = {
+            name: FusionSystem.load(saved.path(name), self.settings)
+            if name == FUSION
+            else load_baseline(name, saved.path(name))
+            for name in parts["names"]
+        }
+        self.calibrators_ = {
+            name: Calibrator.from_dict(state)
+            for name, state in saved.document("calibrators").items()
+        }
+        self.stack_ = (
+            Stack.from_dict(saved.document("stack")) if LIGHTGBM in parts["names"] else None
+        )

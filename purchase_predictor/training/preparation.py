@@ -1,0 +1,203 @@
+"""From checked tables to encoded rows: features, content of products, next-click scores."""
+
+import hashlib
+import io
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from features.arrays import CALIBRATE, MISSING, STOP, TEST, TRAIN, EncodedMarket
+from features.culture import load_profiles
+from features.encoding import FeatureEncoder
+from features.products import load_phrases
+from features.schema import Tables
+from features.splits import Split
+from purchase_predictor.encoders.content import ContentEncoders
+from purchase_predictor.errors import DataError, nearest
+from purchase_predictor.settings import Settings
+from purchase_predictor.training.loop import OnEpoch, Progress, no_epoch
+from purchase_predictor.training.pretraining import NextClick, with_scores, without_scores
+from purchase_predictor.training.system import ContentSizes, shape_of
+
+ALL_MARKETS = "all"
+PART_NAMES = {TRAIN: "training", STOP: "validation (stopping)", CALIBRATE: "validation "
+              "(calibration)", TEST: "test"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The rows a model is made of.
+
+    Attributes:
+        tables: of one market or of all.
+        split: of these rows.
+    """
+
+    tables: Tables
+    split: Split
+
+
+def fingerprint(tables: Tables) -> str:
+    """A hash of the checked rows, the same for the same data in any folder.
+
+    Args:
+        tables: whole, before a market is selected.
+    """
+    digest = hashlib.sha256()
+    for frame in (tables.products, tables.events, tables.impressions):
+        buffer = io.BytesIO()
+        frame.write_ipc(buffer, compression="uncompressed")
+        digest.update(buffer.getbuffer())
+    return digest.hexdigest()[:16]
+
+
+def select_market(tables: Tables, split: Split, market: str) -> Selection:
+    """Keep one market's impressions and the events of their units.
+
+    Args:
+        tables: of all markets.
+        split: whose cut times were taken over all markets (handbook: method, 1).
+        market: a name, or `all`.
+
+    Raises:
+        DataError: if there is no such market; lists what there is.
+    """
+    if market == ALL_MARKETS:
+        return Selection(tables, split)
+    markets = tables.impressions["market"].unique().sort().to_list()
+    if market not in markets:
+        hint = nearest(market, markets)
+        raise DataError(f"there is no market '{market}'{hint}; there are {', '.join(markets)}")
+    kept = (tables.impressions["market"] == market).to_numpy()
+    impressions = tables.impressions.filter(kept)
+    units = impressions.select(unit_of()).unique()
+    events = tables.events.filter(unit_of().is_in(units["unit"].implode()))
+    return Selection(
+        replace(tables, impressions=impressions, events=events),
+        replace(split, part=split.part[kept]),
+    )
+
+
+def unit_of() -> pl.Expr:
+    """The user where known, else the session."""
+    known = pl.concat_str(pl.lit("u:"), "user_id")
+    return pl.coalesce(known, pl.concat_str(pl.lit("s:"), "session_id")).alias("unit")
+
+
+def check_rows(selection: Selection, market: str, min_conversions: int) -> None:
+    """Refuse rows that nothing can be learned from or judged on.
+
+    Raises:
+        DataError: names the market, says how many conversions there are and what to do.
+    """
+    converted = selection.tables.impressions["converted"].cast(pl.Int8).to_numpy()
+    part = selection.split.part
+    where = "the data" if market == ALL_MARKETS else f"market {market}"
+    advice = "" if market == ALL_MARKETS else "; train on all markets with --market all"
+    for code, name in PART_NAMES.items():
+        rows = converted[part == code]
+        if not len(rows):
+            raise DataError(f"{where} has no {name} rows after the split{advice}")
+        if code in (TRAIN, STOP) and rows.min() == rows.max():
+            outcome = "converted" if rows[0] else "did not convert"
+            raise DataError(f"all {len(rows)} {name} rows of {where} {outcome}{advice}")
+    n = int(converted[part == TRAIN].sum())
+    if n < min_conversions:
+        raise DataError(
+            f"{where} has {n} training conversions, at least {min_conversions} are needed "
+            f"(setting data.min_conversions){advice}"
+        )
+
+
+class Preparation:
+    """Turns tables into encoded rows, the same way in training and in scoring.
+
+    Args:
+        settings: all settings.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def fit(
+        self,
+        selection: Selection,
+        *,
+        content: ContentEncoders,
+        folder: Path | None = None,
+        resume: bool = False,
+        progress: Progress,
+        on_epoch: OnEpoch = no_epoch,
+    ) -> EncodedMarket:
+        """Fit vocabularies and scores on training rows.
+
+        Args:
+            selection: the rows.
+            content: trained encoders of pictures and titles.
+            folder: of checkpoints.
+            resume: goes on from them.
+            progress: told what happens.
+            on_epoch: told the figures of each epoch of pre-training.
+
+        Returns:
+            The rows, encoded.
+        """
+        self.content_ = content
+        self.features_ = FeatureEncoder.fit(
+            selection.tables,
+            selection.split,
+            history=self.settings.model.history,
+            min_identity_count=self.settings.data.min_identity_count,
+            profiles=load_profiles(None),
+            phrases=load_phrases(None),
+        )
+        data = self._with_content(
+            self.features_.transform(selection.tables, selection.split), selection.tables
+        )
+        self.clicks_: NextClick | None = None
+        learnable = (data.events.part == TRAIN) & (data.events.product > 0)
+        if not self.settings.pretraining.epochs or not learnable.any():
+            progress("next-click pre-training is skipped: no training event names a product")
+            return data
+        self.clicks_ = NextClick(without_scores(shape_of(data, self.sizes())), self.settings).fit(
+            data, folder=folder, resume=resume, progress=progress, on_epoch=on_epoch
+        )
+        return with_scores(data, self.clicks_.scores_)
+
+    def encode(self, tables: Tables) -> EncodedMarket:
+        """Encode rows that are to be scored."""
+        data = self._with_content(self.features_.transform(tables, None), tables)
+        return data if self.clicks_ is None else with_scores(data, self.clicks_.score(data))
+
+    def sizes(self) -> ContentSizes:
+        """Vocabulary sizes of the model."""
+        features = self.features_
+        return ContentSizes(
+            n_identities=features.n_identities,
+            n_categories=features.n_categories,
+            n_brands=features.n_brands,
+            n_word_pieces=self.content_.n_word_pieces,
+        )
+
+    def _with_content(self, data: EncodedMarket, tables: Tables) -> EncodedMarket:
+        content = self.content_.encode(tables.products, tables.folder)
+        self.failures_ = content.failures
+        products = replace(
+            data.products,
+            words=_below_missing(content.words, MISSING),
+            text=_below_missing(content.text),
+            image=_below_missing(content.image),
+            has_text=_below_missing(content.has_text),
+            has_image=_below_missing(content.has_image),
+        )
+        return replace(data, products=products)
+
+
+def _below_missing(values: np.ndarray, first: int = 0) -> np.ndarray:
+    """Put the missing product's row on top: zeros, `first` in its first column."""
+    row = np.zeros_like(values, shape=(1, *values.shape[1:]))
+    if first and row.size:
+        row[0, 0] = first
+    return np.concatenate([row, values])
