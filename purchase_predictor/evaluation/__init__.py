@@ -1,0 +1,1 @@
+"""Metrics, their intervals and the gaps between systems; compares, never trains."""
