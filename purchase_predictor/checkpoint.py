@@ -140,6 +140,28 @@ def write_folder(
     _remove(aside)
 
 
+def write_file(path: Path, write: Callable[[Path], None]) -> None:
+    """Write one file so that it is seen whole or not at all.
+
+    Args:
+        path: where it shall lie; its parents are made.
+        write: writes the file whose path it gets.
+
+    Raises:
+        OSError: the disk is full or may not be written; what was there before stays.
+    """
+    path = path.resolve()
+    partial = path.with_name(f".{path.name}.partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        write(partial)
+        _sync(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    _sync(path.parent)
+
+
 def has_folder(folder: Path) -> bool:
     """Whether `read_folder` finds a folder there (complete or not is for it to say)."""
     return _present(folder.resolve()).exists()

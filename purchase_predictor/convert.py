@@ -1,20 +1,13 @@
 """`python -m purchase_predictor.convert SOURCE --raw DIR --output DIR`: a public data set in."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from purchase_predictor.errors import UserError
-
-app = typer.Typer(
-    help="Convert a public data set into the data layout.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+from purchase_predictor.cli import run
 
 Raw = Annotated[Path, typer.Option(help="The publisher's file, or the folder that holds it.")]
 Output = Annotated[Path, typer.Option(help="Data folder to write.")]
@@ -22,7 +15,6 @@ Drop = Annotated[list[str] | None, typer.Option(help="Input to leave out; may be
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 
 
-@app.command()
 def trivago(raw: Raw, output: Output, drop: Drop = None, quiet: Quiet = False) -> None:
     """RecSys Challenge 2019: shown hotels, and the one clicked out (a proxy of a conversion)."""
     from purchase_predictor.data.sources import trivago as source
@@ -30,7 +22,6 @@ def trivago(raw: Raw, output: Output, drop: Drop = None, quiet: Quiet = False) -
     _convert(source.convert, raw, output, drop or [], quiet)
 
 
-@app.command()
 def online_shoppers(raw: Raw, output: Output, drop: Drop = None, quiet: Quiet = False) -> None:
     """UCI Online Shoppers Purchasing Intention: sessions without products or clicks."""
     from purchase_predictor.data.sources import online_shoppers as source
@@ -49,14 +40,13 @@ def _convert(
     typer.echo("\n".join([*lines, f"Written to {output}."]))
 
 
-def main() -> None:
-    """Run the command; a user's mistake is one sentence and exit code 2."""
-    try:
-        app()
-    except UserError as error:
-        typer.echo(f"Error: {error}", err=True)
-        sys.exit(2)
+SOURCES = {"trivago": trivago, "online-shoppers": online_shoppers}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code is 2 for a user's mistake."""
+    return run(SOURCES, "convert", arguments)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from purchase_predictor import checkpoint
-from purchase_predictor.checkpoint import has_folder, read_folder, write_folder
+from purchase_predictor.checkpoint import has_folder, read_folder, write_file, write_folder
 from purchase_predictor.errors import ModelFolderError
 
 
@@ -204,3 +204,16 @@ def test_values_that_json_cannot_hold_are_refused(tmp_path: Path) -> None:
         write_folder(tmp_path / "model", documents={"settings": {"seed": float("nan")}})
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    def half(place: Path) -> None:
+        place.write_text("ha", "utf-8")
+        raise OSError(28, "No space left on device", str(place))
+
+    write_file(tmp_path / "deep" / "metrics.json", lambda place: place.write_text("{}") and None)
+    with pytest.raises(OSError, match="No space left"):
+        write_file(tmp_path / "deep" / "metrics.json", half)
+
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["metrics.json"]
+    assert (tmp_path / "deep" / "metrics.json").read_text("utf-8") == "{}"

@@ -1,0 +1,58 @@
+"""`purchase-predictor COMMAND …`: loads the one command that is asked for."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import typer
+
+from purchase_predictor import __version__
+from purchase_predictor.cli import MISTAKE, printable
+from purchase_predictor.errors import nearest
+
+COMMANDS = {
+    "train": "train a market's model and its baselines, evaluate, log and register them",
+    "sample": "write the sample marketplace and its truth",
+    "convert": "bring a public data set into the data layout",
+}
+HELP = "\n".join(
+    [
+        "Usage: purchase-predictor COMMAND [OPTIONS]",
+        "",
+        "  Predicts whether a shopper will buy, in every country they shop from.",
+        "",
+        "Commands:",
+        *(f"  {name:<8}  {text}" for name, text in COMMANDS.items()),
+        "",
+        "Options:",
+        "  --version  Show the version and exit.",
+        "  --help     Show this message and exit; COMMAND --help tells a command's options.",
+    ]
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command named first.
+
+    Args:
+        arguments: of the command line, without the program; None takes those of the process.
+
+    Returns:
+        The exit code of the command, 2 where there is no such command.
+    """
+    name, *rest = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
+    if name in {"--help", "-h"}:
+        typer.echo(HELP)
+        return 0
+    if name == "--version":
+        typer.echo(f"purchase-predictor {__version__}")
+        return 0
+    if name not in COMMANDS:
+        hint = nearest(name, COMMANDS) or f"; there are {', '.join(COMMANDS)}"
+        typer.echo(f"Error: there is no command '{printable(name)}'{hint}", err=True)
+        return MISTAKE
+    return import_module(f"purchase_predictor.{name}").main(rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
