@@ -9,7 +9,7 @@ chance: a market with few conversions keeps nearly none of its own. `handbook` m
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -67,23 +67,23 @@ class Calibrator:
         """
         y = np.asarray(y, np.float64)
         n_converted = int(y.sum())
-        counts = {"n": len(y), "n_converted": n_converted}
+        unfitted = cls(n=len(y), n_converted=n_converted)
         if min(n_converted, len(y) - n_converted) < MIN_CONVERSIONS:
             reason = (
                 f"{n_converted} conversions among {len(y)} rows to calibrate on: "
                 f"at least {MIN_CONVERSIONS} of each class are needed"
             )
-            return cls(reason=reason, **counts)
+            return replace(unfitted, reason=reason)
         x = to_logit(p)
         slope, intercept = _platt(x, y)
         if slope <= 0:
             reason = f"slope {slope:.2f}: the probabilities do not rank the rows"
-            return cls(reason=reason, **counts)
+            return replace(unfitted, reason=reason)
         markets, index = np.unique(market, return_inverse=True)
         variance = _spread(slope * x + intercept, y, index)
         fitted = _offsets(slope * x + intercept, y, index, variance)
         offsets = {int(code): float(o) for code, o in zip(markets, fitted, strict=True)}
-        return cls(slope, intercept, offsets, math.sqrt(variance), **counts)
+        return cls(slope, intercept, offsets, math.sqrt(variance), len(y), n_converted)
 
     def transform(
         self, p: NDArray[np.float64], market: NDArray[np.integer]

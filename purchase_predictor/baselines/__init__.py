@@ -1,0 +1,1 @@
+"""What the transformer is held against: LightGBM, TabNet and the stack, on the same rows."""

@@ -1,0 +1,270 @@
+"""TabNet (arXiv 1908.07442, pytorch-tabnet) on the same design matrix as LightGBM.
+
+The library's own training loop, with the input made fit for it: missing numbers become the mean
+and get an indicator column, numbers are standardised with training statistics, categories are
+embedded. Weights are kept as safetensors; the library's zip holds a pickle.
+"""
+
+import math
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from features.arrays import EncodedMarket
+from purchase_predictor.baselines.system import Progress, learning_rows
+from purchase_predictor.baselines.table import TableEncoder, chunks
+from purchase_predictor.checkpoint import read_folder, write_folder
+from purchase_predictor.errors import DataError
+from purchase_predictor.settings import TabNetSettings
+
+with warnings.catch_warnings():
+    # pytorch-tabnet 4.1 imports from a module that SciPy renamed
+    warnings.filterwarnings("ignore", "Please import `spmatrix`", DeprecationWarning)
+    from pytorch_tabnet.callbacks import Callback
+    from pytorch_tabnet.tab_model import TabNetClassifier
+    from pytorch_tabnet.tab_network import TabNet
+
+N_COMPONENTS = 16
+PREDICTED_AT_ONCE = 50_000
+LARGEST = 10.0
+"""Standard deviations beyond which a number is cut: durations have tails that swamp batch norm."""
+
+
+class TabNetSystem:
+    """Attentive tabular network with early stopping on log-loss.
+
+    Args:
+        settings: of TabNet.
+
+    Attributes:
+        table_: the design matrix's state.
+        input_: imputation and scales.
+        network_: the fitted network, in eval mode on the CPU.
+        best_epoch_: epoch whose weights are kept, from 0.
+    """
+
+    name = "tabnet"
+
+    def __init__(self, settings: TabNetSettings) -> None:
+        self.settings = settings
+
+    def fit(self, data: EncodedMarket, *, seed: int, progress: Progress) -> Self:
+        """Learn from TRAIN rows until STOP rows gain no more.
+
+        Args:
+            data: encoded rows.
+            seed: of initial weights and the order of rows.
+            progress: told a line at each epoch.
+
+        Raises:
+            DataError: if a part is empty or holds one class only, or a number is infinite.
+        """
+        train, stop = learning_rows(data)
+        self.table_ = TableEncoder.fit(data, N_COMPONENTS)
+        x_train = self.table_.transform(data, train)
+        self.input_ = DenseInput.fit(x_train, self.table_)
+        x_train = self.input_.transform(x_train)
+        x_stop = self.input_.transform(self.table_.transform(data, stop))
+        chosen = self.settings
+        classifier = TabNetClassifier(
+            **_network_settings(chosen, self.input_),
+            lambda_sparse=chosen.lambda_sparse,
+            optimizer_params={"lr": chosen.learning_rate},
+            seed=seed,
+            verbose=0,
+        )
+        with warnings.catch_warnings():
+            # the library announces by warnings what is said by `progress`
+            warnings.filterwarnings("ignore", message="(?s).*(Best weights|Early stopping|best_)")
+            classifier.fit(
+                x_train,
+                data.converted[train].astype(np.int64),
+                eval_set=[(x_stop, data.converted[stop].astype(np.int64))],
+                eval_name=["stop"],
+                eval_metric=["logloss"],
+                max_epochs=chosen.max_epochs,
+                patience=chosen.patience,
+                batch_size=min(chosen.batch_size, len(train)),  # else the only batch is dropped
+                virtual_batch_size=chosen.virtual_batch_size,
+                compute_importance=False,
+                callbacks=[_Report(progress)],
+            )
+        self.network_ = classifier.network.cpu().eval()
+        self.best_epoch_ = int(classifier.best_epoch)
+        progress(f"tabnet: best epoch {self.best_epoch_ + 1} of {chosen.max_epochs}")
+        return self
+
+    def predict_proba(self, data: EncodedMarket) -> NDArray[np.float64]:
+        """Uncalibrated probability of conversion, float64 [n].
+
+        Raises:
+            DataError: if a number is infinite.
+        """
+        p = np.empty(len(data), np.float64)
+        with torch.inference_mode():
+            for rows in chunks(len(data), PREDICTED_AT_ONCE):
+                x = self.input_.transform(self.table_.transform(data, rows))
+                logits, _ = self.network_(torch.from_numpy(x))
+                p[rows] = logits.double().softmax(dim=1)[:, 1].numpy()
+        return p
+
+    def save(self, folder: Path) -> None:
+        """Write weights and scales as safetensors, shapes and settings as JSON."""
+        weights = {name: tensor.numpy() for name, tensor in self.network_.state_dict().items()}
+        state = {
+            "table": self.table_.to_dict(),
+            "settings": self.settings.model_dump(),
+            "best_epoch": self.best_epoch_,
+        }
+        write_folder(
+            folder,
+            tensors={
+                "weights": weights,
+                "table": self.table_.tensors(),
+                "input": self.input_.tensors(),
+            },
+            documents={"tabnet": state},
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Undo `save`.
+
+        Raises:
+            ModelFolderError: if the folder is not whole.
+        """
+        saved = read_folder(folder)
+        state = saved.document("tabnet")
+        system = cls(TabNetSettings.model_validate(state["settings"]))
+        system.table_ = TableEncoder.from_dict(state["table"], saved.tensors("table"))
+        system.input_ = DenseInput(system.table_, **saved.tensors("input"))
+        system.best_epoch_ = state["best_epoch"]
+        system.network_ = _build(system.settings, system.input_)
+        weights = saved.tensors("weights")
+        system.network_.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})
+        system.network_.eval()
+        return system
+
+
+class DenseInput:
+    """Finite, standardised input from a design matrix with missing values.
+
+    Attributes:
+        names: of the table's columns, for messages.
+        numbers: places of number columns in the table.
+        categories: places of category columns in the table.
+        n_codes: vocabulary sizes of the categories.
+        mean: float32 [n_numbers], of known values in training.
+        scale: float32 [n_numbers].
+        with_missing: places among the numbers that have an indicator column, int64.
+    """
+
+    def __init__(
+        self,
+        table: TableEncoder,
+        mean: NDArray[np.float32],
+        scale: NDArray[np.float32],
+        with_missing: NDArray[np.int64],
+    ) -> None:
+        self.names = table.names
+        self.categories = table.categories
+        self.numbers = [p for p, column in enumerate(table.columns) if not column.n_codes]
+        self.n_codes = [table.columns[place].n_codes for place in self.categories]
+        self.mean, self.scale, self.with_missing = mean, scale, with_missing
+
+    @classmethod
+    def fit(cls, x: NDArray[np.float32], table: TableEncoder) -> "DenseInput":
+        """Means and scales of the training rows (`x`: float32 [n, n_columns])."""
+        _check_finite(x, table.names)
+        numbers = [place for place, column in enumerate(table.columns) if not column.n_codes]
+        known = x[:, numbers].astype(np.float64)
+        missing = np.isnan(known)
+        n_known = np.maximum((~missing).sum(axis=0), 1)
+        mean = np.where(missing, 0, known).sum(axis=0) / n_known
+        variance = np.where(missing, 0, (known - mean) ** 2).sum(axis=0) / n_known
+        scale = np.where(variance > 0, np.sqrt(variance), 1.0)
+        return cls(
+            table,
+            mean.astype(np.float32),
+            scale.astype(np.float32),
+            np.flatnonzero(missing.any(axis=0)),
+        )
+
+    @property
+    def width(self) -> int:
+        """Columns of what `transform` returns: categories, numbers, indicators."""
+        return len(self.categories) + len(self.numbers) + len(self.with_missing)
+
+    def transform(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Codes, standardised numbers and indicators of missing values.
+
+        Args:
+            x: float32 [n, n_columns], NaN where missing.
+
+        Returns:
+            float32 [n, width], finite.
+
+        Raises:
+            DataError: if a number is infinite; names the column.
+        """
+        _check_finite(x, self.names)
+        numbers = (x[:, self.numbers] - self.mean) / self.scale
+        missing = np.isnan(numbers)
+        numbers = np.where(missing, np.float32(0), numbers).clip(-LARGEST, LARGEST)
+        codes = np.minimum(x[:, self.categories], np.array(self.n_codes, np.float32) - 1)
+        return np.concatenate(
+            [codes, numbers, missing[:, self.with_missing]], axis=1, dtype=np.float32
+        )
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """Arrays of the state."""
+        return {"mean": self.mean, "scale": self.scale, "with_missing": self.with_missing}
+
+
+def _check_finite(x: NDArray[np.float32], names: list[str]) -> None:
+    infinite = np.isinf(x).any(axis=0)
+    if infinite.any():
+        name = names[int(infinite.argmax())]
+        raise DataError(f"TabNet takes finite numbers, column '{name}' holds an infinite one.")
+
+
+def _network_settings(settings: TabNetSettings, dense: DenseInput) -> dict[str, Any]:
+    """What shapes the network, as the library calls it."""
+    return {
+        "n_d": settings.n_d,
+        "n_a": settings.n_d,
+        "n_steps": settings.n_steps,
+        "gamma": settings.gamma,
+        "cat_idxs": list(range(len(dense.categories))),
+        "cat_dims": list(dense.n_codes),
+        # widths grow slowly with the vocabulary, as usual for entity embeddings
+        "cat_emb_dim": [min(8, math.ceil(n_codes**0.25)) for n_codes in dense.n_codes],
+    }
+
+
+def _build(settings: TabNetSettings, dense: DenseInput) -> TabNet:
+    """A network of the fitted one's shape, as the library itself builds it."""
+    return TabNet(
+        dense.width,
+        2,
+        **_network_settings(settings, dense),
+        virtual_batch_size=settings.virtual_batch_size,
+        group_attention_matrix=torch.eye(dense.width),
+    )
+
+
+class _Report(Callback):
+    """Says at each epoch where the log-loss is."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__()
+        self.progress = progress
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        loss = (logs or {}).get("stop_logloss", math.nan)
+        self.progress(f"tabnet: epoch {epoch + 1}, log-loss {loss:.5f}")

@@ -1,0 +1,176 @@
+"""What every baseline keeps to: the contract of systems."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from features.arrays import CALIBRATE, STOP, TEST, TRAIN, UNSEEN, EncodedMarket
+from purchase_predictor.baselines.lightgbm import LightGBMSystem
+from purchase_predictor.baselines.system import System, load_baseline, make_baseline
+from purchase_predictor.errors import DataError, ModelFolderError, SettingsError
+from purchase_predictor.settings import load_settings
+
+SETTINGS = load_settings(
+    overrides=[
+        "baselines.lightgbm.min_child_samples=20",
+        "baselines.lightgbm.learning_rate=0.1",
+        "baselines.lightgbm.max_rounds=150",
+        "baselines.lightgbm.patience=20",
+        "baselines.lightgbm.threads=1",
+        "baselines.tabnet.max_epochs=12",
+        "baselines.tabnet.batch_size=256",
+        "baselines.tabnet.virtual_batch_size=64",
+    ]
+).baselines
+NAMES = ("lightgbm", "tabnet")
+
+
+def silent(_line: str) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def data(market_of: Callable[..., EncodedMarket]) -> EncodedMarket:
+    return market_of(n_units=400, n_events=1000)
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def system(request: pytest.FixtureRequest, data: EncodedMarket) -> System:
+    return make_baseline(request.param, SETTINGS).fit(data, seed=0, progress=silent)
+
+
+def test_it_learns(system: System, data: EncodedMarket) -> None:
+    test = data.select(data.part == TEST)
+
+    p = system.predict_proba(test)
+
+    assert p.dtype == np.float64
+    assert p.shape == (len(test),)
+    assert roc_auc_score(test.converted, p) > 0.75
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_seed_gives_the_same_predictions(name: str, data: EncodedMarket) -> None:
+    few = load_settings(
+        overrides=[
+            "baselines.tabnet.max_epochs=2",
+            "baselines.lightgbm.max_rounds=20",
+            "baselines.lightgbm.threads=1",
+        ]
+    ).baselines
+
+    def predict(seed: int) -> np.ndarray:
+        fitted = make_baseline(name, few).fit(data, seed=seed, progress=silent)
+        return fitted.predict_proba(data)
+
+    assert predict(1).tolist() == predict(1).tolist()
+    assert predict(1).tolist() != predict(2).tolist()
+
+
+def test_saved_and_loaded_elsewhere_it_predicts_the_same(
+    system: System, data: EncodedMarket, tmp_path: Path
+) -> None:
+    system.save(tmp_path / "here")
+    (tmp_path / "here").rename(tmp_path / "there")
+
+    again = load_baseline(system.name, tmp_path / "there")
+
+    assert again.predict_proba(data).tolist() == system.predict_proba(data).tolist()
+    kinds = {path.suffix for path in (tmp_path / "there").iterdir()}
+    assert kinds <= {".json", ".safetensors", ".txt"}
+
+
+def test_a_damaged_folder_is_refused(system: System, tmp_path: Path) -> None:
+    system.save(tmp_path / "model")
+    file = tmp_path / "model" / "table.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+
+    with pytest.raises(ModelFolderError):
+        load_baseline(system.name, tmp_path / "model")
+
+
+def test_unseen_categories_and_missing_values_are_predicted(
+    system: System, data: EncodedMarket
+) -> None:
+    n = len(data)
+    strange = replace(
+        data,
+        numbers=np.full_like(data.numbers, np.nan),
+        categories=np.full_like(data.categories, UNSEEN),
+        market=np.full(n, UNSEEN, np.int32),
+        product=np.zeros(n, np.int32),
+        row_profile=np.full_like(data.row_profile, np.nan),
+    )
+
+    p = system.predict_proba(strange)
+
+    assert np.isfinite(p).all()
+    assert ((p > 0) & (p < 1)).all()
+
+
+def test_labels_of_other_rows_change_nothing(system: System, data: EncodedMarket) -> None:
+    converted = data.converted.copy()
+    converted[data.part == TEST] = 1
+    converted[data.part == CALIBRATE] = np.nan
+
+    again = make_baseline(system.name, SETTINGS).fit(
+        replace(data, converted=converted), seed=0, progress=silent
+    )
+
+    assert again.predict_proba(data).tolist() == system.predict_proba(data).tolist()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("part", "label", "message"),
+    [(TRAIN, 0, "both classes"), (STOP, np.nan, "No labelled rows to stop")],
+)
+def test_rows_that_nothing_can_be_learned_from_are_named(
+    data: EncodedMarket, name: str, part: int, label: float, message: str
+) -> None:
+    converted = np.where(data.part == part, np.float32(label), data.converted)
+
+    with pytest.raises(DataError, match=message):
+        make_baseline(name, SETTINGS).fit(
+            replace(data, converted=converted), seed=0, progress=silent
+        )
+
+
+def test_an_infinite_number_is_named_by_tabnet(data: EncodedMarket) -> None:
+    numbers = data.numbers.copy()
+    numbers[np.flatnonzero(data.part == TRAIN)[5], 2] = np.inf
+
+    with pytest.raises(DataError, match="column 'n2' holds an infinite"):
+        make_baseline("tabnet", SETTINGS).fit(
+            replace(data, numbers=numbers), seed=0, progress=silent
+        )
+
+
+def test_an_unknown_baseline_is_named() -> None:
+    with pytest.raises(SettingsError, match="did you mean 'lightgbm'"):
+        make_baseline("lightgbn", SETTINGS)
+
+
+def test_refitting_takes_the_rows_up_to_the_test_and_as_many_trees(data: EncodedMarket) -> None:
+    system = LightGBMSystem(SETTINGS.lightgbm).fit(data, seed=0, progress=silent)
+    before, n_rounds = system.predict_proba(data), system.n_rounds_
+    lines: list[str] = []
+
+    after = system.refit(data, seed=0, progress=lines.append).predict_proba(data)
+
+    assert system.booster_.num_trees() == n_rounds
+    assert f"{int((data.part != TEST).sum()):,} rows" in lines[-1]
+    assert after.tolist() != before.tolist()
+
+
+def test_gains_name_what_matters(data: EncodedMarket) -> None:
+    system = LightGBMSystem(SETTINGS.lightgbm).fit(data, seed=0, progress=silent)
+
+    gains = system.gains()
+
+    assert next(iter(gains)) == "n0"
+    assert sum(gains.values()) == pytest.approx(1)
