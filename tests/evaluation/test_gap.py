@@ -1,5 +1,7 @@
 """Paired gaps: sign, Holm, power and verdicts."""
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 import pytest
@@ -13,7 +15,7 @@ from purchase_predictor.settings import EvaluationSettings
 SETTINGS = EvaluationSettings(resamples=300, confidence=0.95, min_test_conversions=30, ece_bins=10)
 
 
-def compared(pairs: list[tuple[str, str]]) -> list[dict]:  # type: ignore[type-arg]
+def compared(pairs: list[tuple[str, str]]) -> list[dict[str, Any]]:
     generator = np.random.default_rng(0)
     sizes = {"big": 6000, "middle": 1500, "tiny": 80}
     n = sum(sizes.values())
@@ -35,7 +37,7 @@ def compared(pairs: list[tuple[str, str]]) -> list[dict]:  # type: ignore[type-a
     return gap.paired_gaps(draws, pairs, settings=SETTINGS)
 
 
-def one(gaps: list[dict], **wanted: str) -> dict:  # type: ignore[type-arg]
+def one(gaps: list[dict[str, Any]], **wanted: str) -> dict[str, Any]:
     (found,) = [g for g in gaps if all(g[key] == value for key, value in wanted.items())]
     return found
 
@@ -81,7 +83,7 @@ def test_detectable_difference_uses_holm_level_over_tested_markets() -> None:
     market = one(gaps, market="big", metric="auc")
     pooled = one(gaps, market="pooled", metric="auc")
 
-    def error(found: dict) -> float:  # type: ignore[type-arg]
+    def error(found: dict[str, Any]) -> float:
         return (found["delong_high"] - found["delong_low"]) / 2 / norm.isf(0.025)
 
     # two of three markets are tested
