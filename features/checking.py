@@ -10,7 +10,7 @@ import polars as pl
 from features.coercion import Reading, read_as, refuse_unreadable
 from features.context import usable
 from features.errors import DataError, nearest
-from features.reading import ROW, collect, stored_schema
+from features.reading import ROW, collect, stored_schema, with_row_numbers
 from features.rules import reason
 
 KEYS = {"products": "product_id", "events": "session_id", "impressions": "impression_id"}
@@ -20,6 +20,7 @@ QUARANTINE = {"table": pl.String, "row": pl.Int64, "key": pl.String, "reason": p
 """Columns of the rows set aside; several reasons are joined by `; `."""
 
 _MIN_PERCENTS = 3
+_NO_PLACE = "only the impressions may have columns of their own"
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def check_table(
     """Check one table.
 
     Args:
-        frame: the table with its column `row`, None where it is absent.
+        frame: the table, None where it is absent; rows are numbered unless it has `row`.
         table: its name.
         schema: what its rows must satisfy; a column that may not be null must be there.
         files: where it is read from, for messages.
@@ -75,30 +76,23 @@ def check_table(
             there are rows and none can be used.
     """
     if frame is None:
-        nothing = pl.DataFrame(schema=QUARANTINE)
-        return CheckedTable(
-            schema.create_empty(),
-            pl.DataFrame(schema={ROW: pl.Int64}),
-            nothing,
-            RowCounts(0, 0, 0),
-            {},
-        )
+        return _absent(schema)
     stored = stored_schema(frame, table, files)
+    if ROW not in stored:
+        return check_table(
+            with_row_numbers(frame), table, schema, files=files, with_context=with_context
+        )
     columns = {name: column for name, column in schema.columns().items() if name != ROW}
     _require([name for name, c in columns.items() if not c.nullable], table, stored, columns)
-    readings = {
-        name: read_as(name, stored[name], column.dtype, table)
-        if name in stored
-        else Reading(pl.lit(None, dtype=column.dtype).alias(name), {})
-        for name, column in columns.items()
-    }
     extra = {name: dtype for name, dtype in stored.items() if name not in {*columns, ROW}}
     kept, unused = usable(extra) if with_context else ([], dict.fromkeys(extra, _NO_PLACE))
-    present = [name for name in columns if name in stored]
-    rows = collect(frame.select(ROW, *present, *kept), table, files)
-    for name in present:
-        refuse_unreadable(rows, name, columns[name].dtype, readings[name].bad, table)
-    used, quarantine = _divide(rows, table, schema, readings)
+    types = {name: column.dtype for name, column in columns.items() if name in stored}
+    readings = {name: read_as(name, stored[name], types[name], table) for name in types}
+    rows = collect(frame.select(ROW, *types, *kept), table, files)
+    read, reasons = _read(rows, table, types, readings)
+    absent = {name: c.dtype for name, c in columns.items() if name not in types}
+    read = read.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in absent.items())
+    used, quarantine = _divide(read, reasons, table, schema)
     if rows.height and not used.height:
         raise DataError(_nothing_left(table, quarantine))
     return CheckedTable(
@@ -112,7 +106,14 @@ def check_table(
     )
 
 
-_NO_PLACE = "only the impressions may have columns of their own"
+def _absent(schema: type[dy.Schema]) -> CheckedTable:
+    return CheckedTable(
+        used=schema.create_empty(),
+        other=pl.DataFrame(schema={ROW: pl.Int64}),
+        quarantine=pl.DataFrame(schema=QUARANTINE),
+        rows=RowCounts(0, 0, 0),
+        unused={},
+    )
 
 
 def _require(
@@ -135,28 +136,49 @@ def _require(
     )
 
 
+def _read(
+    rows: pl.DataFrame,
+    table: str,
+    types: Mapping[str, pl.DataType],
+    readings: Mapping[str, Reading],
+) -> tuple[pl.DataFrame, pl.Series]:
+    """Typed columns, and for each row why a cell cannot be read, empty where all can."""
+    bad = {why: where for reading in readings.values() for why, where in reading.bad.items()}
+    read = rows.select(
+        ROW,
+        *(reading.value for reading in readings.values()),
+        *(where.alias(f"bad: {why}") for why, where in bad.items()),
+    )
+    counts = {why: int(read[f"bad: {why}"].sum()) for why in bad}
+    for name, reading in readings.items():
+        refuse_unreadable(
+            rows[name], types[name], {why: counts[why] for why in reading.bad}, table
+        )
+    met = {why: pl.col(f"bad: {why}") for why, count in counts.items() if count}
+    reasons = read.select(ROW, reason=_joined(met))["reason"]
+    return read.select(ROW, *types), reasons
+
+
 def _divide(
-    rows: pl.DataFrame, table: str, schema: type[dy.Schema], readings: Mapping[str, Reading]
+    read: pl.DataFrame, reasons: pl.Series, table: str, schema: type[dy.Schema]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The good rows, and the others with their reasons.
 
     A row with a cell that cannot be read is not looked at further.
     """
-    cannot = {clause: bad for reading in readings.values() for clause, bad in reading.bad.items()}
-    read = rows.select(
-        ROW, *(reading.value for reading in readings.values()), _reason=_joined(cannot)
-    )
-    typed = read.filter(pl.col("_reason") == "").drop("_reason")
+    unread = read.with_columns(reasons).filter(pl.col("reason") != "")
+    typed = read.filter(reasons == "")
     _refuse_percent(typed)
     used, failure = schema.filter(typed)
-    broken = {rule: pl.col(rule) == "invalid" for rule in failure.counts()}
-    failed = failure.details().with_columns(
-        _reason=_joined({reason(rule): where for rule, where in broken.items()})
-    )
+    broken: dict[str, pl.Expr] = {}
+    for rule in failure.counts():
+        # Several rules may share a sentence: a lower and an upper bound do.
+        clause, here = reason(rule), pl.col(rule) == "invalid"
+        broken[clause] = broken[clause] | here if clause in broken else here
+    failed = failure.details().with_columns(reason=_joined(broken))
     key = pl.col(KEYS[table]).alias("key")
     quarantine = pl.concat(
-        part.select(pl.lit(table).alias("table"), ROW, key, pl.col("_reason").alias("reason"))
-        for part in (read.filter(pl.col("_reason") != ""), failed)
+        part.select(pl.lit(table).alias("table"), ROW, key, "reason") for part in (unread, failed)
     )
     return used, quarantine.sort(ROW)
 
@@ -166,9 +188,7 @@ def _joined(reasons: Mapping[str, pl.Expr]) -> pl.Expr:
     if not reasons:
         return pl.lit("")
     clauses = [pl.when(where).then(pl.lit(clause)) for clause, where in reasons.items()]
-    return pl.concat_str(
-        pl.lit(None, dtype=pl.String), *clauses, separator="; ", ignore_nulls=True
-    )
+    return pl.concat_str(clauses, separator="; ", ignore_nulls=True)
 
 
 def _refuse_percent(typed: pl.DataFrame) -> None:

@@ -73,29 +73,23 @@ def read_as(name: str, dtype: pl.DataType, wanted: pl.DataType, table: str) -> R
 
 
 def refuse_unreadable(
-    frame: pl.DataFrame, name: str, wanted: pl.DataType, bad: Mapping[str, pl.Expr], table: str
+    column: pl.Series, wanted: pl.DataType, counts: Mapping[str, int], table: str
 ) -> None:
     """Refuse a column of which not one present value can be read.
 
     Args:
-        frame: the table as stored.
-        name: the column.
+        column: as stored.
         wanted: the type it should have.
-        bad: from `read_as`.
+        counts: for each reason of `Reading.bad`, how many cells it holds for.
         table: the table's name.
 
     Raises:
         DataError: if there are values and none can be read; the message shows one of them.
     """
-    if not bad:
+    name, present = column.name, len(column) - column.null_count()
+    if not counts or present == 0 or sum(counts.values()) < present:
         return
-    present = frame.height - frame[name].null_count()
-    counts = frame.select(expr.sum().alias(reason) for reason, expr in bad.items()).row(
-        0, named=True
-    )
-    if present == 0 or sum(counts.values()) < present:
-        return
-    first = str(frame[name].drop_nulls().first())[:60]
+    first = str(column.drop_nulls().first())[:60]
     if counts.get(f"{name} {_NO_ZONE}") == present:
         raise DataError(
             f"The column '{name}' of {table} has no time zone (its first value is '{first}'): "

@@ -49,7 +49,7 @@ def usable(schema: Mapping[str, pl.DataType]) -> tuple[list[str], dict[str, str]
     Returns:
         The names of those that may be, and for the others why not.
     """
-    unused = {name: reason for name, dtype in schema.items() if (reason := _refusal(dtype))}
+    unused = {name: why for name, dtype in schema.items() if (why := _refusal(name, dtype))}
     return [name for name in schema if name not in unused], unused
 
 
@@ -98,8 +98,10 @@ def as_fitted(frame: pl.DataFrame, kinds: Mapping[str, Kind]) -> Context:
     return Context(typed, dict(kinds), unused, missing + notes)
 
 
-def _refusal(dtype: pl.DataType) -> str | None:
-    """Why no column of this type is context, None if it may be."""
+def _refusal(name: str, dtype: pl.DataType) -> str | None:
+    """Why no column of this name and type is context, None if it may be."""
+    if name == "*" or (name.startswith("^") and name.endswith("$")):
+        return "polars takes its name for a pattern; rename it"
     if dtype.is_temporal():
         return "it holds dates or times; derive a number or a category, such as the weekday"
     if dtype.is_nested():
@@ -141,7 +143,8 @@ def _typed(frame: pl.DataFrame, kinds: Mapping[str, Kind]) -> tuple[pl.DataFrame
     readings: dict[str, Reading] = {}
     for name, kind in kinds.items():
         reading = _read(name, frame.schema[name], kind)
-        refuse_unreadable(frame, name, TYPES[kind], reading.bad, "impressions")
+        counts = {why: int(frame.select(bad.sum()).item()) for why, bad in reading.bad.items()}
+        refuse_unreadable(frame[name], TYPES[kind], counts, "impressions")
         readings[name] = reading
     typed = frame.select(reading.value for reading in readings.values())
     lost = {

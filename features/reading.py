@@ -68,14 +68,15 @@ def read_folder(folder: Path) -> RawTables:
     if not folder.is_dir():
         kind = "is not a folder" if folder.exists() else "does not exist"
         raise DataError(f"The data folder {folder} {kind}.")
-    files = {table: found for table in TABLES if (found := _table_files(folder, table))}
-    if "impressions" not in files:
+    places = {table: place for table in TABLES if (place := _place(folder, table))}
+    if "impressions" not in places:
         names = sorted(entry.name for entry in folder.iterdir())
         raise DataError(
             f"The data folder {folder} has no table 'impressions' (impressions.parquet, "
             f"impressions.csv or a folder impressions/){nearest('impressions.parquet', names)}."
         )
-    scans = {table: _scan(folder / table, found) for table, found in files.items()}
+    files = {table: _table_files(place) for table, place in places.items()}
+    scans = {table: _scan(places[table], found) for table, found in files.items()}
     frames = {table: with_row_numbers(frame) for table, (frame, _) in scans.items()}
     return RawTables(
         products=frames.get("products"),
@@ -154,31 +155,37 @@ def safe_path(folder: Path, relative: str) -> Path:
     return path
 
 
-def _table_files(folder: Path, table: str) -> tuple[Path, ...]:
-    """The files of a table in the order of their names, () if the table is absent."""
+def _place(folder: Path, table: str) -> Path | None:
+    """The file or folder of a table, None if it is absent."""
     places = [folder / f"{table}{kind}" for kind in _KINDS] + [folder / table]
     found = [place for place in places if place.exists()]
     if len(found) > 1:
         names = " and ".join(place.name for place in found)
         raise DataError(f"The table '{table}' is in {folder} twice, as {names}: keep one of them.")
-    if not found or found[0].is_file():
-        return tuple(found)
+    return found[0] if found else None
+
+
+def _table_files(place: Path) -> tuple[Path, ...]:
+    """The files of a table in the order of their names."""
+    if place.is_file():
+        return (place,)
     files = sorted(
         path
-        for path in found[0].rglob("*")
+        for path in place.rglob("*")
         if path.suffix in _KINDS
-        and not any(part[0] in "._" for part in path.relative_to(found[0]).parts)
+        and path.is_file()
+        and not any(part[0] in "._" for part in path.relative_to(place).parts)
     )
     if not files:
-        raise DataError(f"The folder {found[0]} holds neither Parquet nor CSV files.")
+        raise DataError(f"The folder {place} holds neither Parquet nor CSV files.")
     if len({path.suffix for path in files}) > 1:
-        raise DataError(f"The folder {found[0]} mixes Parquet and CSV files: keep one kind.")
+        raise DataError(f"The folder {place} mixes Parquet and CSV files: keep one kind.")
     return tuple(files)
 
 
-def _scan(root: Path, files: tuple[Path, ...]) -> tuple[pl.LazyFrame, frozenset[str]]:
+def _scan(place: Path, files: tuple[Path, ...]) -> tuple[pl.LazyFrame, frozenset[str]]:
     """One frame over all files of a table, and the names of its text columns."""
-    described = [(path, _schema(path), _hive_values(root, path)) for path in files]
+    described = [(path, _schema(path), _hive_values(place, path)) for path in files]
     frames, text = [], set()
     for (schema, hive), group in groupby(described, key=lambda item: item[1:]):
         paths = [path for path, _, _ in group]
@@ -191,7 +198,7 @@ def _scan(root: Path, files: tuple[Path, ...]) -> tuple[pl.LazyFrame, frozenset[
         text |= set(keys)
         frames.append(
             frame.with_columns(
-                *(_in_utc(name, dtype) for name, dtype in schema.items()),
+                *_times_in_utc(schema),
                 *(pl.lit(value, dtype=pl.String).alias(key) for key, value in keys.items()),
             )
         )
@@ -202,17 +209,19 @@ def _scan(root: Path, files: tuple[Path, ...]) -> tuple[pl.LazyFrame, frozenset[
         joined.collect_schema()
     except PolarsError as error:
         raise DataError(
-            f"The files of {root} do not fit together: {_first_line(error)}; give a column the "
+            f"The files of {place} do not fit together: {_first_line(error)}; give a column the "
             "same type in all of them."
         ) from error
     return joined, frozenset(text)
 
 
-def _in_utc(name: str, dtype: pl.DataType) -> pl.Expr:
-    """A column; times in UTC and microseconds, so that files of several zones and units agree."""
-    if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
-        return pl.col(name).dt.convert_time_zone("UTC").dt.cast_time_unit("us")
-    return pl.col(name)
+def _times_in_utc(schema: pl.Schema) -> list[pl.Expr]:
+    """Times in UTC and microseconds, so that files of several zones and units agree."""
+    return [
+        pl.col(name).dt.convert_time_zone("UTC").dt.cast_time_unit("us")
+        for name, dtype in schema.items()
+        if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None
+    ]
 
 
 def _schema(path: Path) -> pl.Schema:
@@ -238,11 +247,10 @@ def _csv_schema(path: Path) -> pl.Schema:
     return pl.scan_csv(path, infer_schema=False).collect_schema()
 
 
-def _hive_values(root: Path, path: Path) -> tuple[tuple[str, str | None], ...]:
+def _hive_values(place: Path, path: Path) -> tuple[tuple[str, str | None], ...]:
     """Key and value of each folder `key=value` between the table's folder and the file."""
-    if path.parent == root.parent:
-        return ()
-    pairs = (part.split("=", 1) for part in path.relative_to(root).parts[:-1] if "=" in part)
+    parts = path.relative_to(place).parts[:-1]
+    pairs = (part.split("=", 1) for part in parts if "=" in part)
     return tuple((k, None if v == _HIVE_NULL else unquote(v)) for k, v in pairs)
 
 

@@ -108,8 +108,8 @@ _REASONS = {
     "price|min": "price is negative",
 }
 _BOUNDS = {
-    "discount_rate": "discount_rate is outside [0, 1] (20 % is 0.2)",
-    "propensity": "propensity is outside (0, 1]",
+    "discount_rate": "discount_rate is no number in [0, 1] (20 % is 0.2)",
+    "propensity": "propensity is no number in (0, 1]",
 }
 _BREACHES = {
     "nullability": "is missing",
@@ -131,6 +131,6 @@ def reason(rule: str) -> str:
     if rule in _REASONS:
         return _REASONS[rule]
     column, _, kind = rule.partition("|")
-    if column in _BOUNDS and kind.startswith(("min", "max")):
+    if column in _BOUNDS:
         return _BOUNDS[column]
     return f"{column} {_BREACHES[kind]}"

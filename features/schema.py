@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
+import dataframely as dy
 import polars as pl
 
 from features.checking import CheckedTable, RowCounts, check_table
@@ -26,10 +27,10 @@ __all__ = [
 
 _CONTROL = r"\p{Cc}"
 _TOLD = {
-    "unknown_products": "impressions name a product that is not in products: scored as missing",
-    "unknown_event_products": "events name a product that is not in products: kept as missing",
-    "titles_cut": "titles are longer than the limit and were cut",
-    "titles_cleaned": "titles hold control characters, now spaces",
+    "unknown_products": "Impressions whose product is not in products, scored as missing",
+    "unknown_event_products": "Events whose product is not in products, taken as missing",
+    "titles_cut": "Titles cut because they are too long",
+    "titles_cleaned": "Titles in which control characters became spaces",
 }
 
 
@@ -123,21 +124,7 @@ def check_tables(
     Raises:
         DataError: if a table cannot be used at all.
     """
-    schemas = {
-        "products": Products,
-        "events": Events,
-        "impressions": LabelledImpressions if require_labels else Impressions,
-    }
-    checked = {
-        table: check_table(
-            getattr(raw, table),
-            table,
-            schema,
-            files=raw.files.get(table, ()),
-            with_context=table == "impressions",
-        )
-        for table, schema in schemas.items()
-    }
+    checked = _check_each(raw, LabelledImpressions if require_labels else Impressions)
     shown = checked["impressions"]
     if not shown.rows.read:
         raise DataError("The table 'impressions' has no rows.")
@@ -164,6 +151,24 @@ def check_tables(
         unused=unused,
         notes=(*_near_names(raw, found), *found.notes, *_notes(counters, unused)),
     )
+
+
+def _check_each(raw: RawTables, impressions: type[Impressions]) -> dict[str, CheckedTable]:
+    schemas: dict[str, type[dy.Schema]] = {
+        "products": Products,
+        "events": Events,
+        "impressions": impressions,
+    }
+    return {
+        table: check_table(
+            getattr(raw, table),
+            table,
+            schema,
+            files=raw.files.get(table, ()),
+            with_context=table == "impressions",
+        )
+        for table, schema in schemas.items()
+    }
 
 
 def _context(other: pl.DataFrame, raw: RawTables, fitted: Mapping[str, Kind] | None) -> Context:
@@ -212,5 +217,5 @@ def _near_names(raw: RawTables, found: Context) -> list[str]:
 
 def _notes(counters: Mapping[str, int], unused: Mapping[str, str]) -> list[str]:
     """Sentences on what was kept with a change, and on what was not used."""
-    told = [f"{counters[name]:,} {_TOLD[name]}." for name in _TOLD if counters[name]]
+    told = [f"{what}: {counters[name]:,}." for name, what in _TOLD.items() if counters[name]]
     return told + [f"The column {name} is not used: {reason}." for name, reason in unused.items()]
