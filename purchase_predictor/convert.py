@@ -7,12 +7,19 @@ from typing import Annotated
 
 import typer
 
-from purchase_predictor.cli import run
+from purchase_predictor.cli import Quiet, Reporter, run
 
-Raw = Annotated[Path, typer.Option(help="The publisher's file, or the folder that holds it.")]
-Output = Annotated[Path, typer.Option(help="Data folder to write.")]
-Drop = Annotated[list[str] | None, typer.Option(help="Input to leave out; may be repeated.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+Raw = Annotated[
+    Path,
+    typer.Option(
+        "--raw", metavar="DIR", help="The publisher's file, or the folder that holds it."
+    ),
+]
+Output = Annotated[Path, typer.Option("--output", metavar="DIR", help="Data folder to write.")]
+Drop = Annotated[
+    list[str] | None,
+    typer.Option("--drop", metavar="COLUMN", help="Input to leave out; may be repeated."),
+]
 
 
 def trivago(raw: Raw, output: Output, drop: Drop = None, quiet: Quiet = False) -> None:
@@ -33,11 +40,9 @@ def _convert(
     convert: Callable[..., dict[str, int]], raw: Path, output: Path, drop: list[str], quiet: bool
 ) -> None:
     counts = convert(raw, output, drop=drop)
-    if quiet:
-        return
-    width = max(len(name) for name in counts)
-    lines = [f"{name:<{width}}  {number:>10,}" for name, number in counts.items()]
-    typer.echo("\n".join([*lines, f"Written to {output}."]))
+    reporter = Reporter(quiet=quiet)
+    rows = [(name, f"{number:,}") for name, number in counts.items()]
+    reporter.table(f"Written to {output}", ("rows", "number"), rows)
 
 
 SOURCES = {"trivago": trivago, "online-shoppers": online_shoppers}

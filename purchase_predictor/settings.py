@@ -104,6 +104,7 @@ class LightGBMSettings(Section):
     patience: int = Field(ge=1)
     n_components: int = Field(ge=1)
     threads: int = Field(ge=1)
+    refit: bool
 
 
 class TabNetSettings(Section):

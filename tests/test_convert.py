@@ -1,0 +1,75 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from purchase_predictor.convert import main
+
+HEADER = (
+    "Administrative,Administrative_Duration,Informational,Informational_Duration,ProductRelated,"
+    "ProductRelated_Duration,BounceRates,ExitRates,PageValues,SpecialDay,Month,OperatingSystems,"
+    "Browser,Region,TrafficType,VisitorType,Weekend,Revenue"
+)
+LINE = "0,0,0,0,1,0,0.2,0.2,0,0,Nov,1,1,1,1,Returning_Visitor,0,1"
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    (tmp_path / "online_shoppers_intention.csv").write_text(f"{HEADER}\n{LINE}\n")
+    return tmp_path
+
+
+def test_a_source_is_converted_and_counted(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    arguments = ["online-shoppers", "--raw", str(raw), "--output", str(output)]
+
+    code = main([*arguments, "--drop", "PageValues", "--drop", "Weekend"])
+
+    assert code == 0
+    assert "impressions" in capsys.readouterr().out
+    columns = pl.read_parquet(output / "impressions.parquet").columns
+    assert not {"PageValues", "Weekend"} & set(columns)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["online-shoppers", "--raw", "absent"], "neither a file nor a folder"),
+        (["trivago", "--raw", "."], "no column 'user_id'"),
+        (["online-shoppers", "--raw", ".", "--drop", "PageValue"], "did you mean 'PageValues'"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_two(
+    raw: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(raw)
+
+    code = main([*arguments, "--output", "out"])
+
+    assert code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_help_is_there_within_two_seconds() -> None:
+    began = time.perf_counter()
+
+    done = subprocess.run(
+        [sys.executable, "-m", "purchase_predictor.convert", "trivago", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert time.perf_counter() - began < 2
+    assert "--drop" in done.stdout
