@@ -199,20 +199,18 @@ class PurchasePredictor:
         rows = data.select(data.part == CALIBRATE)
         raw = {name: system.predict_proba(rows) for name, system in self.systems_.items()}
         self.calibrators_ = {
-            name: Calibrator().fit(p, rows.converted, rows.market) for name, p in raw.items()
+            name: Calibrator.fit(p, rows.converted, rows.market) for name, p in raw.items()
         }
         losses = {
-            name: cross_fitted_log_loss(
-                lambda: Calibrator(), p, rows.converted, rows.market, rows.unit
-            )
+            name: cross_fitted_log_loss(Calibrator, p, rows.converted, rows.market, rows.unit)
             for name, p in raw.items()
         }
         self.stack_: Stack | None = None
         if LIGHTGBM in raw:
             stacked = {name: raw[name] for name in (FUSION, LIGHTGBM)}
-            self.stack_ = Stack().fit(stacked, rows.converted, rows.market)
+            self.stack_ = Stack.fit(stacked, rows.converted, rows.market)
             losses[STACK] = cross_fitted_log_loss(
-                lambda: Stack(), stacked, rows.converted, rows.market, rows.unit
+                Stack, stacked, rows.converted, rows.market, rows.unit
             )
         return losses
 
@@ -261,9 +259,8 @@ class PurchasePredictor:
         name = system or self.facts_.champion
         if name not in self.system_names:
             known = ", ".join(self.system_names)
-            raise SettingsError(
-                f"the model has no system '{name}'{nearest(name, self.system_names)}; it has {known}"
-            )
+            hint = nearest(name, self.system_names)
+            raise SettingsError(f"the model has no system '{name}'{hint}; it has {known}")
         encoded = self.preparation_.encode(self._tables(data, require_labels=False))
         flags = pl.DataFrame(dict(encoded.flags))
         raised = [pl.when(flag).then(pl.lit(flag)) for flag in flags.columns]

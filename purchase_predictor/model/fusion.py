@@ -193,9 +193,9 @@ class ListAttention(nn.Module):
     - Output: ``(N, d_model)``
     """
 
-    def __init__(self, *, d_model: int, n_heads: int, dropout: float):
+    def __init__(self, *, d_model: int, n_heads: int):
         super().__init__()
-        self.attention = SelfAttention(d_model=d_model, n_heads=n_heads, dropout=dropout)
+        self.attention = SelfAttention(d_model=d_model, n_heads=n_heads)
 
     def forward(self, x: Tensor, batch: FusionBatch) -> Tensor:
         """A list is defined by the data; what else is in the batch does not matter."""
@@ -219,15 +219,15 @@ class FusionLayer(nn.Module):
     def __init__(self, *, d_model: int, n_heads: int, dropout: float):
         super().__init__()
         self.self_norm = MarketNorm(d_model=d_model)
-        self.self_attention = SelfAttention(d_model=d_model, n_heads=n_heads, dropout=dropout)
+        self.self_attention = SelfAttention(d_model=d_model, n_heads=n_heads)
         self.cross_norm = MarketNorm(d_model=d_model)
         self.history = HistoryAttention(d_model=d_model, n_heads=n_heads)
         self.product = ProductAttention(d_model=d_model, n_heads=n_heads)
         self.cross_out = nn.Linear(3 * d_model, d_model)
         self.list_norm = MarketNorm(d_model=d_model)
-        self.list_attention = ListAttention(d_model=d_model, n_heads=n_heads, dropout=dropout)
+        self.list_attention = ListAttention(d_model=d_model, n_heads=n_heads)
         self.feed_forward_norm = MarketNorm(d_model=d_model)
-        self.feed_forward = FeedForward(d_model=d_model, d_hidden=2 * d_model, dropout=dropout)
+        self.feed_forward = FeedForward(d_model=d_model, d_hidden=2 * d_model)
         self.dropout = nn.Dropout(dropout)
 
     def forward(

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from features.arrays import CALIBRATE, MISSING, STOP, TEST, TRAIN, EncodedMarket
+from features import splits
 from features.culture import load_profiles
 from features.encoding import FeatureEncoder
 from features.products import load_phrases
@@ -70,20 +71,7 @@ def select_market(tables: Tables, split: Split, market: str) -> Selection:
     if market not in markets:
         hint = nearest(market, markets)
         raise DataError(f"there is no market '{market}'{hint}; there are {', '.join(markets)}")
-    kept = (tables.impressions["market"] == market).to_numpy()
-    impressions = tables.impressions.filter(kept)
-    units = impressions.select(unit_of()).unique()
-    events = tables.events.filter(unit_of().is_in(units["unit"].implode()))
-    return Selection(
-        replace(tables, impressions=impressions, events=events),
-        replace(split, part=split.part[kept]),
-    )
-
-
-def unit_of() -> pl.Expr:
-    """The user where known, else the session."""
-    known = pl.concat_str(pl.lit("u:"), "user_id")
-    return pl.coalesce(known, pl.concat_str(pl.lit("s:"), "session_id")).alias("unit")
+    return Selection(*splits.select_market(tables, split, market))
 
 
 def check_rows(selection: Selection, market: str, min_conversions: int) -> None:

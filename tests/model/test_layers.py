@@ -15,7 +15,7 @@ BINS = [torch.tensor([0.0, 1.0, 2.0, 10.0]), torch.tensor([-5.0, 5.0])]
 @pytest.mark.parametrize("causal", [False, True])
 def test_attention_is_the_same_with_and_without_weights(causal: bool) -> None:
     torch.manual_seed(0)
-    attention = SelfAttention(d_model=8, n_heads=2, dropout=0.0, causal=causal).eval()
+    attention = SelfAttention(d_model=8, n_heads=2, causal=causal).eval()
     x = torch.randn(3, 5, 8)
 
     quick, none = attention(x)
@@ -41,7 +41,7 @@ def test_causal_layer_never_sees_what_comes_later() -> None:
 
 def test_heads_must_divide_the_width() -> None:
     with pytest.raises(ValueError, match="multiple of n_heads"):
-        SelfAttention(d_model=10, n_heads=4, dropout=0.0)
+        SelfAttention(d_model=10, n_heads=4)
 
 
 def test_missing_number_is_its_own_embedding_not_a_value() -> None:
