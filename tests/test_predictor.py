@@ -1,0 +1,197 @@
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from features.errors import UserError
+from features.schema import Tables
+from purchase_predictor.errors import DataError, ModelFolderError, SettingsError
+from purchase_predictor.predictor import PurchasePredictor
+from purchase_predictor.settings import load_settings
+
+QUICK = [
+    "model.d_model=16", "model.n_layers=1", "model.n_members=2", "model.history=6",
+    "pretraining.epochs=1", "pretraining.batch_events=200", "pretraining.n_negatives=16",
+    "training.max_epochs=2", "training.precision=float32", "encoders.epochs=1",
+    "encoders.n_word_pieces=300", "baselines.lightgbm.max_rounds=20",
+    "baselines.lightgbm.threads=1", "evaluation.resamples=50", "data.min_conversions=5",
+]  # fmt: skip
+SETTINGS = load_settings(Path("configs/quick.yaml"), QUICK)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def fitted(tiny_tables: Tables, cache: str) -> PurchasePredictor:
+    settings = load_settings(Path("configs/quick.yaml"), [*QUICK, f"encoders.cache={cache}"])
+    return PurchasePredictor(settings).fit(tiny_tables)
+
+
+@pytest.fixture(scope="module")
+def saved(fitted: PurchasePredictor, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "model"
+    fitted.save(folder)
+    return folder
+
+
+def test_predicts_every_row_in_the_order_of_the_input(
+    fitted: PurchasePredictor, tiny_tables: Tables
+) -> None:
+    scored = fitted.predict_proba(tiny_tables)
+    assert scored.columns == ["impression_id", "market", "probability", "flags"]
+    assert scored["impression_id"].to_list() == tiny_tables.impressions["impression_id"].to_list()
+    assert scored["probability"].is_between(0, 1).all()
+
+
+@pytest.mark.parametrize("system", ["fusion", "lightgbm", "stack"])
+def test_test_rows_score_the_same_when_they_come_alone(
+    fitted: PurchasePredictor, tiny_tables: Tables, system: str
+) -> None:
+    """What `fit` held out and what a later batch gives must agree: one path, no leak."""
+    held_out = fitted.predict_test().select("impression_id", expected=system)
+    scored = fitted.predict_proba(tiny_tables, system=system)
+    both = held_out.join(scored, on="impression_id")
+    assert len(both) == len(held_out)
+    np.testing.assert_allclose(both["expected"], both["probability"], atol=1e-6)
+
+
+def test_saved_moved_and_loaded_in_another_process_predicts_the_same(
+    fitted: PurchasePredictor, saved: Path, tiny_folder: Path, tiny_tables: Tables, tmp_path: Path
+) -> None:
+    moved = tmp_path / "elsewhere" / "m"
+    shutil.copytree(saved, moved)
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from purchase_predictor import PurchasePredictor\n"
+        "model = PurchasePredictor.load(Path(sys.argv[1]))\n"
+        "for name in model.system_names:\n"
+        "    model.predict_proba(Path(sys.argv[2]), name).drop('flags')"
+        ".write_parquet(sys.argv[3] + name + '.parquet')\n"
+    )
+    subprocess.run(  # noqa: S603
+        [sys.executable, "-c", code, moved, tiny_folder, f"{tmp_path}/"],
+        check=True, cwd=tmp_path, env={"PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    for name in fitted.system_names:
+        there = pl.read_parquet(tmp_path / f"{name}.parquet")
+        here = fitted.predict_proba(tiny_tables, name).drop("flags")
+        assert there.equals(here)
+
+
+def test_model_folder_holds_no_pickle_and_checks_its_files(saved: Path, tmp_path: Path) -> None:
+    suffixes = {path.suffix for path in saved.rglob("*") if path.is_file()}
+    assert suffixes <= {".safetensors", ".json", ".txt"}
+    for path in saved.rglob("*"):
+        if path.is_file():
+            assert path.read_bytes()[:2] not in (b"\x80\x02", b"\x80\x04", b"\x80\x05", b"PK")
+    changed = tmp_path / "changed"
+    shutil.copytree(saved, changed)
+    facts = changed / "facts.json"
+    facts.write_text(facts.read_text().replace("global", "glObal"))
+    with pytest.raises(ModelFolderError, match=r"facts\.json"):
+        PurchasePredictor.load(changed)
+
+
+def test_missing_views_score_finite_and_are_flagged(
+    fitted: PurchasePredictor, tiny_tables: Tables
+) -> None:
+    blank = replace(
+        tiny_tables,
+        products=tiny_tables.products.with_columns(title=None, image=None).cast(
+            {"title": pl.String, "image": pl.String}
+        ),
+        events=tiny_tables.events.clear(),
+        impressions=tiny_tables.impressions.with_columns(
+            product_id=pl.when(pl.col("row") % 2 == 0).then("product_id"),
+            price=pl.lit(None, pl.Float64),
+            discount_rate=pl.lit(None, pl.Float64),
+            free_shipping=pl.lit(None, pl.Boolean),
+            market=pl.lit("ZZ"),
+        ),
+    )
+    scored = fitted.predict_proba(blank, "fusion")
+    assert scored["probability"].is_finite().all()
+    flags = scored["flags"].explode().value_counts()
+    counts = dict(zip(flags["flags"], flags["count"], strict=True))
+    assert counts["unseen_market"] == counts["empty_history"] == len(scored)
+    assert counts["missing_product"] == int((tiny_tables.impressions["row"] % 2 == 1).sum())
+
+
+def test_evaluation_has_every_metric_with_its_interval(fitted: PurchasePredictor) -> None:
+    result = fitted.evaluate()
+    assert set(result["systems"]) == {"fusion", "lightgbm", "stack"}
+    for system in result["systems"].values():
+        figure = system["pooled"]["auc"]
+        assert figure["low"] <= figure["value"] <= figure["high"]
+    assert json.loads(json.dumps(result)) == result
+
+
+def test_facts_tell_how_the_model_was_made(fitted: PurchasePredictor) -> None:
+    facts = fitted.facts_
+    assert (facts.market, facts.scope) == ("all", "global")
+    assert facts.champion == min(
+        facts.validation_log_loss, key=facts.validation_log_loss.__getitem__
+    )
+    assert 0 < facts.n_train_conversions < facts.n_train
+    assert facts.next_click_auc.keys() == {"training", "validation"}
+
+
+def test_local_model_learns_from_its_market_alone(tiny_tables: Tables, cache: str) -> None:
+    settings = load_settings(Path("configs/quick.yaml"), [*QUICK, f"encoders.cache={cache}"])
+    predictor = PurchasePredictor(settings, market="KR").fit(tiny_tables)
+    assert set(predictor.data_.market_label) == {"KR"}
+    assert set(predictor.predict_test()["market"]) == {"KR"}
+    assert predictor.facts_.encoders_saw_other_markets
+
+
+def test_adapted_model_starts_global_and_is_judged_on_its_market(
+    tiny_tables: Tables, cache: str
+) -> None:
+    settings = load_settings(Path("configs/quick.yaml"), [*QUICK, f"encoders.cache={cache}"])
+    predictor = PurchasePredictor(settings, market="KR", scope="adapted").fit(tiny_tables)
+    assert set(predictor.data_.market_label) > {"KR"}
+    assert set(predictor.predict_test()["market"]) == {"KR"}
+
+
+@pytest.mark.parametrize(
+    ("market", "sentence"),
+    [("ZZ", "there is no market 'ZZ'.*there are JP, KR, MX, US"), ("MX", "--market all")],
+)
+def test_market_that_cannot_be_learned(tiny_tables: Tables, market: str, sentence: str) -> None:
+    with pytest.raises(DataError, match=sentence):
+        PurchasePredictor(SETTINGS, market=market).fit(tiny_tables)
+
+
+def test_one_class_only_is_refused(tiny_tables: Tables) -> None:
+    never = tiny_tables.impressions.with_columns(converted=pl.lit(False))
+    with pytest.raises(DataError, match="did not convert"):
+        PurchasePredictor(SETTINGS).fit(replace(tiny_tables, impressions=never))
+
+
+def test_no_rows_after_the_split_is_refused(tiny_tables: Tables) -> None:
+    train = tiny_tables.impressions.with_columns(split=pl.lit("train"))
+    with pytest.raises(DataError, match="no validation .* rows after the split"):
+        PurchasePredictor(SETTINGS).fit(replace(tiny_tables, impressions=train))
+
+
+@pytest.mark.parametrize(
+    ("market", "scope", "sentence"),
+    [("all", "local", "needs one market"), ("KR", "regional", "there is no scope 'regional'")],
+)
+def test_scope_that_cannot_be(market: str, scope: str, sentence: str) -> None:
+    with pytest.raises(SettingsError, match=sentence):
+        PurchasePredictor(SETTINGS, market=market, scope=scope)  # type: ignore[arg-type]
+
+
+def test_unknown_system_names_the_nearest(fitted: PurchasePredictor, tiny_tables: Tables) -> None:
+    with pytest.raises(UserError, match="did you mean 'lightgbm'"):
+        fitted.predict_proba(tiny_tables, "lightgm")
