@@ -92,7 +92,9 @@ def make_catalogue(world: World) -> Catalogue:
     brand = _brands(rng, market_of_group)[group]
     number_one = np.isin(brand, NUMBER_ONE_BRANDS)
 
-    level = rng.normal(3.6, 0.7, len(CATEGORIES))[category] + rng.normal(0, 0.2, len(MARKETS))[market]
+    level = (
+        rng.normal(3.6, 0.7, len(CATEGORIES))[category] + rng.normal(0, 0.2, len(MARKETS))[market]
+    )
     own = 0.35 * quality + rng.normal(0, 0.35, n_groups)[group] + rng.normal(0, 0.08, n)
     relative_price = own / 0.5
     habit = rng.normal(0, 0.25, len(MARKETS))
@@ -126,9 +128,7 @@ def make_catalogue(world: World) -> Catalogue:
     )
 
 
-def _groups(
-    world: World, rng: np.random.Generator
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _groups(world: World, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Market and number of ordinary listings of each group; totals match the size exactly."""
     weight = np.sqrt(world.quotas.sum(axis=1))
     counts = np.floor(world.size.n_listings * weight / weight.sum()).astype(np.int64)
@@ -153,7 +153,9 @@ def _brands(rng: np.random.Generator, market_of_group: NDArray[np.int64]) -> NDA
     """A brand for each group: Zipf, every market ranking the world's brands in its own way."""
     brands = np.zeros(len(market_of_group), dtype=np.int64)
     for number in range(len(MARKETS)):
-        rank = np.argsort(np.argsort(np.log(np.arange(1, N_BRANDS + 1)) + rng.normal(0, 0.3, N_BRANDS)))
+        rank = np.argsort(
+            np.argsort(np.log(np.arange(1, N_BRANDS + 1)) + rng.normal(0, 0.3, N_BRANDS))
+        )
         weight = 1.0 / (rank + 1.5)
         rows = market_of_group == number
         brands[rows] = rng.choice(N_BRANDS, size=rows.sum(), p=weight / weight.sum())

@@ -6,10 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from purchase_predictor.data.marketplace.catalogue import Catalogue
-from purchase_predictor.data.marketplace.offers import NO_LIST, SOURCES, Offers
+from purchase_predictor.data.marketplace.offers import NO_LIST, Offers
 from purchase_predictor.data.marketplace.shoppers import (
     CART,
-    EVENTS,
     REMOVE,
     REVIEW,
     SEARCH,
@@ -19,27 +18,26 @@ from purchase_predictor.data.marketplace.world import (
     BADGE_SHARE,
     BADGES,
     MARKETS,
-    N_KINDS,
     N_TASTE,
     PHRASES,
     Floats,
     World,
 )
 
-TASTE, PRICE, QUALITY = 0.85, 0.45, 0.25
-PRICE_ON_DISCOUNT = 1.0
+TASTE, PRICE, QUALITY = 0.66, 0.22, 0.22
+PRICE_ON_DISCOUNT = 0.8
 """Log-odds that a discount of 1 adds for each unit of sensitivity to price."""
 
-POPULARITY, LIST_PRICE, ALONE, POSITION = 0.20, 0.5, 0.35, 0.05
+POPULARITY, LIST_PRICE, ALONE, POSITION = 0.20, 0.35, 0.30, 0.05
 DEVICE = np.array([0.0, 0.2, 0.3])
 SOURCE = np.array([0.0, -0.35, 0.25, 0.1])
 
 DECAY = 0.8
-MOMENTUM = np.array([-0.08, 0.04, 0.20, 0.30, 0.18, -0.10])
+MOMENTUM = np.array([-0.10, 0.02, 0.16, 0.22, 0.14, -0.10])
 """What each type of event adds, fading by `DECAY` with every later event of the session."""
 
-CART_AFTER_REVIEW, CART_THEN_REMOVE = 1.10, -0.9
-SAME_PRODUCT = np.array([0.0, 0.10, 0.25, 0.45, 0.30, -0.5])
+CART_AFTER_REVIEW, CART_THEN_REMOVE = 0.95, -0.9
+SAME_PRODUCT = np.array([0.0, 0.05, 0.20, 0.35, 0.25, -0.5])
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ def make_logit(world: World, catalogue: Catalogue, sessions: Sessions, offers: O
         "popularity": POPULARITY * (np.log1p(offers.reviews) - 3.0),
         "list_price": -LIST_PRICE * offers.list_price,
         "alone": ALONE * alone,
-        "position": -POSITION * offers.position,
+        "position": -POSITION * offers.position.astype(np.float64),
         "device": DEVICE[offers.device],
         "source": SOURCE[offers.source],
         "order": order_statistic(sessions, offers),
@@ -174,5 +172,3 @@ def sigmoid(logit: Floats) -> Floats:
 def draw_labels(world: World, p_true: Floats) -> NDArray[np.bool_]:
     """A Bernoulli draw from each true probability."""
     return world.rng("labels").random(len(p_true)) < p_true
-
-

@@ -141,7 +141,8 @@ def _slots(
             chosen = np.concatenate([lists[:n_lists], alone[:n_alone]])
             size = np.concatenate([sizes[:n_lists], np.ones(n_alone, dtype=np.int64)])
             parts.append((session[chosen], step[chosen], size))
-    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))  # type: ignore[return-value]
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    return columns[0], columns[1], columns[2]
 
 
 def _shown(
@@ -197,7 +198,7 @@ def _terms(
     return (
         np.where(randomised, variant, listing),
         randomised,
-        np.round(np.where(randomised, at_random, usual), 2),
+        np.where(randomised, at_random, usual).round(2).astype(np.float64),
         np.where(randomised, coin, free),
         np.where(randomised, chance, np.nan),
     )

@@ -15,7 +15,8 @@ from purchase_predictor.data.marketplace.catalogue import Catalogue
 from purchase_predictor.data.marketplace.world import BADGES, World
 
 SIDE = 64
-A_CHUNK = 128
+A_CHUNK = 125
+A_REPORT = 1000
 N_SPECKS = 9
 # Lobes, depth of the lobes, width against height, and radius of a hole, for each category.
 SHAPES = np.array(
@@ -78,7 +79,7 @@ def _shape(
     inner = ((radius - 0.6 * hole * edge) / soft).clip(-8.0, 8.0)
     inside = 1.0 / (1.0 + np.exp(-outer))
     inside = np.where(hole > 0, inside / (1.0 + np.exp(-inner)), inside)
-    return inside.astype(np.float32), u
+    return inside.astype(np.float32), u.astype(np.float32)
 
 
 def _add_clutter(
@@ -87,7 +88,9 @@ def _add_clutter(
     n = len(quality)
     count = np.round(4.0 - 2.0 * quality)
     for speck in range(N_SPECKS):
-        distance = (x - _column(rng.uniform(-1, 1, n))) ** 2 + (y - _column(rng.uniform(-1, 1, n))) ** 2
+        distance = (x - _column(rng.uniform(-1, 1, n))) ** 2 + (
+            y - _column(rng.uniform(-1, 1, n))
+        ) ** 2
         there = (distance < 0.008) & (speck < count)[:, None, None]
         picture -= 0.3 * there[..., None]
 
@@ -97,7 +100,9 @@ def _add_badges(picture: Pixels, x: Pixels, y: Pixels, badges: NDArray[np.bool_]
     corner = (x - y) > 1.45
     truck = (np.abs(x + 0.74) < 0.2) & (np.abs(y - 0.76) < 0.11)
     truck |= (np.abs(x + 0.48) < 0.07) & (np.abs(y - 0.80) < 0.07)
-    wheels = ((x + 0.84) ** 2 + (y - 0.90) ** 2 < 0.004) | ((x + 0.52) ** 2 + (y - 0.90) ** 2 < 0.004)
+    wheels = ((x + 0.84) ** 2 + (y - 0.90) ** 2 < 0.004) | (
+        (x + 0.52) ** 2 + (y - 0.90) ** 2 < 0.004
+    )
     ribbon = (x + 0.78) ** 2 + (y + 0.78) ** 2 < 0.036
     one = (np.abs(x + 0.78) < 0.04) & (np.abs(y + 0.78) < 0.12)
     paints = {
@@ -109,7 +114,7 @@ def _add_badges(picture: Pixels, x: Pixels, y: Pixels, badges: NDArray[np.bool_]
         rows = np.flatnonzero(badges[:, column])
         for mask, paint in paints[name]:
             where = np.nonzero(mask[0])
-            picture[rows[:, None], where[0][None], where[1][None]] = np.float32(paint)
+            picture[rows[:, None], where[0][None], where[1][None]] = np.array(paint, np.float32)
 
 
 def write_pictures(
@@ -126,4 +131,6 @@ def write_pictures(
         rows = np.arange(start, min(start + A_CHUNK, len(names)))
         for row, pixels in zip(rows, draw_pictures(catalogue, rows, rng), strict=True):
             Image.fromarray(pixels).save(folder / names[row], compress_level=1)
-        progress(f"pictures: {rows[-1] + 1} of {len(names)}")
+        done = int(rows[-1]) + 1
+        if done % A_REPORT == 0 or done == len(names):
+            progress(f"pictures: {done:,} of {len(names):,}")

@@ -63,10 +63,10 @@ INTENT_PULL = np.array(
         [-0.2, 0.0, 0.3, 0.9, 0.0, -0.2],
     ]
 )
-TASTE_IN_CHOICE, QUALITY_IN_CHOICE, PRICE_IN_CHOICE = 1.2, 0.25, 0.5
-SESSIONS_A_USER = 3.5
+TASTE_IN_CHOICE, QUALITY_IN_CHOICE, PRICE_IN_CHOICE = 0.8, 0.25, 0.4
+SESSIONS_A_USER = 2.8
 IMPRESSIONS_A_SESSION = 4.6
-ANONYMOUS = 0.08
+ANONYMOUS = 0.1
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,9 @@ def make_choice(world: World, catalogue: Catalogue) -> Choice:
     log_weight = utility + catalogue.popularity[:, None]
     log_weight[catalogue.variant] = -np.inf
     log_total = np.empty((len(MARKETS), N_PERIODS, N_KINDS))
-    for market, (start, stop) in enumerate(zip(catalogue.starts, catalogue.starts[1:], strict=False)):
+    for market, (start, stop) in enumerate(
+        zip(catalogue.starts, catalogue.starts[1:], strict=False)
+    ):
         weight = np.exp(log_weight[start:stop])
         for period in range(N_PERIODS):
             sold = catalogue.launch[start:stop] <= period
@@ -197,9 +199,15 @@ def make_sessions(world: World, catalogue: Catalogue, choice: Choice) -> Session
     start, rank = _apart(unit, start, ends)
     order = np.lexsort((unit, start))
     times = start[:, None] + offsets
-    columns = (market, split, period, unit, anonymous, kind, rank, length)
     return Sessions(
-        *(column[order] for column in columns),
+        market=market[order],
+        split=split[order],
+        period=period[order],
+        unit=unit[order],
+        anonymous=anonymous[order],
+        kind=kind[order],
+        rank=rank[order],
+        length=length[order],
         types=types[order],
         products=products[order],
         at_hand=at_hand[order],
@@ -224,8 +232,8 @@ def _visits(
         unit = np.unique(unit, return_inverse=True)[1] + first_unit
         first_unit = int(unit.max()) + 1
         parts.append((np.full(n, market), np.repeat(np.arange(3), counts), unit, anonymous))
-    market, split, unit, anonymous = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return market, split, unit, anonymous
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    return columns[0], columns[1], columns[2], columns[3]
 
 
 def _starts(
@@ -265,7 +273,9 @@ def _looks(
             # One sorted array for all kinds: kind k lives in [k, k + 1).
             shelf = (cumulative + np.arange(N_KINDS)[:, None]).ravel()
             place = np.searchsorted(shelf, uniform[rows] + kind[rows, None], side="right")
-            looked[rows] = start + sold[np.minimum(place - kind[rows, None] * len(sold), len(sold) - 1)]
+            looked[rows] = (
+                start + sold[np.minimum(place - kind[rows, None] * len(sold), len(sold) - 1)]
+            )
     return looked
 
 

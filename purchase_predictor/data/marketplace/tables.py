@@ -1,4 +1,4 @@
-"""The marketplace as tables: products, events and impressions in the layout of DESIGN section 3."""
+"""The marketplace as tables in the layout of DESIGN, section 3."""
 
 from typing import Any
 
@@ -32,9 +32,7 @@ def product_ids(world: World, catalogue: Catalogue) -> NDArray[np.object_]:
     return names + "-" + _padded(number, 5)
 
 
-def products_table(
-    world: World, catalogue: Catalogue, ids: NDArray[np.object_]
-) -> pl.DataFrame:
+def products_table(world: World, catalogue: Catalogue, ids: NDArray[np.object_]) -> pl.DataFrame:
     """`products`, one row a listing."""
     brands = brand_names(world.rng("brands"), N_BRANDS)
     return _frame(
@@ -72,7 +70,7 @@ def events_table(sessions: Sessions, ids: NDArray[np.object_]) -> pl.DataFrame:
             "user_id": _user_ids(sessions)[session],
             "timestamp": _moments(time[order]),
             "event_type": np.array(EVENTS, dtype=object)[sessions.types[session, step]],
-            "product_id": np.where(product >= 0, ids[product], None),
+            "product_id": _or_null(product >= 0, ids[product]),
         },
     )
 
@@ -103,7 +101,7 @@ def impressions_table(
             "discount_rate": offers.discount,
             "free_shipping": offers.free_shipping,
             "converted": converted,
-            "list_id": np.where(listed, lists, None),
+            "list_id": _or_null(listed, lists),
             "randomised": offers.randomised,
             "propensity": offers.propensity,
             "split": np.array(SPLITS, dtype=object)[sessions.split[session]],
@@ -114,7 +112,10 @@ def impressions_table(
         },
     ).with_columns(
         pl.col("propensity").fill_nan(None),
-        pl.when(pl.col("list_id").is_null()).then(None).otherwise(pl.col("position")).alias("position"),
+        pl.when(pl.col("list_id").is_null())
+        .then(None)
+        .otherwise(pl.col("position"))
+        .alias("position"),
     )
 
 
@@ -144,7 +145,7 @@ def _session_ids(n: int) -> NDArray[np.object_]:
 
 def _user_ids(sessions: Sessions) -> NDArray[np.object_]:
     names = "u" + _padded(sessions.unit, 7)
-    return np.where(sessions.anonymous, None, names)
+    return _or_null(~sessions.anonymous, names)
 
 
 def _frame(columns: dict[str, Any]) -> pl.DataFrame:
@@ -157,6 +158,12 @@ def _frame(columns: dict[str, Any]) -> pl.DataFrame:
             for name, values in columns.items()
         }
     )
+
+
+def _or_null(known: NDArray[np.bool_], values: NDArray[np.object_]) -> NDArray[np.object_]:
+    values = values.copy()
+    values[~known] = None
+    return values
 
 
 def _padded(numbers: NDArray[np.int64], width: int) -> NDArray[np.object_]:

@@ -19,7 +19,22 @@ from purchase_predictor.data.marketplace.world import (
 TYPO_SHARE = 0.06
 LATER_SHARE = 0.5
 SYNONYM_WEIGHTS = (0.55, 0.3, 0.15)
-SYLLABLES = ("ka", "no", "lu", "mi", "ra", "ve", "to", "sen", "dor", "bel", "fi", "zan", "pol", "ri")
+SYLLABLES = (
+    "ka",
+    "no",
+    "lu",
+    "mi",
+    "ra",
+    "ve",
+    "to",
+    "sen",
+    "dor",
+    "bel",
+    "fi",
+    "zan",
+    "pol",
+    "ri",
+)
 
 
 @cache

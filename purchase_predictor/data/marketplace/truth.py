@@ -78,14 +78,17 @@ def observe(
     run = _Observer(world, catalogue, choice, sessions, offers, logit, converted)
     n_units = int(sessions.unit.max()) + 1
     order = np.argsort(sessions.unit, kind="stable")
-    bounds = np.searchsorted(sessions.unit[order], np.arange(0, n_units + UNITS_A_BLOCK, UNITS_A_BLOCK))
+    edges = np.arange(0, n_units + UNITS_A_BLOCK, UNITS_A_BLOCK)
+    bounds = np.searchsorted(sessions.unit[order], edges)
     for block, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False)):
         run.follow(order[start:stop])
-        progress(f"best observable probability: {min((block + 1) * UNITS_A_BLOCK, n_units)} of {n_units} shoppers")
+        done = min((block + 1) * UNITS_A_BLOCK, n_units)
+        progress(f"best observable probability: {done:,} of {n_units:,} shoppers")
     market = sessions.market[offers.session]
     effects = {
         country.name: {
-            name: float(column[market == number].mean()) for name, column in run.differences.items()
+            name: float(column[market == number].mean())
+            for name, column in run.differences.items()
         }
         for number, country in enumerate(MARKETS)
     }
@@ -188,9 +191,7 @@ class _Observer:
         learnt = self._judge(shown, np.repeat(weight, count, axis=0))
         belief[live] += np.add.reduceat(learnt, starts, axis=0)
 
-    def _judge(
-        self, shown: NDArray[np.int64], weight: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
+    def _judge(self, shown: NDArray[np.int64], weight: NDArray[np.float32]) -> NDArray[np.float32]:
         """Fill in the truth of some impressions; log-likelihood of their labels, [n, K]."""
         logit = self.logit.of_kinds(self.world, shown)
         odds = np.exp(logit).astype(np.float32)
@@ -252,13 +253,13 @@ def effects_json(effects: dict[str, dict[str, float]]) -> str:
     the mean, over the market's impressions, of the difference in the logit of the best observable
     probability with the lever and without; the discount's is for ten points.
     """
-    nested: dict[str, dict[str, object]] = {}
+    nested: dict[str, dict[str, float | dict[str, float]]] = {}
     for market, levers in effects.items():
-        nested[market] = {"phrase": {}, "image": {}}
+        groups: dict[str, dict[str, float]] = {"phrase": {}, "image": {}}
+        terms: dict[str, float] = {}
         for name, value in levers.items():
             lever, _, phrase = name.partition(":")
-            if phrase:
-                nested[market][lever][phrase] = round(value, 6)  # type: ignore[index]
-            else:
-                nested[market][lever] = round(value, 6)
+            target = groups[lever] if phrase else terms
+            target[phrase or lever] = round(value, 6)
+        nested[market] = {**groups, **terms}
     return json.dumps(nested, indent=2, sort_keys=True) + "\n"

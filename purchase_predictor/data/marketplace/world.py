@@ -84,6 +84,12 @@ LOADINGS: dict[str, dict[str, float]] = {
 }
 """Sparse loadings of each effect on standardised cultural dimensions (DESIGN, section 7)."""
 
+MARKET_NOISE = 0.05
+"""Standard deviation of what culture does not explain of a market's effect, in log-odds."""
+
+UNITS = {"discount_rate": 0.15}
+"""What stands for a step of 1 in the noise: discounts are small numbers with large effects."""
+
 HEADLINES = ("limited_quantity", "free_shipping", "free_shipping_term")
 """Effects whose KR-US contrast is planted: they carry no market noise in KR and US."""
 
@@ -191,26 +197,27 @@ def _effects(rng: np.random.Generator, culture: Culture) -> dict[str, Floats]:
     n_markets = len(MARKETS)
     names = [m.name for m in MARKETS]
     anchors = [names.index("KR"), names.index("US")]
-    noise = 0.06 * rng.normal(size=(len(MEAN_EFFECTS), n_markets))
-    order = rng.permutation(n_markets)
-    others = rng.choice([i for i in range(n_markets) if i not in anchors], size=len(PHRASES))
+    others = [market for market in range(n_markets) if market not in anchors]
+    noise = MARKET_NOISE * rng.normal(size=(len(MEAN_EFFECTS), n_markets))
+    dealt = rng.permutation(n_markets)
+    reversed_market = rng.choice(others, size=len(PHRASES))
     if culture == "off":
         return {name: np.full(n_markets, mean) for name, mean in MEAN_EFFECTS.items()}
     if culture == "shuffled":
-        profiles = profiles[order]
+        # A cycle through all markets: none keeps its own profile.
+        profiles[dealt] = profiles[np.roll(dealt, 1)]
     effects = {}
     for row, (name, mean) in enumerate(MEAN_EFFECTS.items()):
         if name in NULL_PHRASES:
             effects[name] = np.zeros(n_markets)
             continue
         loading = np.array([LOADINGS[name].get(d, 0.0) for d in dimensions])
-        market_noise = noise[row] * (10.0 if name == "discount_rate" else 1.0) * 0.5
+        own = noise[row] / UNITS.get(name, 1.0)
         if name in HEADLINES:
-            market_noise[anchors] = 0.0
-        effects[name] = mean + profiles @ loading + market_noise
+            own[anchors] = 0.0
+        effects[name] = mean + profiles @ loading + own
         if name in PHRASES:
-            reversed_market = others[PHRASES.index(name)]
-            effects[name][reversed_market] *= -1.0
+            effects[name][reversed_market[PHRASES.index(name)]] *= -1.0
     return effects
 
 

@@ -7,15 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
-from purchase_predictor.data.marketplace.catalogue import make_catalogue
-from purchase_predictor.data.marketplace.fitted import fitted_probability
-from purchase_predictor.data.marketplace.labels import draw_labels, make_logit, sigmoid
-from purchase_predictor.data.marketplace.offers import make_offers
 from purchase_predictor.data.marketplace.pictures import write_pictures
-from purchase_predictor.data.marketplace.shoppers import make_choice, make_sessions
+from purchase_predictor.data.marketplace.simulation import simulate
 from purchase_predictor.data.marketplace.tables import (
     events_table,
     impression_truth,
@@ -24,13 +19,13 @@ from purchase_predictor.data.marketplace.tables import (
     product_truth,
     products_table,
 )
-from purchase_predictor.data.marketplace.truth import effects_json, observe
+from purchase_predictor.data.marketplace.truth import effects_json
 from purchase_predictor.data.marketplace.world import (
     MARKETS,
     SPLITS,
     Culture,
+    Floats,
     SampleSize,
-    make_world,
     sample_size,
 )
 from purchase_predictor.errors import UserError
@@ -83,8 +78,7 @@ def write_sample(
     started = time.perf_counter()
     if culture not in ("on", "off", "shuffled"):
         raise UserError(f"culture is on, off or shuffled, not '{culture}'")
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"{output} exists already; name a new folder or remove it first")
+    _refuse_taken(output)
     tell = progress or (lambda _: None)
     whole = sample_size(size)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -93,6 +87,7 @@ def write_sample(
     partial.mkdir()
     try:
         summary = _write(partial, output, whole, seed, culture, tell, started)
+        _refuse_taken(output)
         partial.replace(output)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -108,19 +103,9 @@ def _write(
     tell: Callable[[str], None],
     started: float,
 ) -> SampleSummary:
-    tell("shoppers and their sessions")
-    world = make_world(size, seed=seed, culture=culture)
-    catalogue = make_catalogue(world)
-    choice = make_choice(world, catalogue)
-    sessions = make_sessions(world, catalogue, choice)
-    tell("offers and labels")
-    offers = make_offers(world, catalogue, sessions)
-    logit = make_logit(world, catalogue, sessions, offers)
-    p_true = sigmoid(logit.of_shoppers(world, sessions.kind[offers.session]))
-    converted = draw_labels(world, p_true)
-    truth = observe(world, catalogue, choice, sessions, offers, logit, converted, tell)
-    p_fitted = fitted_probability(catalogue, sessions, offers, logit, truth, converted)
-
+    sample = simulate(size, seed=seed, culture=culture, progress=tell)
+    world, catalogue, sessions = sample.world, sample.catalogue, sample.sessions
+    offers, converted = sample.offers, sample.converted
     tell("tables")
     ids = product_ids(world, catalogue)
     impressions = impressions_table(catalogue, sessions, offers, converted, ids)
@@ -130,12 +115,14 @@ def _write(
         "products": products_table(world, catalogue, ids),
         "events": events,
         "impressions": impressions,
-        "truth/impressions": impression_truth(offers, p_true, truth.p_observable, p_fitted),
+        "truth/impressions": impression_truth(
+            offers, sample.p_true, sample.truth.p_observable, sample.p_fitted
+        ),
         "truth/products": product_truth(catalogue, ids),
     }
     for name, table in tables.items():
         _write_parquet(table, folder / f"{name}.parquet")
-    (folder / "truth" / "effects.json").write_text(effects_json(truth.effects), "utf-8")
+    (folder / "truth" / "effects.json").write_text(effects_json(sample.truth.effects), "utf-8")
     names = [f"{name}.png" for name in ids]
     write_pictures(world, catalogue, names, folder / "images", tell)
     return SampleSummary(
@@ -143,9 +130,14 @@ def _write(
         n_products=len(catalogue),
         n_events=len(events),
         n_impressions=len(impressions),
-        markets=_by_market(impressions, p_true),
+        markets=_by_market(impressions, sample.p_true),
         seconds=time.perf_counter() - started,
     )
+
+
+def _refuse_taken(output: Path) -> None:
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"{output} exists already; name a new folder or remove it first")
 
 
 def _write_parquet(table: pl.DataFrame, file: Path) -> None:
@@ -155,7 +147,7 @@ def _write_parquet(table: pl.DataFrame, file: Path) -> None:
     )
 
 
-def _by_market(impressions: pl.DataFrame, p_true: np.ndarray) -> pl.DataFrame:
+def _by_market(impressions: pl.DataFrame, p_true: Floats) -> pl.DataFrame:
     targets = {market.name: market.rate for market in MARKETS}
     counts = [(pl.col("split") == split).sum().alias(split) for split in SPLITS]
     return (

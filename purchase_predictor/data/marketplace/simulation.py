@@ -1,0 +1,69 @@
+"""The marketplace in memory: everything that is drawn, and what is true of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from purchase_predictor.data.marketplace.catalogue import Catalogue, make_catalogue
+from purchase_predictor.data.marketplace.fitted import fitted_probability
+from purchase_predictor.data.marketplace.labels import Logit, draw_labels, make_logit, sigmoid
+from purchase_predictor.data.marketplace.offers import Offers, make_offers
+from purchase_predictor.data.marketplace.shoppers import Sessions, make_choice, make_sessions
+from purchase_predictor.data.marketplace.truth import Truth, observe
+from purchase_predictor.data.marketplace.world import (
+    Culture,
+    Floats,
+    SampleSize,
+    World,
+    make_world,
+)
+
+
+@dataclass(frozen=True)
+class Marketplace:
+    """One drawn marketplace; n impressions.
+
+    Attributes:
+        world: effects and kinds of shopper.
+        catalogue: listings.
+        sessions: shoppers and events.
+        offers: impressions.
+        logit: of a conversion, for every kind of shopper.
+        p_true: [n], the latent truth.
+        converted: bool [n], drawn from it.
+        truth: what could be known.
+        p_fitted: [n], of a correctly specified logistic model fitted on the training rows.
+    """
+
+    world: World
+    catalogue: Catalogue
+    sessions: Sessions
+    offers: Offers
+    logit: Logit
+    p_true: Floats
+    converted: NDArray[np.bool_]
+    truth: Truth
+    p_fitted: Floats
+
+
+def simulate(
+    size: SampleSize, *, seed: int, culture: Culture, progress: Callable[[str], None]
+) -> Marketplace:
+    """Draw a marketplace and work out its truth; without titles and pictures."""
+    progress("shoppers and their sessions")
+    world = make_world(size, seed=seed, culture=culture)
+    catalogue = make_catalogue(world)
+    choice = make_choice(world, catalogue)
+    sessions = make_sessions(world, catalogue, choice)
+    progress("offers and labels")
+    offers = make_offers(world, catalogue, sessions)
+    logit = make_logit(world, catalogue, sessions, offers)
+    p_true = sigmoid(logit.of_shoppers(world, sessions.kind[offers.session]))
+    converted = draw_labels(world, p_true)
+    truth = observe(world, catalogue, choice, sessions, offers, logit, converted, progress)
+    p_fitted = fitted_probability(catalogue, sessions, offers, logit, truth, converted)
+    return Marketplace(
+        world, catalogue, sessions, offers, logit, p_true, converted, truth, p_fitted
+    )
