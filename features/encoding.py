@@ -1,0 +1,406 @@
+"""From checked tables to an `EncodedMarket`: vocabularies and statistics, fitted once.
+
+Everything fitted comes from training rows and training events alone; the fitted state is JSON and
+travels with the model.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from features.aggregates import Behaviour, add_aggregates
+from features.arrays import (
+    LEFT_OUT,
+    MISSING,
+    N_RESERVED,
+    TEST,
+    TRAIN,
+    UNSEEN,
+    EncodedMarket,
+    EventArrays,
+    ProductArrays,
+)
+from features.clickstream import Clickstream, build_clickstream
+from features.columns import ColumnSet, Lists
+from features.context import Kind
+from features.culture import Profiles, standardise
+from features.lists import (
+    Offers,
+    add_list_place,
+    add_list_terms,
+    add_list_touches,
+    add_shown_before,
+    add_terms,
+)
+from features.popularity import Popularity, Seen, add_popularity
+from features.products import Phrases, product_arrays
+from features.schema import Tables
+from features.splits import Split, event_parts
+from features.vocabulary import Vocabulary
+
+FORMAT = 1
+LEVELS = {"product": "product_id", "category": "category", "brand": "brand"}
+"""What popularity is counted under, and its column in the catalogue."""
+
+_DAY = 86_400 * 10**6
+
+
+@dataclass(frozen=True)
+class FeatureEncoder:
+    """Turns tables into arrays, the same way in training and in scoring.
+
+    Attributes:
+        history_: events in a chunk (see `EncodedMarket`).
+        vocabularies_: `market`, `event_type`, `identity`, `category`, `brand` and one for each
+            category column of the context, as `context: NAME`.
+        levels_: everything that popularity is counted under, by level.
+        context_: what each context column holds.
+        popularity_: counts of the training period.
+        profiles_: cultural dimensions of markets, as published.
+        phrases_: what titles are searched for.
+    """
+
+    history_: int
+    vocabularies_: dict[str, Vocabulary]
+    levels_: dict[str, Vocabulary]
+    context_: dict[str, Kind]
+    popularity_: Popularity
+    profiles_: Profiles
+    phrases_: Phrases
+
+    @classmethod
+    def fit(
+        cls,
+        tables: Tables,
+        split: Split,
+        *,
+        history: int,
+        min_identity_count: int,
+        profiles: Profiles,
+        phrases: Phrases,
+    ) -> Self:
+        """Learn vocabularies and statistics from the training rows.
+
+        Args:
+            tables: checked tables, all parts of them.
+            split: which rows are training rows.
+            history: events in a chunk (see `EncodedMarket`).
+            min_identity_count: a product, or a value of a category, that training rows and events
+                hold less often shares the code UNSEEN with the other rare ones.
+            profiles: of `load_profiles`.
+            phrases: of `load_phrases`.
+        """
+        shown = tables.impressions.filter(pl.Series(split.part == TRAIN))
+        events = tables.events.filter(pl.Series(event_parts(tables, split) == TRAIN))
+        touched = pl.concat([shown.select("product_id"), events.select("product_id")])
+        attributes = touched.join(tables.products, on="product_id")
+        vocabularies = {
+            "market": Vocabulary.fit(shown["market"]),
+            "event_type": Vocabulary.fit(events["event_type"]),
+            "identity": Vocabulary.fit(attributes["product_id"], min_count=min_identity_count),
+            "category": Vocabulary.fit(attributes["category"], min_count=min_identity_count),
+            "brand": Vocabulary.fit(attributes["brand"], min_count=min_identity_count),
+        }
+        vocabularies |= {
+            _context_key(name): Vocabulary.fit(shown[name], min_count=min_identity_count)
+            for name, kind in tables.context.items()
+            if kind == "category"
+        }
+        levels = {level: Vocabulary.fit(attributes[name]) for level, name in LEVELS.items()}
+        return cls(
+            history_=history,
+            vocabularies_=vocabularies,
+            levels_={level: words for level, words in levels.items() if words.values},
+            context_=dict(tables.context),
+            popularity_=_popularity(shown, events, tables.products, levels),
+            profiles_=profiles,
+            phrases_=phrases,
+        )
+
+    def transform(self, tables: Tables, split: Split | None) -> EncodedMarket:
+        """Encode tables.
+
+        Args:
+            tables: checked tables.
+            split: where rows are training rows, their statistics are counted in time order; None
+                in scoring, where every row is a TEST row.
+
+        Returns:
+            The arrays; words, texts and pictures of the products are not in them.
+        """
+        products = product_arrays(tables.products, self.vocabularies_, self.phrases_)
+        places = tables.products.select("product_id").with_row_index("product", offset=1)
+        stream, sessions = build_clickstream(tables, places, history=self.history_)
+        shown = tables.impressions[stream.shown.order]
+        part = np.full(len(shown), TEST, np.int8)
+        events_part = np.full(len(tables.events), LEFT_OUT, np.int8)
+        if split is not None:
+            part = split.part[stream.shown.order]
+            events_part = event_parts(tables, split)
+        events = self._events(tables, stream, events_part, shown)
+        columns = self._columns(tables, stream, products, events, shown, part)
+        return self._assemble(products, events, stream, shown, part, columns)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {
+            "format": FORMAT,
+            "history": self.history_,
+            "vocabularies": {name: v.to_dict() for name, v in self.vocabularies_.items()},
+            "levels": {name: v.to_dict() for name, v in self.levels_.items()},
+            "context": self.context_,
+            "popularity": self.popularity_.to_dict(),
+            "profiles": self.profiles_,
+            "phrases": self.phrases_,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Undo `to_dict`.
+
+        Raises:
+            ValueError: if the format is a later one.
+        """
+        if values["format"] != FORMAT:
+            raise ValueError(f"expected feature format {FORMAT}, got {values['format']}")
+        vocabularies, levels = (
+            {name: Vocabulary.from_dict(part) for name, part in values[key].items()}
+            for key in ("vocabularies", "levels")
+        )
+        return cls(
+            history_=values["history"],
+            vocabularies_=vocabularies,
+            levels_=levels,
+            context_=values["context"],
+            popularity_=Popularity.from_dict(values["popularity"]),
+            profiles_=values["profiles"],
+            phrases_=values["phrases"],
+        )
+
+    def _events(
+        self, tables: Tables, stream: Clickstream, part: NDArray[np.int8], shown: pl.DataFrame
+    ) -> EventArrays:
+        """The sorted events as arrays."""
+        events = stream.events
+        gap = np.diff(events.time, prepend=events.time[:1]) / 1e6
+        opens = np.diff(events.unit, prepend=-1) != 0
+        codes = self.vocabularies_["event_type"].encode(tables.events["event_type"])
+        market = np.full(int(max(events.session.max(initial=-1), -1)) + 1, MISSING, np.int32)
+        session, first = np.unique(stream.shown.session, return_index=True)
+        inside = session < len(market)
+        markets = self.vocabularies_["market"].encode(shown["market"])
+        market[session[inside]] = markets[first[inside]]
+        return EventArrays(
+            product=events.product.astype(np.int32),
+            event_type=codes[events.order],
+            time=events.time / 1e6,
+            log_gap=np.log1p(np.where(opens, 0.0, gap)).astype(np.float32),
+            session=events.session.astype(np.int32),
+            unit=events.unit.astype(np.int32),
+            part=part[events.order],
+            market=market[events.session],
+            n_types=len(self.vocabularies_["event_type"]),
+        )
+
+    def _columns(
+        self,
+        tables: Tables,
+        stream: Clickstream,
+        products: ProductArrays,
+        events: EventArrays,
+        shown: pl.DataFrame,
+        part: NDArray[np.int8],
+    ) -> ColumnSet:
+        """All number and category columns, in the order of the sorted impressions."""
+        columns = ColumnSet()
+        lists = Lists(stream.shown.list_number)
+        offers = _offers(shown, lists, self.context_)
+        behaviour = Behaviour(
+            stream=stream,
+            event_type=events.event_type.astype(np.int64),
+            type_names=self.vocabularies_["event_type"].names,
+            category=_attribute(tables.products["category"]),
+            brand=_attribute(tables.products["brand"]),
+        )
+        add_terms(offers, columns)
+        add_list_terms(offers, lists, columns)
+        add_aggregates(behaviour, columns)
+        add_list_touches(behaviour, offers, lists, columns)
+        add_shown_before(behaviour, offers, lists, columns)
+        seen = {
+            level: self._seen(level, tables, stream, events, shown, part)
+            for level in self.levels_
+        }
+        add_popularity(self.popularity_, seen, lists, columns)
+        add_list_place(offers, lists, columns)
+        self._add_context(shown, stream.shown.time, columns)
+        return columns
+
+    def _seen(
+        self,
+        level: str,
+        tables: Tables,
+        stream: Clickstream,
+        events: EventArrays,
+        shown: pl.DataFrame,
+        part: NDArray[np.int8],
+    ) -> Seen:
+        values = tables.products[LEVELS[level]]
+        code = np.append(-1, _level_codes(self.levels_[level], values))
+        known = np.append(False, values.is_not_null().to_numpy())
+        converted = shown["converted"].cast(pl.Float64).fill_null(0).to_numpy()
+        return Seen(
+            code=code[stream.shown.product],
+            known=known[stream.shown.product],
+            time=stream.shown.time,
+            converted=converted,
+            learn=part == TRAIN,
+            event_code=code[stream.events.product],
+            event_time=stream.events.time,
+            event_learn=events.part == TRAIN,
+        )
+
+    def _add_context(
+        self, shown: pl.DataFrame, time: NDArray[np.int64], columns: ColumnSet
+    ) -> None:
+        """When it was shown, and the columns that the data add."""
+        columns.number("hour_of_day", "context", "time", time % _DAY / (_DAY / 24))
+        columns.number("day_of_week", "context", "time", (time // _DAY + 3) % 7)
+        for name, kind in self.context_.items():
+            if kind == "category":
+                words = self.vocabularies_[_context_key(name)]
+                columns.category(
+                    name, "context", "context", words.encode(shown[name]), len(words)
+                )
+            else:
+                columns.number(name, "context", "context", _floats(shown[name]))
+
+    def _assemble(
+        self,
+        products: ProductArrays,
+        events: EventArrays,
+        stream: Clickstream,
+        shown: pl.DataFrame,
+        part: NDArray[np.int8],
+        columns: ColumnSet,
+    ) -> EncodedMarket:
+        rows, n = stream.shown, len(shown)
+        markets = self.vocabularies_["market"]
+        dimensions, profiles = standardise(self.profiles_)
+        unknown = np.full(len(dimensions), np.nan, np.float32)
+        market = markets.encode(shown["market"])
+        labels = shown["market"].to_numpy().astype(object)
+        distinct, which = np.unique(labels.astype(str), return_inverse=True)
+        by_label = np.array([profiles.get(label, unknown) for label in distinct])
+        by_code = np.array([profiles.get(name, unknown) for name in markets.values])
+        n_dimensions = len(dimensions)
+        reserved = np.full((N_RESERVED, n_dimensions), np.nan, np.float32)
+        return EncodedMarket(
+            products=products,
+            events=events,
+            sequence_start=stream.sequence_start,
+            sequence_stop=stream.sequence_stop,
+            sequence=rows.sequence.astype(np.int32),
+            cut=rows.cut,
+            time=rows.time / 1e6,
+            session=rows.session.astype(np.int32),
+            unit=rows.unit,
+            unit_fold=stream.sequence_unit.astype(np.int32),
+            list_number=rows.list_number.astype(np.int32),
+            product=rows.product.astype(np.int32),
+            market=market,
+            profile=np.concatenate([reserved, by_code.reshape(-1, n_dimensions)]).astype(
+                np.float32
+            ),
+            row_profile=by_label.reshape(-1, n_dimensions)[which].astype(np.float32),
+            numbers=columns.number_matrix(n),
+            number_columns=tuple(columns.number_columns),
+            categories=columns.category_matrix(n),
+            category_columns=tuple(columns.category_columns),
+            converted=_floats(shown["converted"]).astype(np.float32),
+            part=part,
+            market_names=markets.names,
+            market_label=labels,
+            impression_id=shown["impression_id"].to_numpy().astype(object),
+            row=shown["row"].to_numpy().astype(np.int64),
+            flags=_flags(products, stream, shown, market),
+        )
+
+
+def _flags(
+    products: ProductArrays, stream: Clickstream, shown: pl.DataFrame, market: NDArray[np.int32]
+) -> dict[str, NDArray[np.bool_]]:
+    """What was missing or unknown in each row."""
+    rows = stream.shown
+    missing = shown["product_id"].is_null().to_numpy()
+    return {
+        "unseen_market": market == UNSEEN,
+        "missing_product": missing,
+        "unknown_product": ~missing & (rows.product == 0),
+        "unseen_product": products.identity[rows.product] == UNSEEN,
+        "empty_history": rows.cut == stream.events.first[rows.unit],
+        "missing_title": ~products.has_text[rows.product],
+        "missing_image": ~products.has_image[rows.product],
+        "missing_price": shown["price"].is_null().to_numpy(),
+        "late_in_list": rows.late,
+    }
+
+
+def _offers(shown: pl.DataFrame, lists: Lists, context: dict[str, Kind]) -> Offers:
+    position = lists.place().astype(np.float64)
+    if context.get("position") == "number":
+        position = _floats(shown["position"])
+    return Offers(
+        price=_floats(shown["price"]),
+        discount_rate=_floats(shown["discount_rate"]),
+        free_shipping=_floats(shown["free_shipping"]),
+        position=position,
+    )
+
+
+def _floats(column: pl.Series) -> NDArray[np.float64]:
+    """Numbers of a column, NaN where missing."""
+    return column.cast(pl.Float64).fill_null(np.nan).to_numpy()
+
+
+def _attribute(values: pl.Series) -> NDArray[np.int64]:
+    """Codes of all values of the catalogue, the missing product first; MISSING where null."""
+    codes = values.rank("dense").cast(pl.Int64) + (N_RESERVED - 1)
+    return np.append(MISSING, codes.fill_null(MISSING).to_numpy()).astype(np.int64)
+
+
+def _level_codes(words: Vocabulary, values: pl.Series) -> NDArray[np.int64]:
+    """Codes from 0; -1 for values that training never held."""
+    return np.maximum(words.encode(values).astype(np.int64) - N_RESERVED, -1)
+
+
+def _context_key(name: str) -> str:
+    return f"context: {name}"
+
+
+def _popularity(
+    shown: pl.DataFrame,
+    events: pl.DataFrame,
+    products: pl.DataFrame,
+    levels: dict[str, Vocabulary],
+) -> Popularity:
+    """Counts at the end of training."""
+    attributes = products.select("product_id", "category", "brand")
+    rows, clicks = (
+        table.select("product_id").join(
+            attributes.with_columns(pl.col("product_id").alias("known")),
+            on="product_id", how="left", maintain_order="left",
+        )
+        for table in (shown, events)
+    )  # fmt: skip
+    converted = shown["converted"].cast(pl.Float64).fill_null(0).to_numpy()
+    totals = {}
+    for level, words in levels.items():
+        name = "known" if level == "product" else level
+        code, event_code = (_level_codes(words, part[name]) for part in (rows, clicks))
+        totals[level] = Seen.totals_of(code, converted, event_code, len(words.values))
+    base_rate = float(converted.mean()) if len(converted) else 0.0
+    return Popularity(base_rate, {level: totals[level] for level in totals})
