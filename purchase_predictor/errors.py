@@ -2,7 +2,9 @@
 
 from features.errors import DataError, UserError, nearest
 
-__all__ = ["DataError", "ModelFolderError", "SettingsError", "UserError", "nearest"]
+__all__ = [
+    "DataError", "ModelFolderError", "SettingsError", "TrackingError", "UserError", "nearest",
+]  # fmt: skip
 
 
 class SettingsError(UserError):
@@ -11,3 +13,7 @@ class SettingsError(UserError):
 
 class ModelFolderError(UserError):
     """A model folder is missing, incomplete, changed or of another format version."""
+
+
+class TrackingError(UserError):
+    """The tracking server cannot be reached, refuses or has lost what is asked for."""
