@@ -1,0 +1,1 @@
+"""Pictures and titles become vectors and word pieces."""
