@@ -17,9 +17,6 @@ from features.columns import Bools, ColumnSet, Floats, Ints, Occasions, Past, lo
 MAX_DWELL = 1800 * 10**6
 """Microseconds after which an event no longer counts as being looked at."""
 
-MAX_TYPES = 12
-"""Event types that get counts of their own; the commonest in training."""
-
 
 @dataclass(frozen=True)
 class Behaviour:
@@ -28,21 +25,20 @@ class Behaviour:
     Attributes:
         stream: sorted events and impressions.
         event_type: int64 [E], codes of the sorted events.
-        type_names: name of each event-type code, reserved ones included.
+        types: codes and names of the event types that are counted apart.
+        touch_types: those of them that touch a product.
+        n_types: size of the event-type vocabulary.
         category: int64 [n_products], code of each row of the catalogue, MISSING where unknown.
         brand: int64 [n_products], likewise.
     """
 
     stream: Clickstream
     event_type: Ints
-    type_names: tuple[str, ...]
+    types: tuple[tuple[int, str], ...]
+    touch_types: tuple[tuple[int, str], ...]
+    n_types: int
     category: Ints
     brand: Ints
-
-    @property
-    def counted_types(self) -> list[tuple[int, str]]:
-        """Codes and names of the event types that are counted apart."""
-        return list(enumerate(self.type_names))[N_RESERVED:][:MAX_TYPES]
 
     def past_of(self, event_key: Ints, key: Ints, known: Bools) -> Past:
         """The events of a key before each impression.
@@ -124,7 +120,7 @@ def _add_counts(behaviour: Behaviour, columns: ColumnSet) -> None:
     earlier = shown.cut - first - session.count
     columns.number("log_session_events", "clickstream", "session counts", np.log1p(session.count))
     columns.number("log_earlier_events", "clickstream", "earlier counts", np.log1p(earlier))
-    for code, name in behaviour.counted_types:
+    for code, name in behaviour.types:
         is_type = behaviour.event_type == code
         in_session = session.sum(session.occasions.running(is_type))
         total = np.append(0, np.cumsum(is_type))
@@ -183,9 +179,7 @@ def _add_recency(behaviour: Behaviour, columns: ColumnSet) -> None:
     ):
         columns.number(name, "clickstream", "recency", values)
     codes = _type_at(behaviour, last)
-    columns.category(
-        "last_event_type", "clickstream", "recency", codes, len(behaviour.type_names)
-    )
+    columns.category("last_event_type", "clickstream", "recency", codes, behaviour.n_types)
 
 
 def _first_of_session(session: Ints) -> Bools:
@@ -223,7 +217,7 @@ def _add_product(behaviour: Behaviour, columns: ColumnSet) -> None:
         "clickstream",
         "this product",
         codes,
-        len(behaviour.type_names),
+        behaviour.n_types,
     )
 
 
@@ -252,7 +246,7 @@ def _add_product_counts(behaviour: Behaviour, columns: ColumnSet) -> None:
     ):
         name, block = f"log_{within}_events_on_product", f"this product, {within}"
         columns.number(name, "clickstream", block, np.log1p(past.count), known)
-        for code, kind in behaviour.counted_types:
+        for code, kind in behaviour.touch_types:
             is_type = behaviour.event_type[past.occasions.given] == code
             count = past.sum(past.occasions.running(is_type))
             columns.number(f"{name}: {kind}", "clickstream", block, np.log1p(count), known)

@@ -1,9 +1,9 @@
 """A place to gather columns in, and the arithmetic that features share."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from features.arrays import Column, Group
@@ -139,6 +139,11 @@ class Past:
         return np.where(self.any, self.occasions.place[np.where(self.any, index, 0)], -1)
 
 
+def floats(column: pl.Series) -> Floats:
+    """Numbers or flags of a table's column, NaN where missing."""
+    return column.cast(pl.Float64).fill_null(np.nan).to_numpy()
+
+
 def log_seconds(micros: NDArray) -> Floats:
     """log1p of seconds, from microseconds."""
     return np.log1p(np.maximum(micros, 0) / 1e6)
@@ -206,8 +211,3 @@ class Lists:
         rank = np.empty(len(values))
         rank[order] = place - np.repeat(self.start, self.size)
         return np.where(np.isnan(values), np.nan, rank)
-
-
-def stack_names(columns: Iterable[Column]) -> list[str]:
-    """Names of columns."""
-    return [column.name for column in columns]

@@ -24,9 +24,10 @@ from features.arrays import (
     ProductArrays,
 )
 from features.clickstream import Clickstream, build_clickstream
-from features.columns import ColumnSet, Lists
+from features.columns import ColumnSet, Lists, floats
 from features.context import Kind
 from features.culture import Profiles, standardise
+from features.leaks import leaky_columns
 from features.lists import (
     Offers,
     add_list_place,
@@ -35,15 +36,18 @@ from features.lists import (
     add_shown_before,
     add_terms,
 )
-from features.popularity import Popularity, Seen, add_popularity
+from features.popularity import Popularity, add_popularity
 from features.products import Phrases, product_arrays
 from features.schema import Tables
 from features.splits import Split, event_parts
 from features.vocabulary import Vocabulary
 
+__all__ = ["FeatureEncoder", "leaky_columns"]
+
 FORMAT = 1
-LEVELS = {"product": "product_id", "category": "category", "brand": "brand"}
-"""What popularity is counted under, and its column in the catalogue."""
+
+MAX_TYPES = 12
+"""Event types that get counts of their own; the commonest in training."""
 
 _DAY = 86_400 * 10**6
 
@@ -54,9 +58,9 @@ class FeatureEncoder:
 
     Attributes:
         history_: events in a chunk (see `EncodedMarket`).
-        vocabularies_: `market`, `event_type`, `identity`, `category`, `brand` and one for each
-            category column of the context, as `context: NAME`.
-        levels_: everything that popularity is counted under, by level.
+        vocabularies_: `market`, `event_type`, `touch_type` (event types that touch a product),
+            `identity`, `category`, `brand` and one for each category column of the context, as
+            `context: NAME`.
         context_: what each context column holds.
         popularity_: counts of the training period.
         profiles_: cultural dimensions of markets, as published.
@@ -65,7 +69,6 @@ class FeatureEncoder:
 
     history_: int
     vocabularies_: dict[str, Vocabulary]
-    levels_: dict[str, Vocabulary]
     context_: dict[str, Kind]
     popularity_: Popularity
     profiles_: Profiles
@@ -97,9 +100,11 @@ class FeatureEncoder:
         events = tables.events.filter(pl.Series(event_parts(tables, split) == TRAIN))
         touched = pl.concat([shown.select("product_id"), events.select("product_id")])
         attributes = touched.join(tables.products, on="product_id")
+        touches = events.join(tables.products, on="product_id", how="semi")
         vocabularies = {
             "market": Vocabulary.fit(shown["market"]),
             "event_type": Vocabulary.fit(events["event_type"]),
+            "touch_type": Vocabulary.fit(touches["event_type"]),
             "identity": Vocabulary.fit(attributes["product_id"], min_count=min_identity_count),
             "category": Vocabulary.fit(attributes["category"], min_count=min_identity_count),
             "brand": Vocabulary.fit(attributes["brand"], min_count=min_identity_count),
@@ -109,13 +114,11 @@ class FeatureEncoder:
             for name, kind in tables.context.items()
             if kind == "category"
         }
-        levels = {level: Vocabulary.fit(attributes[name]) for level, name in LEVELS.items()}
         return cls(
             history_=history,
             vocabularies_=vocabularies,
-            levels_={level: words for level, words in levels.items() if words.values},
             context_=dict(tables.context),
-            popularity_=_popularity(shown, events, tables.products, levels),
+            popularity_=Popularity.fit(shown, events, tables.products),
             profiles_=profiles,
             phrases_=phrases,
         )
@@ -141,7 +144,7 @@ class FeatureEncoder:
             part = split.part[stream.shown.order]
             events_part = event_parts(tables, split)
         events = self._events(tables, stream, events_part, shown)
-        columns = self._columns(tables, stream, products, events, shown, part)
+        columns = self._columns(tables, stream, events, shown, part)
         return self._assemble(products, events, stream, shown, part, columns)
 
     def to_dict(self) -> dict[str, Any]:
@@ -150,7 +153,6 @@ class FeatureEncoder:
             "format": FORMAT,
             "history": self.history_,
             "vocabularies": {name: v.to_dict() for name, v in self.vocabularies_.items()},
-            "levels": {name: v.to_dict() for name, v in self.levels_.items()},
             "context": self.context_,
             "popularity": self.popularity_.to_dict(),
             "profiles": self.profiles_,
@@ -166,19 +168,21 @@ class FeatureEncoder:
         """
         if values["format"] != FORMAT:
             raise ValueError(f"expected feature format {FORMAT}, got {values['format']}")
-        vocabularies, levels = (
-            {name: Vocabulary.from_dict(part) for name, part in values[key].items()}
-            for key in ("vocabularies", "levels")
-        )
+        vocabularies = values["vocabularies"]
         return cls(
             history_=values["history"],
-            vocabularies_=vocabularies,
-            levels_=levels,
+            vocabularies_={n: Vocabulary.from_dict(part) for n, part in vocabularies.items()},
             context_=values["context"],
             popularity_=Popularity.from_dict(values["popularity"]),
             profiles_=values["profiles"],
             phrases_=values["phrases"],
         )
+
+    def _counted(self, kind: str) -> tuple[tuple[int, str], ...]:
+        """Event types that get counts of their own, with their codes."""
+        names = self.vocabularies_[kind].values[:MAX_TYPES]
+        codes = self.vocabularies_["event_type"].encode(pl.Series(names, dtype=pl.String))
+        return tuple(zip(codes.tolist(), names, strict=True))
 
     def _events(
         self, tables: Tables, stream: Clickstream, part: NDArray[np.int8], shown: pl.DataFrame
@@ -209,7 +213,6 @@ class FeatureEncoder:
         self,
         tables: Tables,
         stream: Clickstream,
-        products: ProductArrays,
         events: EventArrays,
         shown: pl.DataFrame,
         part: NDArray[np.int8],
@@ -217,11 +220,13 @@ class FeatureEncoder:
         """All number and category columns, in the order of the sorted impressions."""
         columns = ColumnSet()
         lists = Lists(stream.shown.list_number)
-        offers = _offers(shown, lists, self.context_)
+        offers = Offers.of(shown, lists, self.context_)
         behaviour = Behaviour(
             stream=stream,
             event_type=events.event_type.astype(np.int64),
-            type_names=self.vocabularies_["event_type"].names,
+            types=self._counted("event_type"),
+            touch_types=self._counted("touch_type"),
+            n_types=events.n_types,
             category=_attribute(tables.products["category"]),
             brand=_attribute(tables.products["brand"]),
         )
@@ -230,38 +235,13 @@ class FeatureEncoder:
         add_aggregates(behaviour, columns)
         add_list_touches(behaviour, offers, lists, columns)
         add_shown_before(behaviour, offers, lists, columns)
-        seen = {
-            level: self._seen(level, tables, stream, events, shown, part)
-            for level in self.levels_
-        }
+        seen = self.popularity_.seen(
+            tables.products, stream, shown, part == TRAIN, events.part == TRAIN
+        )
         add_popularity(self.popularity_, seen, lists, columns)
         add_list_place(offers, lists, columns)
         self._add_context(shown, stream.shown.time, columns)
         return columns
-
-    def _seen(
-        self,
-        level: str,
-        tables: Tables,
-        stream: Clickstream,
-        events: EventArrays,
-        shown: pl.DataFrame,
-        part: NDArray[np.int8],
-    ) -> Seen:
-        values = tables.products[LEVELS[level]]
-        code = np.append(-1, _level_codes(self.levels_[level], values))
-        known = np.append(False, values.is_not_null().to_numpy())
-        converted = shown["converted"].cast(pl.Float64).fill_null(0).to_numpy()
-        return Seen(
-            code=code[stream.shown.product],
-            known=known[stream.shown.product],
-            time=stream.shown.time,
-            converted=converted,
-            learn=part == TRAIN,
-            event_code=code[stream.events.product],
-            event_time=stream.events.time,
-            event_learn=events.part == TRAIN,
-        )
 
     def _add_context(
         self, shown: pl.DataFrame, time: NDArray[np.int64], columns: ColumnSet
@@ -272,11 +252,9 @@ class FeatureEncoder:
         for name, kind in self.context_.items():
             if kind == "category":
                 words = self.vocabularies_[_context_key(name)]
-                columns.category(
-                    name, "context", "context", words.encode(shown[name]), len(words)
-                )
+                columns.category(name, "context", "context", words.encode(shown[name]), len(words))
             else:
-                columns.number(name, "context", "context", _floats(shown[name]))
+                columns.number(name, "context", "context", floats(shown[name]))
 
     def _assemble(
         self,
@@ -320,7 +298,7 @@ class FeatureEncoder:
             number_columns=tuple(columns.number_columns),
             categories=columns.category_matrix(n),
             category_columns=tuple(columns.category_columns),
-            converted=_floats(shown["converted"]).astype(np.float32),
+            converted=floats(shown["converted"]).astype(np.float32),
             part=part,
             market_names=markets.names,
             market_label=labels,
@@ -349,58 +327,11 @@ def _flags(
     }
 
 
-def _offers(shown: pl.DataFrame, lists: Lists, context: dict[str, Kind]) -> Offers:
-    position = lists.place().astype(np.float64)
-    if context.get("position") == "number":
-        position = _floats(shown["position"])
-    return Offers(
-        price=_floats(shown["price"]),
-        discount_rate=_floats(shown["discount_rate"]),
-        free_shipping=_floats(shown["free_shipping"]),
-        position=position,
-    )
-
-
-def _floats(column: pl.Series) -> NDArray[np.float64]:
-    """Numbers of a column, NaN where missing."""
-    return column.cast(pl.Float64).fill_null(np.nan).to_numpy()
-
-
 def _attribute(values: pl.Series) -> NDArray[np.int64]:
     """Codes of all values of the catalogue, the missing product first; MISSING where null."""
     codes = values.rank("dense").cast(pl.Int64) + (N_RESERVED - 1)
     return np.append(MISSING, codes.fill_null(MISSING).to_numpy()).astype(np.int64)
 
 
-def _level_codes(words: Vocabulary, values: pl.Series) -> NDArray[np.int64]:
-    """Codes from 0; -1 for values that training never held."""
-    return np.maximum(words.encode(values).astype(np.int64) - N_RESERVED, -1)
-
-
 def _context_key(name: str) -> str:
     return f"context: {name}"
-
-
-def _popularity(
-    shown: pl.DataFrame,
-    events: pl.DataFrame,
-    products: pl.DataFrame,
-    levels: dict[str, Vocabulary],
-) -> Popularity:
-    """Counts at the end of training."""
-    attributes = products.select("product_id", "category", "brand")
-    rows, clicks = (
-        table.select("product_id").join(
-            attributes.with_columns(pl.col("product_id").alias("known")),
-            on="product_id", how="left", maintain_order="left",
-        )
-        for table in (shown, events)
-    )  # fmt: skip
-    converted = shown["converted"].cast(pl.Float64).fill_null(0).to_numpy()
-    totals = {}
-    for level, words in levels.items():
-        name = "known" if level == "product" else level
-        code, event_code = (_level_codes(words, part[name]) for part in (rows, clicks))
-        totals[level] = Seen.totals_of(code, converted, event_code, len(words.values))
-    base_rate = float(converted.mean()) if len(converted) else 0.0
-    return Popularity(base_rate, {level: totals[level] for level in totals})

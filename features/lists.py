@@ -3,13 +3,27 @@
 Features of a list never use its labels; those of lists shown before use lists strictly before.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from features.aggregates import Behaviour
-from features.columns import Bools, ColumnSet, Floats, Ints, Lists, Occasions, log_seconds, ratio
+from features.columns import (
+    Bools,
+    ColumnSet,
+    Floats,
+    Ints,
+    Lists,
+    Occasions,
+    floats,
+    log_seconds,
+    ratio,
+)
+from features.context import Kind
 
 
 @dataclass(frozen=True)
@@ -28,6 +42,19 @@ class Offers:
     discount_rate: Floats
     free_shipping: Floats
     position: Floats
+
+    @classmethod
+    def of(cls, shown: pl.DataFrame, lists: Lists, context: Mapping[str, Kind]) -> Self:
+        """The terms of sorted impressions."""
+        position = lists.place().astype(np.float64)
+        if context.get("position") == "number":
+            position = floats(shown["position"])
+        return cls(
+            price=floats(shown["price"]),
+            discount_rate=floats(shown["discount_rate"]),
+            free_shipping=floats(shown["free_shipping"]),
+            position=position,
+        )
 
 
 def add_terms(offers: Offers, columns: ColumnSet) -> None:
@@ -58,20 +85,24 @@ def add_list_terms(offers: Offers, lists: Lists, columns: ColumnSet) -> None:
     ):
         columns.number(name, "terms", "list prices", values)
     discount = offers.discount_rate
-    columns.number("discount_rank_in_list", "terms", "list offers", lists.rank(-discount))
-    columns.number("discount_to_list_mean", "terms", "list offers", discount - lists.mean(discount))
-    columns.number(
-        "share_free_shipping_in_list", "terms", "list offers", lists.mean(offers.free_shipping)
-    )
+    for name, values in (
+        ("discount_rank_in_list", lists.rank(-discount)),
+        ("discount_to_list_mean", discount - lists.mean(discount)),
+        ("share_free_shipping_in_list", lists.mean(offers.free_shipping)),
+    ):
+        columns.number(name, "terms", "list offers", values)
 
 
 def add_list_place(offers: Offers, lists: Lists, columns: ColumnSet) -> None:
     """Size of the list and the place in it."""
     size, place = lists.spread(lists.size), lists.place()
-    columns.number("list_size", "context", "place", size)
-    columns.number("place_in_list", "context", "place", place)
-    columns.number("places_to_list_end", "context", "place", size - 1 - place)
-    columns.number("position_from_list_top", "context", "place", offers.position - lists.min(offers.position))  # fmt: skip  # noqa: E501
+    for name, values in (
+        ("list_size", size),
+        ("place_in_list", place),
+        ("places_to_list_end", size - 1 - place),
+        ("position_from_list_top", offers.position - lists.min(offers.position)),
+    ):
+        columns.number(name, "context", "place", values)
 
 
 def add_list_touches(
@@ -140,9 +171,10 @@ def add_shown_before(
     last_list = np.where(again, lists.number[last], -1)
     since_touch = _shown_since_touch(behaviour, moments, lists, key)
     known = shown.product > 0
+    since_list = _since(shown.time, np.append(time, 0)[previous])
     for name, values, where in (
         ("log_lists_before", np.log1p(n_lists), None),
-        ("log_seconds_since_list", _since(shown.time, np.append(time, 0)[previous]), previous >= 0),
+        ("log_seconds_since_list", since_list, previous >= 0),
         ("log_times_shown", np.log1p(past.count), known),
         ("log_times_shown_since_touch", np.log1p(since_touch), known),
         ("was_in_list_before", again & (last_list == previous), known & (previous >= 0)),
