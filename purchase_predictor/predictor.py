@@ -10,7 +10,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.arrays import CALIBRATE, TEST, EncodedMarket
-from features.encoding import FeatureEncoder, leaky_columns
+from features.encoding import FeatureEncoder
+from features.leaks import leaky_columns
 from features.schema import Tables, load_tables
 from features.splits import split_impressions, training_products
 from purchase_predictor.baselines.stack import Stack, cross_fitted_log_loss

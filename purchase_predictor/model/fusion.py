@@ -211,13 +211,17 @@ class ListAttention(nn.Module):
 class FusionLayer(nn.Module):
     """Self-attention among the queries; products, history and list for the readers; feed-forward.
 
+    The last layer leaves the readers alone: nobody looks at the other queries after it.
+
     **Shape**
 
-    - Input and output: ``(N, Q, d_model)``
+    - Input: ``(N, Q, d_model)``
+    - Output: the same, or ``(N, n_readers, d_model)`` from the last layer
     """
 
-    def __init__(self, *, d_model: int, n_heads: int, dropout: float):
+    def __init__(self, *, d_model: int, n_heads: int, dropout: float, last: bool):
         super().__init__()
+        self.n_kept = N_READERS if last else None
         self.self_norm = MarketNorm(d_model=d_model)
         self.self_attention = SelfAttention(d_model=d_model, n_heads=n_heads)
         self.cross_norm = MarketNorm(d_model=d_model)
@@ -242,8 +246,10 @@ class FusionLayer(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """One round of looking at everything."""
         # 1. the queries among themselves
-        mixed, among = self.self_attention(self.self_norm(x, market), need_weights=need_weights)
-        x = x + self.dropout(mixed)
+        mixed, among = self.self_attention(
+            self.self_norm(x, market), n_queries=self.n_kept, need_weights=need_weights
+        )
+        x = x[:, : self.n_kept] + mixed
         # 2. the readers look at the history and at the candidate
         readers = self.cross_norm(x[:, :N_READERS], market)
         past, to_events = self.history(
@@ -288,8 +294,13 @@ class FusionTransformer(nn.Module):
         n_queries = N_READERS + 1 + len(self.columns.blocks)
         self.kind = nn.Parameter(torch.randn(n_queries, d_model) * 0.02)
         self.layers = nn.ModuleList(
-            FusionLayer(d_model=d_model, n_heads=settings.n_heads, dropout=settings.dropout)
-            for _ in range(settings.n_layers)
+            FusionLayer(
+                d_model=d_model,
+                n_heads=settings.n_heads,
+                dropout=settings.dropout,
+                last=number == settings.n_layers - 1,
+            )
+            for number in range(settings.n_layers)
         )
         self.norm = nn.LayerNorm(d_model)
         self.head = EnsembleHead(
@@ -316,6 +327,6 @@ class FusionTransformer(nn.Module):
             x, weights = layer(x, market, clicks, batch, view, need_weights=need_weights)
             attention.update({f"{name}.{number}": w for name, w in weights.items()})
         # 4. the head also sees every column as it is
-        readers = self.norm(x[:, :N_READERS]).flatten(1)
+        readers = self.norm(x).flatten(1)
         logits = self.head(torch.cat([readers, market, flat], dim=1))
         return FusionOutput(logits=logits, clicks=clicks, attention=attention)

@@ -53,8 +53,8 @@ class SelfAttention(nn.Module):
     **Shape**
 
     - Input: ``x`` ``(batch, length, d_model)``, ``visible`` bool ``(batch, 1, 1, length)`` or None
-    - Output: ``(batch, length, d_model)`` and, if asked for, the weights
-      ``(batch, n_heads, length, length)``
+    - Output: ``(batch, n_queries, d_model)`` of the first `n_queries` positions (all by default)
+      and, if asked for, the weights ``(batch, n_heads, n_queries, length)``
     """
 
     def __init__(self, *, d_model: int, n_heads: int, causal: bool = False):
@@ -67,10 +67,16 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(d_model, d_model)
 
     def forward(
-        self, x: Tensor, visible: Tensor | None = None, *, need_weights: bool = False
+        self,
+        x: Tensor,
+        visible: Tensor | None = None,
+        *,
+        n_queries: int | None = None,
+        need_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend; the result is the same with and without weights."""
         q, k, v = (split_heads(part, self.n_heads) for part in self.qkv(x).chunk(3, dim=-1))
+        q = q[:, :, :n_queries]
         if not need_weights:
             mixed = F.scaled_dot_product_attention(
                 q, k, v, attn_mask=visible, is_causal=self.causal

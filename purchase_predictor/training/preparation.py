@@ -161,12 +161,12 @@ class Preparation:
 
     def sizes(self) -> ContentSizes:
         """Vocabulary sizes of the model."""
-        features = self.features_
+        vocabularies, words = self.features_.vocabularies_, self.content_.words
         return ContentSizes(
-            n_identities=features.n_identities,
-            n_categories=features.n_categories,
-            n_brands=features.n_brands,
-            n_word_pieces=self.content_.n_word_pieces,
+            n_identities=len(vocabularies["identity"]),
+            n_categories=len(vocabularies["category"]),
+            n_brands=len(vocabularies["brand"]),
+            n_word_pieces=0 if words is None else len(words),
         )
 
     def _with_content(self, data: EncodedMarket, tables: Tables) -> EncodedMarket:

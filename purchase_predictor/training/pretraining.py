@@ -29,6 +29,7 @@ from purchase_predictor.model.inputs import (
 from purchase_predictor.model.session import ClickEncoder, ClickStates
 from purchase_predictor.settings import ModelSettings, Settings
 from purchase_predictor.training.batches import (
+    SORTED_BATCHES,
     Batcher,
     Stretches,
     event_grid,
@@ -136,11 +137,13 @@ class ClickTask:
         self.pool = np.flatnonzero(self.sold.any(axis=1))
 
     def plan(self, epoch: int) -> list[NDArray[np.int64]]:
-        """Stretches that come together, in the order of this epoch."""
-        return self._split(
-            np.random.default_rng([self.settings.seed, epoch]).permutation(len(self.learn)),
-            self.learn,
-        )
+        """Stretches that come together, in the order of this epoch; long ones keep company."""
+        generator = np.random.default_rng([self.settings.seed, epoch])
+        order = generator.permutation(len(self.learn))
+        size = (self.learn.stop - self.learn.start)[order]
+        chunk = np.cumsum(size) // (SORTED_BATCHES * self.settings.pretraining.batch_events)
+        batches = self._split(order[np.lexsort((size, chunk))], self.learn)
+        return [batches[place] for place in generator.permutation(len(batches))]
 
     def _split(self, order: NDArray[np.int64], stretches: Stretches) -> list[NDArray[np.int64]]:
         size = (stretches.stop - stretches.start)[order]

@@ -96,9 +96,10 @@ def number_bins(x: NDArray[np.float32], n_bins: int, seed: int) -> list[Tensor]:
 
 
 def _column_bins(values: NDArray[np.float32], n_bins: int) -> Tensor:
-    column = torch.from_numpy(np.ascontiguousarray(values))[:, None]
-    few = len(values) <= n_bins
-    return column.unique() if few else compute_bins(column, n_bins)[0]
+    column = torch.from_numpy(np.ascontiguousarray(values))
+    distinct = column.unique()
+    # a flag or a small count: its values are the edges
+    return distinct if len(distinct) <= n_bins else compute_bins(column[:, None], n_bins)[0]
 
 
 class FusionTask:

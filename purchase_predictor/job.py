@@ -1,0 +1,302 @@
+"""The main job, step by step: read, fit, evaluate, write, log, print."""
+
+import json
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from features.schema import Tables, load_tables
+from purchase_predictor import tracking
+from purchase_predictor.checkpoint import read_folder, write_folder
+from purchase_predictor.cli import Reporter
+from purchase_predictor.encoders.content import ContentEncoders
+from purchase_predictor.errors import DataError, SettingsError
+from purchase_predictor.predictor import FUSION, PurchasePredictor, Scope
+from purchase_predictor.report import charts, pages
+from purchase_predictor.report.console import metrics_table
+from purchase_predictor.settings import Settings
+from purchase_predictor.training.preparation import ALL_MARKETS, fingerprint
+
+SAMPLE = Path("data/sample")
+
+
+class Job:
+    """One run of the main job, step by step.
+
+    Args:
+        settings: all settings.
+        market: a market, or `all`.
+        scope: local, global or adapted.
+        data: data folder; None is the sample marketplace.
+        encoders: folder of trained encoders, or None.
+        folder: where the files go.
+        resume: whether to go on from its checkpoints.
+        reporter: tells what is going on.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        market: str,
+        scope: Scope,
+        data: Path | None,
+        encoders: Path | None,
+        folder: Path,
+        resume: bool,
+        reporter: Reporter,
+    ) -> None:
+        self.settings = settings
+        self.market = market
+        self.scope = scope
+        self.data = data
+        self.encoders = encoders
+        self.folder = folder
+        self.resume = resume
+        self.reporter = reporter
+
+    def run(self) -> None:
+        """Read, fit, evaluate, write, log, print."""
+        began = time.perf_counter()
+        source = self._data_folder()
+        tables = self._read(source)
+        predictor = PurchasePredictor(self.settings, market=self.market, scope=self.scope)
+        experiment = self.settings.tracking.experiment or source.resolve().name
+        tags = {"market": self.market, "scope": self.scope}
+        with tracking.start_run(
+            self.settings.tracking,
+            experiment=experiment,
+            run_name=f"{self.market}-{self.scope}",
+            tags=tags,
+        ) as logged:
+            logged.log_settings(self.settings.model_dump())
+            predictor.fit(
+                tables,
+                checkpoints=self._checkpoints(tables),
+                content=self._content(),
+                resume=self.resume,
+                progress=self.reporter.step,
+                on_epoch=logged.log_epoch,
+            )
+            result = self._write(predictor, tables, source)
+            seconds = time.perf_counter() - began
+            self._log(logged, predictor, tables, result, seconds)
+        self._print(predictor, result, tables, seconds)
+
+    # ---- read
+
+    def _data_folder(self) -> Path:
+        if self.data is not None:
+            return self.data
+        if not SAMPLE.exists():
+            from purchase_predictor.data.marketplace import write_sample
+
+            self.reporter.step(f"no --data: making the sample marketplace in {SAMPLE}")
+            write_sample(SAMPLE, progress=self.reporter.step)
+        return SAMPLE
+
+    def _read(self, source: Path) -> Tables:
+        tables = load_tables(source, max_title_chars=self.settings.data.max_title_chars)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        tables.quarantine.write_parquet(self.folder / "quarantine.parquet")
+        rows = [
+            [name, f"{count.read:,}", f"{count.used:,}", f"{count.set_aside:,}"]
+            for name, count in tables.rows.items()
+        ]
+        self.reporter.table("Rows", ["table", "read", "used", "set aside"], rows)
+        reasons = tables.quarantine.group_by("table", "reason").len().sort("len", descending=True)
+        for table, reason, n in reasons.iter_rows():
+            self.reporter.warn(f"{table}: {n:,} rows set aside: {reason}")
+        for note in tables.notes:
+            self.reporter.warn(note)
+        context = ", ".join(f"{name} ({kind})" for name, kind in tables.context.items())
+        self.reporter.line(f"context columns: {context or 'none'}")
+        return tables
+
+    def _content(self) -> Any:
+        if self.encoders is None:
+            return None
+        return ContentEncoders.load(self.encoders)
+
+    def _checkpoints(self, tables: Tables) -> Path:
+        """The folder of checkpoints, of this very run: other settings or data are refused."""
+        folder = self.folder / "checkpoints"
+        run = {
+            "settings": self.settings.model_dump(),
+            "market": self.market,
+            "scope": self.scope,
+            "fingerprint": fingerprint(tables),
+        }
+        if self.resume:
+            if not (folder / "run").exists():
+                raise SettingsError(f"there is nothing to resume in {self.folder}")
+            changed = [
+                name
+                for name, value in read_folder(folder / "run").document("run").items()
+                if run[name] != value
+            ]
+            if changed:
+                raise SettingsError(
+                    f"cannot resume in {self.folder}: {', '.join(changed)} changed since"
+                )
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+            write_folder(folder / "run", tensors={}, documents={"run": run})
+        return folder
+
+    # ---- write
+
+    def _write(self, predictor: PurchasePredictor, tables: Tables, source: Path) -> dict[str, Any]:
+        """The model first: whatever fails later, it is not lost."""
+        self.reporter.step("writing the model folder")
+        predictor.save(self.folder / "model")
+        predictions = predictor.predict_test()
+        columns = ["impression_id", "market", "converted", *predictor.system_names]
+        write_whole(self.folder / "predictions.parquet", predictions.select(columns).write_parquet)
+        self.reporter.step(
+            f"evaluating {len(predictions):,} test rows, "
+            f"{self.settings.evaluation.resamples:,} resamples of users"
+        )
+        result = {
+            "data": self._describe(predictor, tables, source),
+            **predictor.evaluate(truth=read_truth(source)),
+            "rows": {
+                name: sum(getattr(count, name) for count in tables.rows.values())
+                for name in ("read", "used", "set_aside")
+            },
+        }
+        text = json.dumps(result, indent=1, ensure_ascii=False)
+        write_whole(
+            self.folder / "metrics.json", lambda path: Path(path).write_text(text, "utf-8")
+        )
+        self._write_report(result, predictions, predictor)
+        shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
+        return result
+
+    def _describe(
+        self, predictor: PurchasePredictor, tables: Tables, source: Path
+    ) -> dict[str, Any]:
+        return {
+            "name": source.resolve().name,
+            **asdict(predictor.facts_),
+            "tables": {name: asdict(count) for name, count in tables.rows.items()},
+            "counters": tables.counters,
+            "pictures_not_read": len(predictor.preparation_.failures_),
+        }
+
+    def _write_report(
+        self, result: dict[str, Any], predictions: pl.DataFrame, predictor: PurchasePredictor
+    ) -> None:
+        fusion = predictor.systems_[FUSION]
+        drawn = [
+            charts.comparison_chart(result),
+            charts.gap_chart(result),
+            charts.roc_chart(predictions, result),
+            charts.calibration_chart(predictions, result),
+            charts.lift_chart(predictions, result),
+            charts.training_chart(fusion.state_.history),  # type: ignore[attr-defined]
+        ]
+        title = f"purchase_predictor: {self.market}, {self.scope} model"
+        pages.write_html(drawn, self.folder / "report.html", title)
+
+    # ---- log
+
+    def _log(
+        self,
+        logged: tracking.Run,
+        predictor: PurchasePredictor,
+        tables: Tables,
+        result: dict[str, Any],
+        seconds: float,
+    ) -> None:
+        self.reporter.step("logging to MLflow")
+        facts = predictor.facts_
+        logged.log_data(facts.fingerprint, result["data"]["name"], result["rows"])
+        logged.log_result(
+            {
+                **result["systems"],
+                "ceilings": result["ceilings"],
+                "validation_log_loss": facts.validation_log_loss,
+                "seconds": seconds,
+                "peak_memory_gb": peak_memory_gb(),
+            }
+        )
+        for name in ("metrics.json", "predictions.parquet", "quarantine.parquet", "report.html"):
+            logged.log_file(self.folder / name)
+        name = registered_name(self.market, self.scope)
+        version = logged.log_model(
+            self.folder / "model",
+            input_example=example_lists(tables, predictor),
+            registered_name=name if self.settings.tracking.register_model else None,
+            aliases=["champion"],
+            context=tables.context,
+        )
+        if version is not None:
+            self.reporter.step(f"registered as {name}, version {version}, alias champion")
+
+    # ---- print
+
+    def _print(
+        self, predictor: PurchasePredictor, result: dict[str, Any], tables: Tables, seconds: float
+    ) -> None:
+        facts, reporter = predictor.facts_, self.reporter
+        for column, auc in facts.leaks.items():
+            reporter.warn(
+                f"context column '{column}' alone tells conversion with AUC {auc:.3f} in training: "
+                "is it known before the impression?"
+            )
+        for product, path, reason in predictor.preparation_.failures_[:5]:
+            reporter.warn(f"picture {path} of product {product} is not read: {reason}")
+        n_failures = len(predictor.preparation_.failures_)
+        if n_failures > 5:
+            reporter.warn(f"{n_failures:,} pictures in all are not read and count as missing")
+        for name, n in tables.counters.items():
+            if n:
+                reporter.line(f"{name.replace('_', ' ')}: {n:,}")
+        if facts.n_straddling:
+            reporter.line(
+                f"{facts.n_straddling:,} sessions lie on both sides of a cut and are left out"
+            )
+        reporter.table(*metrics_table(result))
+        reporter.line(
+            f"champion by validation log-loss: {facts.champion} "
+            f"({', '.join(f'{n} {v:.5f}' for n, v in facts.validation_log_loss.items())})"
+        )
+        reporter.line(f"{seconds:.0f} s, peak memory {peak_memory_gb():.1f} GB")
+        reporter.line(
+            f"written to {self.folder}: model/, metrics.json, predictions.parquet, "
+            "report.html, quarantine.parquet"
+        )
+
+
+def write_whole(file: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file so that it appears whole or not at all."""
+    partial = file.with_name(f".{file.name}.partial")
+    write(partial)
+    partial.replace(file)
+
+
+def read_truth(source: Path) -> pl.DataFrame | None:
+    """Known probabilities of the impressions, where the data folder has them."""
+    file = source / "truth" / "impressions.parquet"
+    return pl.read_parquet(file) if file.is_file() else None
+
+
+def registered_name(market: str, scope: Scope) -> str:
+    """Name of the registered model: of its market, `global`, or of its market `-adapted`."""
+    if scope == "global":
+        return "purchase-predictor-global"
+    return f"purchase-predictor-{market}" + ("-adapted" if scope == "adapted" else "")
+
+
+def peak_memory_gb() -> float:
+    """Peak memory of this process so far."""
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
