@@ -5,13 +5,14 @@ The default store is an SQLite file with its artifacts beside it, made on first 
 starts; one that goes away in training is told at the end, and costs figures, never the model.
 """
 
+import io
 import json
 import logging
 import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
@@ -204,11 +205,13 @@ class Run:
                 signature=ModelSignature.from_dict(scoring_rows.signature(kinds)),
                 input_example=pd.DataFrame(list(input_example)),
                 model_config={"context": kinds},
-                registered_model_name=registered_name,
             )
-            version = info.registered_model_version
-            if registered_name is None or version is None:
+            if registered_name is None:
                 return None
+            with redirect_stderr(io.StringIO()):  # MLflow prints that it worked, errors are raised
+                version = mlflow.register_model(
+                    f"models:/{info.model_id}", registered_name
+                ).version
             for alias in aliases:
                 self._client.set_registered_model_alias(registered_name, alias, str(version))
         return str(version)
@@ -273,18 +276,20 @@ def _asking(uri: str) -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, ModuleNotFoundError) as error:
         first = str(error).strip().splitlines()[0]
-        raise TrackingError(f"the MLflow store {_shown(uri)} cannot be used: {first}") from error
+        raise TrackingError(
+            f"the MLflow store {_shown(uri)} cannot be used: {_shown(first)}"
+        ) from error
     except OSError as error:
         if error.errno is not None:  # of the disk, which has its own sentence
             raise
         raise TrackingError(
-            f"the MLflow store {_shown(uri)} cannot be reached: {error}"
+            f"the MLflow store {_shown(uri)} cannot be reached: {_shown(str(error))}"
         ) from error
 
 
-def _shown(uri: str) -> str:
-    """A URI without the password that may be in it."""
-    return re.sub(r"//[^/@]*@", "//", uri)
+def _shown(text: str) -> str:
+    """Text without the passwords that may be in its URIs."""
+    return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 def _make_database(uri: str) -> None:
