@@ -17,12 +17,13 @@ from purchase_predictor import tracking
 from purchase_predictor.checkpoint import read_folder, write_folder
 from purchase_predictor.cli import Reporter
 from purchase_predictor.encoders.content import ContentEncoders
-from purchase_predictor.errors import DataError, SettingsError
+from purchase_predictor.errors import SettingsError
 from purchase_predictor.predictor import FUSION, PurchasePredictor, Scope
 from purchase_predictor.report import charts, pages
 from purchase_predictor.report.console import metrics_table
+from purchase_predictor.scoring_rows import example_rows
 from purchase_predictor.settings import Settings
-from purchase_predictor.training.preparation import ALL_MARKETS, fingerprint
+from purchase_predictor.training.preparation import fingerprint
 
 SAMPLE = Path("data/sample")
 
@@ -233,7 +234,7 @@ class Job:
         name = registered_name(self.market, self.scope)
         version = logged.log_model(
             self.folder / "model",
-            input_example=example_lists(tables, predictor),
+            input_example=example_rows(tables),
             registered_name=name if self.settings.tracking.register_model else None,
             aliases=["champion"],
             context=tables.context,
@@ -249,7 +250,7 @@ class Job:
         facts, reporter = predictor.facts_, self.reporter
         for column, auc in facts.leaks.items():
             reporter.warn(
-                f"context column '{column}' alone tells conversion with AUC {auc:.3f} in training: "
+                f"context column '{column}' alone reaches AUC {auc:.3f} in training: "
                 "is it known before the impression?"
             )
         for product, path, reason in predictor.preparation_.failures_[:5]:

@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.arrays import CALIBRATE, TEST, EncodedMarket
+from features.context import Kind
 from features.encoding import FeatureEncoder
 from features.leaks import leaky_columns
 from features.schema import Tables, load_tables
@@ -262,7 +263,7 @@ class PurchasePredictor:
             known = ", ".join(self.system_names)
             hint = nearest(name, self.system_names)
             raise SettingsError(f"the model has no system '{name}'{hint}; it has {known}")
-        encoded = self.preparation_.encode(self._tables(data, require_labels=False))
+        encoded = self.preparation_.encode(self._scored_tables(data))
         flags = pl.DataFrame(dict(encoded.flags))
         raised = [pl.when(flag).then(pl.lit(flag)) for flag in flags.columns]
         return (
@@ -325,7 +326,7 @@ class PurchasePredictor:
         if data is None:
             predictions = self.predict_test()
         else:
-            encoded = self.preparation_.encode(self._tables(data, require_labels=True))
+            encoded = self.preparation_.encode(self._scored_tables(data, require_labels=True))
             predictions = self._labelled(encoded)
         return evaluate(
             predictions,
@@ -352,7 +353,19 @@ class PurchasePredictor:
             return data
         return data.select(data.market_label == self.market)
 
-    def _tables(self, data: Path | Tables, *, require_labels: bool) -> Tables:
+    def _scored_tables(self, data: Path | Tables, *, require_labels: bool = False) -> Tables:
+        """Tables in which context columns have the types they had in training."""
+        return self._tables(
+            data, require_labels=require_labels, context=self.preparation_.features_.context_
+        )
+
+    def _tables(
+        self,
+        data: Path | Tables,
+        *,
+        require_labels: bool,
+        context: Mapping[str, Kind] | None = None,
+    ) -> Tables:
         if isinstance(data, Tables):
             if require_labels and data.impressions["converted"].null_count():
                 raise DataError("column 'converted' of impressions is needed here")
@@ -361,6 +374,7 @@ class PurchasePredictor:
             data,
             require_labels=require_labels,
             max_title_chars=self.settings.data.max_title_chars,
+            context=context,
         )
 
     # ---- save and load

@@ -21,6 +21,7 @@ QUICK = [
     "training.max_epochs=2", "training.precision=float32", "encoders.epochs=1",
     "encoders.n_word_pieces=300", "baselines.lightgbm.max_rounds=20",
     "baselines.lightgbm.threads=1", "evaluation.resamples=50", "data.min_conversions=5",
+    "data.validation_fraction=0.2",
 ]  # fmt: skip
 SETTINGS = load_settings(Path("configs/quick.yaml"), QUICK)
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from features.arrays import CALIBRATE, MISSING, STOP, TEST, TRAIN, EncodedMarket
 from features import splits
+from features.arrays import CALIBRATE, MISSING, STOP, TEST, TRAIN, EncodedMarket
+from features.clickstream import session_units
 from features.culture import load_profiles
 from features.encoding import FeatureEncoder
 from features.products import load_phrases
@@ -91,6 +92,13 @@ def check_rows(selection: Selection, market: str, min_conversions: int) -> None:
         if code in (TRAIN, STOP) and rows.min() == rows.max():
             outcome = "converted" if rows[0] else "did not convert"
             raise DataError(f"all {len(rows)} {name} rows of {where} {outcome}{advice}")
+    held = selection.tables.impressions.filter(pl.Series(part == CALIBRATE))
+    units = session_units(selection.tables).join(held, on="session_id", how="semi")["unit"]
+    if units.n_unique() < 2:
+        raise DataError(
+            f"{where} has one user alone in the half of validation that calibrates, two or more "
+            f"are needed (setting data.validation_fraction){advice}"
+        )
     n = int(converted[part == TRAIN].sum())
     if n < min_conversions:
         raise DataError(
