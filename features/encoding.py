@@ -91,8 +91,9 @@ class FeatureEncoder:
             tables: checked tables, all parts of them.
             split: which rows are training rows.
             history: events in a chunk (see `EncodedMarket`).
-            min_identity_count: a product, or a value of a category, that training rows and events
-                hold less often shares the code UNSEEN with the other rare ones.
+            min_identity_count: a product, brand or category that training rows and events hold
+                less often shares the code UNSEEN with the other rare ones, likewise a context
+                value of fewer training sessions.
             profiles: of `load_profiles`.
             phrases: of `load_phrases`.
         """
@@ -110,7 +111,11 @@ class FeatureEncoder:
             "brand": Vocabulary.fit(attributes["brand"], min_count=min_identity_count),
         }
         vocabularies |= {
-            _context_key(name): Vocabulary.fit(shown[name], min_count=min_identity_count)
+            _context_key(name): Vocabulary.fit(
+                # rows of one session are one occasion: a list of 25 is not 25 sightings of a city
+                shown.select("session_id", name).unique()[name],
+                min_count=min_identity_count,
+            )
             for name, kind in tables.context.items()
             if kind == "category"
         }

@@ -23,6 +23,8 @@ def leaky_columns(data: EncodedMarket) -> list[tuple[str, float]]:
     """
     rows = data.part == TRAIN
     converted = data.converted[rows] > 0
+    if converted.all() or not converted.any():
+        return []
     found = []
     for place, column in enumerate(data.number_columns):
         if column.block in _BLOCKS:

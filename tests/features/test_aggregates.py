@@ -166,9 +166,7 @@ def one_row(
 def test_an_impression_without_history_has_no_recency_but_counts_of_zero(
     one_row: Callable[..., EncodedMarket],
 ) -> None:
-    data = one_row(
-        [{"timestamp": 5}], [{"timestamp": 5}, {"session_id": "other", "timestamp": 0}]
-    )
+    data = one_row([{"timestamp": 5}], [{"timestamp": 5}, {"session_id": "other", "timestamp": 0}])
     assert np.isnan(column(data, "log_seconds_since_event"))
     assert np.isnan(column(data, "log_seconds_since_product"))
     assert np.isnan(column(data, "share_of_session_on_product"))
