@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.special import expit
+from threadpoolctl import threadpool_limits
 
 from purchase_predictor.evaluation import metrics
 from purchase_predictor.evaluation.delong import scope_covariances
@@ -124,11 +125,13 @@ def draw(rows: Rows, *, settings: EvaluationSettings, seed: int) -> Draws:
             plans[g].append(Plan.prepare(y, p, lists, unit, len(present), n_bins))
     if len(rows):
         chunk = int(np.clip(CELLS // len(rows), 4, 64))
-        for a, weights in resample(rows.n_units, n_resamples, chunk, seed):
-            for g, present in enumerate(units):
-                own = weights if len(present) == len(weights) else weights[present]
-                for i, plan in enumerate(plans[g]):
-                    draws[i, 1 + g, :, a : a + weights.shape[1]] = plan.evaluate(own)
+        # the products are small: BLAS threads would wait for one another longer than they work
+        with threadpool_limits(1, user_api="blas"):
+            for a, weights in resample(rows.n_units, n_resamples, chunk, seed):
+                for g, present in enumerate(units):
+                    own = weights if len(present) == len(weights) else weights[present]
+                    for i, plan in enumerate(plans[g]):
+                        draws[i, 1 + g, :, a : a + weights.shape[1]] = plan.evaluate(own)
     n_positive = np.array([int(rows.y[group].sum()) for group in groups])
     averaged = n_positive[1:] >= settings.min_test_conversions
     inside = averaged[rows.market]

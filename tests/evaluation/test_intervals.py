@@ -35,7 +35,7 @@ def market_rows(
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(
     st.integers(0, 2**31).map(np.random.default_rng),
     st.integers(4, 120),

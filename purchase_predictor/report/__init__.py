@@ -1,0 +1,1 @@
+"""What a reader sees: charts, HTML pages and console tables."""

@@ -1,0 +1,98 @@
+"""Charts on paper: one HTML file that opens offline, PNG and SVG."""
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import altair as alt
+import jinja2
+import vl_convert
+from markupsafe import Markup
+
+Chart: TypeAlias = alt.Chart | alt.LayerChart
+
+VL_VERSION = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+"""Vega-Lite as vl-convert names it; the page holds the version that made the picture."""
+
+WIDTH = 560
+"""Pixels of a picture's plot; on a page a chart is as wide as the window lets it."""
+
+
+def write_html(
+    charts: Chart | Sequence[Chart], file: Path, title: str, *, language: str = "en"
+) -> None:
+    """Write charts, each with its note and table under it, to one page that needs no network.
+
+    Every text is escaped, since names of markets and systems come from data.
+
+    Args:
+        charts: what the functions of `charts.py` return.
+        file: where; replaced if it is there.
+        title: heading of the page.
+        language: of the page, as in HTML.
+    """
+    listed = list(charts) if isinstance(charts, Sequence) else [charts]
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("purchase_predictor.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("charts.html").render(
+        title=title,
+        language=language,
+        charts=[_on_page(chart) for chart in listed],
+        javascript=Markup(_javascript()),  # noqa: S704 - the bundle of vl-convert, not user text
+    )
+    file.write_text(page, encoding="utf-8")
+
+
+def write_png(chart: Chart, file: Path, *, width: int = WIDTH, scale: float = 2) -> None:
+    """Write one chart as a picture.
+
+    Args:
+        chart: what a function of `charts.py` returned.
+        file: where.
+        width: of the plot, pixels.
+        scale: pixels of the picture to one of the plot.
+    """
+    picture = vl_convert.vegalite_to_png(_sized(chart, width), vl_version=VL_VERSION, scale=scale)
+    file.write_bytes(picture)
+
+
+def write_svg(chart: Chart, file: Path, *, width: int = WIDTH) -> None:
+    """Write one chart as a vector drawing.
+
+    Args:
+        chart: what a function of `charts.py` returned.
+        file: where.
+        width: of the plot, pixels.
+    """
+    drawing = vl_convert.vegalite_to_svg(_sized(chart, width), vl_version=VL_VERSION)
+    file.write_text(drawing, encoding="utf-8")
+
+
+def _on_page(chart: Chart) -> dict[str, Any]:
+    specification = chart.to_dict()
+    words = specification.pop("usermeta")
+    specification.pop("title", None)  # the page has it as a heading, which wraps and is read out
+    # inside <script>, only "<" could end the element; JSON may write it as an escape
+    safe = json.dumps(specification, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
+    return {**words, "spec": Markup(safe)}  # noqa: S704 - escaped in the line above
+
+
+def _sized(chart: Chart, width: int) -> dict[str, Any]:
+    specification = chart.to_dict()
+    specification["width"] = width
+    specification.pop("autosize", None)
+    return specification
+
+
+@cache  # a few seconds in the first page of a process
+def _javascript() -> str:
+    # no snippet: the bundle then sets vegaEmbed on the window; the stub wrongly asks for a string
+    bundle: str = vl_convert.javascript_bundle(vl_version=VL_VERSION)  # type: ignore[call-arg]
+    return bundle.replace("</script", "<\\/script")

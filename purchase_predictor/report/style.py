@@ -1,0 +1,101 @@
+"""How charts look: colours of systems, axes, sizes; words and table travel with the chart."""
+
+import json
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from purchase_predictor.report.pages import Chart
+
+COLOURS = {
+    "fusion": "#0072b2",
+    "lightgbm": "#d55e00",
+    "stack": "#009e73",
+    "tabnet": "#a6527f",
+}
+"""Colours of the known systems, told apart by colour-blind readers (Okabe and Ito 2008)."""
+
+SPARE_COLOURS = ("#56b4e9", "#8c6d00", "#6a51a3", "#333333")
+
+GREY = "#8a8a8a"
+
+
+def finished(
+    chart: Chart, *, title: str, note: str, table: dict[str, Any], height: Any = 320
+) -> Chart:
+    """Give a chart its words, its size and its look."""
+    return chart.properties(
+        title=alt.TitleParams(
+            title,
+            subtitle=textwrap.wrap(note, 84),
+            anchor="start",
+            fontSize=15,
+            subtitleFontSize=12,
+            subtitleColor="#555",
+            offset=10,
+        ),
+        width="container",
+        height=height,
+        autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
+        usermeta={"title": title, "note": note, "table": table},
+    ).configure(
+        font="Arial, Noto Sans, sans-serif",
+        view=alt.ViewConfig(stroke=None),
+        axis=alt.AxisConfig(
+            gridColor="#ececec", domainColor="#999", tickColor="#999", labelFontSize=12,
+            titleFontSize=12, titleFontWeight="normal", labelColor="#333", titleColor="#333",
+        ),
+        legend=alt.LegendConfig(labelFontSize=12, symbolStrokeWidth=2, symbolOpacity=1),
+    )  # fmt: skip
+
+
+def colour(systems: Sequence[str], label: Callable[[str], str] | None) -> alt.Color:
+    """Fixed colours by system; the legend lies under the plot so that it fits a telephone."""
+    spare = iter(SPARE_COLOURS * len(systems))
+    colours = [COLOURS.get(system) or next(spare) for system in systems]
+    legend: dict[str, Any] = {"orient": "bottom", "title": None, "labelLimit": 320}
+    if label is not None:
+        names = {system: label(system) for system in systems}
+        legend |= {"direction": "vertical", "columns": 1}
+        legend["labelExpr"] = f"{json.dumps(names)}[datum.label]"
+    return alt.Color(
+        "system:N",
+        scale=alt.Scale(domain=list(systems), range=colours),
+        legend=alt.Legend(**legend),
+    )
+
+
+def diagonal(largest: float) -> alt.Chart:
+    """Where both axes are equal, from 0 to `largest`."""
+    ends = pl.DataFrame({"x": [0.0, largest], "y": [0.0, largest]})
+    return (
+        alt.Chart(ends)
+        .mark_line(strokeDash=[4, 4], color=GREY, strokeWidth=1)
+        .encode(x="x:Q", y="y:Q")
+    )
+
+
+def percent(edge: float | None = None) -> alt.Axis:
+    """An axis of shares; up to an edge on a square-root scale, ticks are closer near zero."""
+    if edge is None:
+        return alt.Axis(format="~%", tickCount=5)
+    ticks = [0, 0.01, 0.03, 0.06, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1]
+    if edge < 0.05:
+        ticks = [tick / 10 for tick in ticks]
+    return alt.Axis(format="~%", values=[tick for tick in ticks if tick <= edge])
+
+
+def frame(
+    rows: Sequence[Mapping[str, Any]], names: Sequence[str], numbers: Sequence[str]
+) -> pl.DataFrame:
+    """Rows as a table that has its columns even where there are no rows."""
+    schema = {**dict.fromkeys(names, pl.String), **dict.fromkeys(numbers, pl.Float64)}
+    return pl.DataFrame([{key: row[key] for key in schema} for row in rows], schema=schema)
+
+
+def largest(points: pl.DataFrame, *columns: str) -> float:
+    """Largest value of some columns; 1 where there are no rows."""
+    return float(points.select(columns).to_numpy().max()) if len(points) else 1.0
