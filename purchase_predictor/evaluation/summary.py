@@ -72,21 +72,25 @@ def evaluate(
         "markets_averaged": [
             name for name, kept in zip(draws.markets, draws.averaged, strict=True) if kept
         ],
-        "markets_left_out": {
-            name: {
-                "n": int(draws.n[2 + k]),
-                "n_positive": int(draws.n_positive[2 + k]),
-                "reason": f"fewer than {settings.min_test_conversions} test conversions",
-            }
-            for k, name in enumerate(draws.markets)
-            if not draws.averaged[k]
-        },
+        "markets_left_out": _left_out(draws, settings.min_test_conversions),
         "intervals": {
             "resamples": settings.resamples,
             "confidence": settings.confidence,
             "resampled": "units (users, or sessions where the user is unknown)",
             "seed": seed,
         },
+    }
+
+
+def _left_out(draws: Draws, least: int) -> dict[str, dict[str, Any]]:
+    return {
+        name: {
+            "n": int(draws.n[POOLED + 1 + k]),
+            "n_positive": int(draws.n_positive[POOLED + 1 + k]),
+            "reason": f"fewer than {least} test conversions",
+        }
+        for k, name in enumerate(draws.markets)
+        if not draws.averaged[k]
     }
 
 
