@@ -232,6 +232,11 @@ class Reporter:
             table.add_row(*(Text(printable(cell)) for cell in row))
         self.result_console.print(table)
 
+    def show(self, table: Table) -> None:
+        """Print a finished table of results."""
+        if not self.quiet:
+            self.result_console.print(table)
+
     def line(self, text: str) -> None:
         """Print a line of results."""
         if not self.quiet:

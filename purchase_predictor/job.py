@@ -20,7 +20,7 @@ from purchase_predictor.encoders.content import ContentEncoders
 from purchase_predictor.errors import SettingsError
 from purchase_predictor.predictor import FUSION, PurchasePredictor, Scope
 from purchase_predictor.report import charts, pages
-from purchase_predictor.report.console import metrics_table
+from purchase_predictor.report.console import gap_sentences, rich_table
 from purchase_predictor.scoring_rows import example_rows
 from purchase_predictor.settings import Settings
 from purchase_predictor.training.preparation import fingerprint
@@ -265,7 +265,9 @@ class Job:
             reporter.line(
                 f"{facts.n_straddling:,} sessions lie on both sides of a cut and are left out"
             )
-        reporter.table(*metrics_table(result))
+        reporter.show(rich_table(result))
+        for sentence in gap_sentences(result):
+            reporter.line(sentence)
         reporter.line(
             f"champion by validation log-loss: {facts.champion} "
             f"({', '.join(f'{n} {v:.5f}' for n, v in facts.validation_log_loss.items())})"
