@@ -1,9 +1,10 @@
 """One row per list: all that scoring needs in one place, for REST, Spark and input examples.
 
 A row holds `market`, `timestamp` and, where known, `session_id` and `user_id`; `candidates`, the
-products shown together with the terms of their offers; and `history`, the events before. Products
-of both carry their title, category, brand and picture, because no other table is at hand. A row
-is scored as if it came alone: rows share neither sessions nor products.
+products shown together with the terms of their offers; `history`, the events before; and
+`earlier`, the offers shown before. Products carry their title, category, brand and picture,
+because no other table is at hand. A row is scored as if it came alone: rows share neither
+sessions nor products.
 """
 
 import base64
@@ -67,14 +68,16 @@ def columns(context: Mapping[str, Kind]) -> dict[str, pl.DataType]:
         Types by name. Timestamps are ISO 8601 text with a time zone; an image is the base64 text
         of a JPEG, PNG or WebP file.
     """
-    event = {"timestamp": TEXT, "event_type": TEXT, "session_id": TEXT, "product_id": TEXT}
-    candidate: dict[str, pl.DataType] = {"product_id": TEXT, **ABOUT, **TERMS}
+    product: dict[str, pl.DataType] = {"product_id": TEXT, **ABOUT}
+    offer = {**product, **TERMS}
     if context:
-        candidate["context"] = pl.Struct({name: TYPES[kind] for name, kind in context.items()})
+        offer["context"] = pl.Struct({name: TYPES[kind] for name, kind in context.items()})
+    moment = {"timestamp": TEXT, "session_id": TEXT}
     return {
         **dict.fromkeys(("market", "timestamp", "session_id", "user_id"), TEXT),
-        "candidates": pl.List(pl.Struct(candidate)),
-        "history": pl.List(pl.Struct({**event, **ABOUT})),
+        "candidates": pl.List(pl.Struct(offer)),
+        "history": pl.List(pl.Struct({**moment, "event_type": TEXT, **product})),
+        "earlier": pl.List(pl.Struct({**moment, **offer})),
     }
 
 
@@ -158,35 +161,42 @@ def _value(value: Any) -> Any:
     return None if isinstance(value, float) and np.isnan(value) else value
 
 
-def _candidates(frame: pl.DataFrame) -> pl.DataFrame:
-    """One row per candidate: `list, place, product_id, …`, ids as `_named` gives them."""
-    return _named(
-        frame.select("list", "candidates").explode("candidates").unnest("candidates"), ""
+def _items(frame: pl.DataFrame, column: str) -> pl.DataFrame:
+    """One row per item: `list, place` and its values; `place` counts within the list.
+
+    A product that is described but has no id gets one that no catalogue has.
+    """
+    items = frame.filter(pl.col(column).list.len() > 0).select("list", column)
+    place = pl.int_range(pl.len()).over("list")
+    described = pl.any_horizontal(pl.col(name).is_not_null() for name in ABOUT)
+    unnamed = pl.when(described).then(pl.format("\0{}:{}{}", "list", pl.lit(column), place))
+    return (
+        items.explode(column)
+        .unnest(column)
+        .with_columns(place=place, product_id=pl.coalesce("product_id", unnamed))
     )
 
 
-def _history(frame: pl.DataFrame) -> pl.DataFrame:
-    """One row per event: `list, place, timestamp, event_type, session, product_id, …`."""
-    events = frame.filter(pl.col("history").list.len() > 0).select("list", "history")
-    return _named(events.explode("history").unnest("history"), "h")
-
-
-def _named(frame: pl.DataFrame, prefix: str) -> pl.DataFrame:
-    """A product that is described but has no id gets one that no catalogue has."""
-    place = pl.int_range(pl.len()).over("list")
-    described = pl.any_horizontal(pl.col(name).is_not_null() for name in ABOUT)
-    unnamed = pl.format("\0{}:{}{}", "list", pl.lit(prefix), place)
-    return frame.with_columns(
-        place=place,
-        product_id=pl.coalesce("product_id", pl.when(described).then(unnamed)),
+def _shown(frame: pl.DataFrame) -> pl.DataFrame:
+    """The offers shown before and those that are `asked` for, by `impression_id`."""
+    parts = {name: _items(frame, name) for name in ("earlier", "candidates")}
+    return pl.concat(
+        (
+            part.with_columns(
+                asked=pl.lit(name == "candidates"),
+                impression_id=pl.format("{} {} {}", "list", pl.lit(name), "place"),
+            )
+            for name, part in parts.items()
+        ),
+        how="diagonal",
     )
 
 
 def _products(frame: pl.DataFrame) -> pl.DataFrame:
-    """`list, product_id` and what the list says about it, the candidate before the history."""
+    """`list, product_id` and what the list says about it, candidates before all others."""
     told = [
-        part.select("list", "product_id", *ABOUT).drop_nulls("product_id")
-        for part in (_candidates(frame), _history(frame))
+        _items(frame, name).select("list", "product_id", *ABOUT).drop_nulls("product_id")
+        for name in ("candidates", "history", "earlier")
     ]
     return (
         pl.concat(told)
@@ -223,27 +233,26 @@ def _tables(
         pl.col("session_id").fill_null("").alias("session"),
         pl.format("{}/{}", "list", "user_id").alias("user_id"),
     )
-    shown = _candidates(frame).join(owner, on="list", how="left", maintain_order="left")
-    seen = _history(frame).join(owner, on="list", how="left", maintain_order="left")
+    shown, seen = (
+        part.join(owner, on="list", how="left", maintain_order="left").with_columns(
+            session_id=pl.format("{}/{}", "list", pl.coalesce("session_id", "session"))
+        )
+        for part in (_shown(frame), _items(frame, "history"))
+    )
     products = _products(frame).drop("list").unique("product_id", maintain_order=True)
+    together = pl.when("asked").then(pl.lit("")).otherwise("timestamp")
     impressions = shown.select(
-        _impression_id(),
+        "impression_id",
+        "session_id",
         "user_id",
         "market",
         "product_id",
         *TERMS,
         *(pl.col("context").struct.field(name) for name in context),
-        session_id=pl.format("{}/{}", "list", "session"),
-        timestamp="shown_at",
-        list_id=pl.col("list").cast(pl.String),
+        timestamp=pl.when("asked").then("shown_at").otherwise("timestamp"),
+        list_id=pl.format("{} {}", "session_id", together),
     )
-    events = seen.select(
-        "user_id",
-        "timestamp",
-        "event_type",
-        "product_id",
-        session_id=pl.format("{}/{}", "list", pl.coalesce("session_id", "session")),
-    )
+    events = seen.select("session_id", "user_id", "timestamp", "event_type", "product_id")
     return tables_from_frames(
         None if products.is_empty() else _with_files(products, folder),
         None if events.is_empty() else events,
@@ -253,10 +262,6 @@ def _tables(
         max_title_chars=max_title_chars,
         context=context,
     )
-
-
-def _impression_id() -> pl.Expr:
-    return pl.format("{}:{}", "list", "place").alias("impression_id")
 
 
 def _with_files(products: pl.DataFrame, folder: Path) -> pl.DataFrame:
@@ -274,26 +279,28 @@ def _with_files(products: pl.DataFrame, folder: Path) -> pl.DataFrame:
 
 def _by_list(frame: pl.DataFrame, tables: Tables, predicted: pl.DataFrame) -> pl.DataFrame:
     """`list, probabilities, flags`, with what was set aside and why among the flags."""
-    aside = tables.quarantine.with_columns(pl.col("reason").cast(pl.String))
-    shown = aside.filter(pl.col("table") == "impressions").select("row", why_shown="reason")
+    why = tables.quarantine.select("table", "row", why="reason")
+    shown, seen = (
+        part.with_columns(row=pl.int_range(pl.len()), table=pl.lit(table)).join(
+            why, on=["table", "row"], how="left", maintain_order="left"
+        )
+        for table, part in (("impressions", _shown(frame)), ("events", _items(frame, "history")))
+    )
+    before = pl.concat([seen.select("list", "why"), shown.filter(~pl.col("asked"))["list", "why"]])
     lost = (
-        _history(frame)
-        .select("list", row=pl.int_range(pl.len()))
-        .join(aside.filter(pl.col("table") == "events"), on="row")
+        before.drop_nulls("why")
         .group_by("list")
-        .agg(why_lost=pl.format("{} events set aside: {}", pl.len(), pl.col("reason").first()))
+        .agg(lost=pl.format("{} earlier rows set aside: {}", pl.len(), pl.col("why").first()))
     )
     said = pl.concat_str(
         pl.col("flags").list.join("; ").replace("", None),
-        "why_shown",
-        "why_lost",
+        "why",
+        "lost",
         separator="; ",
         ignore_nulls=True,
     )
     return (
-        _candidates(frame)
-        .select("list", _impression_id(), row=pl.int_range(pl.len()))
-        .join(shown, on="row", how="left", maintain_order="left")
+        shown.filter("asked")
         .join(lost, on="list", how="left", maintain_order="left")
         .join(predicted, on="impression_id", how="left", maintain_order="left")
         .group_by("list", maintain_order=True)
@@ -301,60 +308,74 @@ def _by_list(frame: pl.DataFrame, tables: Tables, predicted: pl.DataFrame) -> pl
     )
 
 
-def example_rows(tables: Tables, n_lists: int = 2, max_events: int = 20) -> list[dict[str, Any]]:
+def example_rows(tables: Tables, n_lists: int = 2, max_before: int = 20) -> list[dict[str, Any]]:
     """Rows made of tables: what a user of the model would send for these lists.
 
     Args:
         tables: checked tables.
         n_lists: how many rows; lists with a history come first.
-        max_events: of a history, the last ones.
+        max_before: of a history and of the offers shown before it, the last ones.
 
     Returns:
-        Rows as `columns` describes them, without what is missing.
+        Rows as `columns` describes them, without what is missing. A product that the catalogue
+        does not know is missing, as it is to the model.
     """
     unit = pl.coalesce(pl.format("u{}", "user_id"), pl.format("s{}", "session_id")).alias("unit")
-    shown = tables.impressions.with_columns(
-        unit, list=pl.coalesce("list_id", pl.format("{} {}", "session_id", "timestamp"))
+    about = tables.products.select("product_id", *ABOUT)
+    context = [pl.struct(list(tables.context)).alias("context")] if tables.context else []
+    shown, events = (
+        part.sort("timestamp", maintain_order=True).with_columns(
+            unit,
+            *more,
+            at=pl.col("timestamp").dt.strftime(ISO),
+            product_id=pl.when(pl.col("product_id").is_in(about["product_id"].implode())).then(
+                "product_id"
+            ),
+        )
+        for part, more in ((tables.impressions, context), (tables.events, []))
     )
-    events = tables.events.with_columns(unit).sort("timestamp", maintain_order=True)
+    name = pl.coalesce("list_id", pl.format("{} {}", "session_id", "timestamp"))
+    shown = shown.with_columns(name.alias("list"))
     began = events.group_by("unit").agg(began=pl.col("timestamp").min())
     lists = (
         shown.group_by("list", maintain_order=True)
-        .agg(pl.col("unit", "timestamp", "session_id", "user_id", "market").first())
+        .agg(pl.col("unit", "timestamp", "at", "session_id", "user_id", "market").first())
         .join(began, on="unit", how="left", maintain_order="left")
         .sort(pl.col("began") >= pl.col("timestamp"), nulls_last=True, maintain_order=True)
         .head(n_lists)
     )
-    about = tables.products.select("product_id", *ABOUT)
-    context = [pl.struct(list(tables.context)).alias("context")] if tables.context else []
+    offer = ["product_id", *TERMS, *(["context"] if context else [])]
+    moment = [pl.col("at").alias("timestamp"), pl.col("session_id")]
     rows = []
     for row in lists.iter_rows(named=True):
-        offers = shown.filter(pl.col("list") == row["list"]).select("product_id", *TERMS, *context)
-        before = (pl.col("unit") == row["unit"]) & (pl.col("timestamp") < row["timestamp"])
-        past = (
-            events.filter(before)
-            .tail(max_events)
-            .select(pl.col("timestamp").dt.strftime(ISO), "event_type", "session_id", "product_id")
-        )
+        past = (pl.col("unit") == row["unit"]) & (pl.col("timestamp") < row["timestamp"])
         parts = {
-            name: [_told(values, tables.folder) for values in part.join(
-                about, on="product_id", how="left", maintain_order="left"
-            ).to_dicts()]
-            for name, part in (("candidates", offers), ("history", past))
-        }  # fmt: skip
-        known = {name: row[name] for name in ("session_id", "user_id") if row[name] is not None}
-        time = row["timestamp"].isoformat()
-        rows.append({"market": row["market"], "timestamp": time, **known, **parts})
+            "candidates": shown.filter(pl.col("list") == row["list"]).select(offer),
+            "history": events.filter(past)
+            .tail(max_before)
+            .select(*moment, "event_type", "product_id"),
+            "earlier": shown.filter(past).tail(max_before).select(*moment, *offer),
+        }
+        rows.append(
+            {
+                "market": row["market"],
+                "timestamp": row["at"],
+                **{key: row[key] for key in ("session_id", "user_id") if row[key] is not None},
+                **{key: _told(part, about, tables.folder) for key, part in parts.items()},
+            }
+        )
     return rows
 
 
-def _told(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Without what is missing, and with the picture itself instead of its path."""
-    if values["image"] is not None:
-        values["image"] = _picture(folder, values["image"])
-    if "context" in values:
-        values["context"] = {k: v for k, v in values["context"].items() if v is not None}
-    return {name: value for name, value in values.items() if value is not None}
+def _told(part: pl.DataFrame, about: pl.DataFrame, folder: Path) -> list[dict[str, Any]]:
+    """Items without what is missing, and with the picture itself instead of its path."""
+    items = part.join(about, on="product_id", how="left", maintain_order="left").to_dicts()
+    for item in items:
+        if item["image"] is not None:
+            item["image"] = _picture(folder, item["image"])
+        if "context" in item:
+            item["context"] = {k: v for k, v in item["context"].items() if v is not None}
+    return [{k: v for k, v in item.items() if v is not None} for item in items]
 
 
 def _picture(folder: Path, relative: str) -> str | None:

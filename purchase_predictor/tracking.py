@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
+from copy import deepcopy
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,7 @@ class Run:
             TrackingError: the store cannot be reached.
         """
         kinds = dict(context or {})
+        example = pd.DataFrame(deepcopy(list(input_example)))  # MLflow changes what is inside
         with _asking(self.uri):
             info = mlflow.pyfunc.log_model(
                 name="model",
@@ -203,7 +205,7 @@ class Run:
                 code_paths=[str(_package(name)) for name in CODE],
                 pip_requirements=_pinned(),
                 signature=ModelSignature.from_dict(scoring_rows.signature(kinds)),
-                input_example=pd.DataFrame(list(input_example)),
+                input_example=example,
                 model_config={"context": kinds},
             )
             if registered_name is None:

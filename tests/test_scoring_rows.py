@@ -11,7 +11,7 @@ from polars.testing import assert_frame_equal
 
 from features.schema import Tables
 from purchase_predictor.errors import DataError
-from purchase_predictor.scoring_rows import columns, example_rows, score_rows, signature
+from purchase_predictor.scoring_rows import TERMS, columns, example_rows, score_rows, signature
 
 KINDS = {"position": "number", "device": "category", "is_weekend": "flag"}
 ROW = {
@@ -109,7 +109,9 @@ def test_an_event_that_cannot_be_read_is_told_to_its_row_only() -> None:
     answers = score_rows([ROW, broken], KINDS, Model())
 
     assert answers[0]["flags"] == ["", ""]
-    assert answers[1]["flags"] == ["1 events set aside: timestamp is not a date and time"] * 2
+    assert (
+        answers[1]["flags"] == ["1 earlier rows set aside: timestamp is not a date and time"] * 2
+    )
 
 
 def test_a_row_without_market_is_refused() -> None:
@@ -190,34 +192,49 @@ def test_missing_is_missing_however_it_is_written() -> None:
 
 def test_example_rows_give_the_tables_back(tiny_tables: Tables) -> None:
     model = Model()
+    catalogue = tiny_tables.products.select("product_id", "title", "category", "brand")
 
-    rows = example_rows(tiny_tables, n_lists=200, max_events=10_000)
+    rows = example_rows(tiny_tables, n_lists=200, max_before=10_000)
     score_rows(rows, tiny_tables.context, model)
 
     assert len(model.seen) == 1
+    made = model.seen[0]
     assert all(row["history"] for row in rows[:50])
-    kept = ["product_id", "price", "discount_rate", "free_shipping", "market", *KINDS]
-    assert_frame_equal(
-        model.seen[0].impressions.select(kept),
-        pl.concat([tiny_tables.impressions.filter(pl.col("list_id") == row_list)
-                   for row_list in _lists(tiny_tables, rows)]).select(kept),
-    )  # fmt: skip
-    known = tiny_tables.products.select("product_id", "title", "category", "brand")
-    told = model.seen[0].products.select(known.columns)
-    strange = told.join(known, on=known.columns, how="anti", nulls_equal=True)
-    assert set(strange["product_id"]) <= {"p60", "p61"}  # which the catalogue does not know
+    kept = [pl.col("timestamp", "product_id", "market", *TERMS, *KINDS)]
+    known = pl.col("product_id").is_in(catalogue["product_id"].implode())
+    given = tiny_tables.impressions.with_columns(pl.when(known).then("product_id"))
+    asked = made.impressions.filter(pl.col("impression_id").str.contains("candidates"))
+    assert_frame_equal(asked.select(kept), given.select(kept), check_row_order=False)
+    assert made.products.select(catalogue.columns).join(
+        catalogue, on=catalogue.columns, how="anti", nulls_equal=True
+    ).is_empty()  # fmt: skip
     assert any(content.startswith(b"\x89PNG") for content in model.pictures.values())
 
 
-def _lists(tables: Tables, rows: list[dict[str, Any]]) -> list[str]:
-    """The list of each row, by its first price, time and product."""
-    key = {
-        (at.isoformat(), product): name
-        for name, at, product in tables.impressions.group_by("list_id", maintain_order=True)
-        .agg(pl.col("timestamp", "product_id").first())
-        .iter_rows()
-    }
-    return [key[row["timestamp"], row["candidates"][0]["product_id"]] for row in rows]
+def test_example_rows_hold_what_was_before_and_nothing_later(tiny_tables: Tables) -> None:
+    rows = example_rows(tiny_tables, n_lists=175, max_before=10_000)
+    row = max((row for row in rows if "user_id" in row), key=lambda row: len(row["earlier"]))
+    time = pl.lit(row["timestamp"]).str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%z")
+    before = (pl.col("user_id") == row["user_id"]) & (pl.col("timestamp") < time)
+
+    assert len(row["earlier"]) == tiny_tables.impressions.filter(before).height > 0
+    assert len(row["history"]) == tiny_tables.events.filter(before).height
+
+
+def test_offers_shown_before_are_in_the_tables_but_not_in_the_answer() -> None:
+    model = Model()
+    before = {"timestamp": "2024-03-05T00:10:00Z", "product_id": "p1", "price": 20.0}
+    broken = {**before, "price": -1.0}
+    row = {**ROW, "user_id": "u", "earlier": [before, before, broken]}
+
+    answer = score_rows([row], KINDS, model)[0]
+
+    shown = model.seen[0].impressions
+    assert shown["price"].to_list() == [20.0, 20.0, 30.0, None]
+    assert shown["list_id"].n_unique() == 2
+    assert shown["user_id"].n_unique() == 1
+    assert answer["probabilities"] == [0.3, None]
+    assert answer["flags"] == ["1 earlier rows set aside: price is negative"] * 2
 
 
 def test_a_picture_outside_the_folder_is_left_out(tiny_tables: Tables, tmp_path: Path) -> None:
