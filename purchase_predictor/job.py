@@ -66,9 +66,9 @@ class Job:
     def run(self) -> None:
         """Read, fit, evaluate, write, log, print."""
         began = time.perf_counter()
+        predictor = PurchasePredictor(self.settings, market=self.market, scope=self.scope)
         source = self._data_folder()
         tables = self._read(source)
-        predictor = PurchasePredictor(self.settings, market=self.market, scope=self.scope)
         experiment = self.settings.tracking.experiment or source.resolve().name
         tags = {"market": self.market, "scope": self.scope}
         with tracking.start_run(

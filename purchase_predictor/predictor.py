@@ -103,6 +103,8 @@ class PurchasePredictor:
             raise SettingsError(f"there is no scope '{scope}'{nearest(str(scope), scopes)}")
         if market == ALL_MARKETS and self.scope != "global":
             raise SettingsError(f"scope {self.scope} needs one market, name it with --market")
+        for name in settings.baselines.systems:  # a typo is told now, not after hours of training
+            make_baseline(name, settings.baselines)
 
     # ---- fit
 

@@ -58,7 +58,7 @@ def make_baseline(name: str, settings: BaselineSettings) -> System:
         from purchase_predictor.baselines.tabnet import TabNetSystem
 
         return TabNetSystem(settings.tabnet)
-    raise SettingsError(f"There is no baseline '{name}'{nearest(name, NAMES)}.")
+    raise _unknown(name)
 
 
 def load_baseline(name: str, folder: Path) -> System:
@@ -76,7 +76,12 @@ def load_baseline(name: str, folder: Path) -> System:
         from purchase_predictor.baselines.tabnet import TabNetSystem
 
         return TabNetSystem.load(folder)
-    raise SettingsError(f"There is no baseline '{name}'{nearest(name, NAMES)}.")
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> SettingsError:
+    hint = nearest(name, NAMES)
+    return SettingsError(f"there is no baseline '{name}'{hint}; there are {', '.join(NAMES)}")
 
 
 def learning_rows(data: EncodedMarket) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
