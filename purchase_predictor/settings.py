@@ -214,7 +214,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise SettingsError(f"{path} must hold keys and values, it holds a {type(values).__name__}")
+        kind = type(values).__name__
+        raise SettingsError(f"{path} must hold keys and values, it holds a {kind}")
     return values
 
 
@@ -226,7 +227,7 @@ def _merge(values: dict[str, Any], changes: dict[str, Any], origin: str, prefix:
             raise SettingsError(f"{origin}: there is no setting '{path}'{hint}")
         if isinstance(values[key], dict):
             if not isinstance(value, dict):
-                raise SettingsError(f"{origin}: '{path}' is a section, it takes keys, not {value!r}")
+                raise SettingsError(f"{origin}: '{path}' is a section of keys, not {value!r}")
             _merge(values[key], value, origin, f"{path}.")
         else:
             values[key] = value

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,13 +18,11 @@ from purchase_predictor.cli import (
     run,
     settings_from,
 )
-from purchase_predictor.errors import SettingsError
 
-SCOPES = ("local", "global", "adapted")
 
 Market = Annotated[str, typer.Option(help="A market, or all.")]
 Scope = Annotated[
-    str | None,
+    Literal["local", "global", "adapted"] | None,
     typer.Option(
         help="local: this market's rows alone; global: all markets; adapted: global, fine-tuned. "
         "By default local, and global for --market all."
@@ -65,8 +63,6 @@ def train(
     Writes model/, metrics.json, predictions.parquet (test rows), quarantine.parquet and
     report.html to the output folder (runs/MARKET-SCOPE by default), and logs all of it in MLflow.
     """
-    if scope is not None and scope not in SCOPES:
-        raise SettingsError(f"--scope is one of {', '.join(SCOPES)}, got '{scope}'")
     changes = list(overrides or [])
     if baselines is not None:
         changes.append(f"baselines.systems=[{baselines}]")

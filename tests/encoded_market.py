@@ -31,7 +31,7 @@ def make_market(
     seed: int = 0,
     titles: bool = True,
 ) -> EncodedMarket:
-    """Units with none to many events, lists of one to four impressions, every view at times absent.
+    """Units with none to many events, lists of one to four impressions, views at times absent.
 
     Args:
         n_units: the first 70 % train, then stop, calibrate and test.

@@ -175,7 +175,6 @@ def test_rows_set_aside_are_written_counted_and_told(
         (["--market", "KP"], "there is no market 'KP'"),
         (["--market", "MX"], "--market all"),
         (["--market", "all", "--scope", "local"], "needs one market"),
-        (["--scope", "regional"], "--scope is one of"),
         (["--baselines", "lightgmb"], "lightgbm"),
         (["--set", "model.width=3"], "no setting 'model.width'"),
         (["--config", "none.yaml"], "cannot read settings file"),
