@@ -254,12 +254,15 @@ class FeatureEncoder:
         """When it was shown, and the columns that the data add."""
         columns.number("hour_of_day", "context", "time", time % _DAY / (_DAY / 24))
         columns.number("day_of_week", "context", "time", (time // _DAY + 3) % 7)
+        taken = {column.name for column in columns.number_columns + columns.category_columns}
         for name, kind in self.context_.items():
+            label = f"{name} (given)" if name in taken else name
             if kind == "category":
                 words = self.vocabularies_[_context_key(name)]
-                columns.category(name, "context", "context", words.encode(shown[name]), len(words))
+                codes = words.encode(shown[name])
+                columns.category(label, "context", "context", codes, len(words))
             else:
-                columns.number(name, "context", "context", floats(shown[name]))
+                columns.number(label, "context", "context", floats(shown[name]))
 
     def _assemble(
         self,

@@ -319,6 +319,21 @@ def test_rare_context_values_are_unseen(make_tables: MakeTables, fit_encoder: Fi
     assert cities.tolist() == [3] * 4 + [UNSEEN] * 4
 
 
+def test_a_context_column_never_shares_the_name_of_another_input(
+    make_tables: MakeTables, fit_encoder: FitEncoder
+) -> None:
+    rows = [
+        {"timestamp": n, "split": "train", "last_event_type": "x", "list_size": 9.0, "pages": 1.0}
+        for n in range(4)
+    ]
+    tables = make_tables(rows)
+    split = split_impressions(tables, validation_fraction=0.1, test_fraction=0.2, seed=0)
+    data = fit_encoder(tables, split).transform(tables, split)
+    names = [column.name for column in data.number_columns + data.category_columns]
+    assert len(names) == len(set(names))
+    assert {"last_event_type (given)", "list_size (given)", "list_size", "pages"} <= set(names)
+
+
 def test_scoring_has_neither_labels_nor_training_rows(
     tiny_tables: Tables, tiny_encoder: FeatureEncoder
 ) -> None:
