@@ -18,7 +18,8 @@ from purchase_predictor.checkpoint import read_folder, write_folder
 from purchase_predictor.cli import Reporter
 from purchase_predictor.encoders.content import ContentEncoders
 from purchase_predictor.errors import SettingsError
-from purchase_predictor.predictor import FUSION, PurchasePredictor, Scope
+from purchase_predictor.panel import FUSION
+from purchase_predictor.predictor import PurchasePredictor, Scope
 from purchase_predictor.report import charts, pages
 from purchase_predictor.report.console import gap_sentences, rich_table
 from purchase_predictor.scoring_rows import example_rows
@@ -195,7 +196,7 @@ class Job:
     def _write_report(
         self, result: dict[str, Any], predictions: pl.DataFrame, predictor: PurchasePredictor
     ) -> None:
-        fusion = predictor.systems_[FUSION]
+        fusion = predictor.panel_.systems_[FUSION]
         drawn = [
             charts.comparison_chart(result),
             charts.gap_chart(result),

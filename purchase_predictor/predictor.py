@@ -5,24 +5,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from features.arrays import CALIBRATE, TEST, EncodedMarket
+from features.arrays import TEST, EncodedMarket
 from features.context import Kind
 from features.encoding import FeatureEncoder
 from features.leaks import leaky_columns
 from features.schema import Tables, load_tables
 from features.splits import split_impressions, training_products
-from purchase_predictor.baselines.stack import Stack, cross_fitted_log_loss
-from purchase_predictor.baselines.system import System, load_baseline, make_baseline
+from purchase_predictor.baselines.lightgbm import LightGBMSystem
+from purchase_predictor.baselines.system import System, make_baseline
 from purchase_predictor.checkpoint import ModelFolder, read_folder, write_folder
 from purchase_predictor.encoders.content import ContentEncoders
 from purchase_predictor.errors import DataError, ModelFolderError, SettingsError, nearest
 from purchase_predictor.evaluation.summary import evaluate
+from purchase_predictor.panel import FUSION, LIGHTGBM, Panel
 from purchase_predictor.settings import Settings
-from purchase_predictor.training.calibration import Calibrator
 from purchase_predictor.training.loop import OnEpoch, Progress, no_epoch
 from purchase_predictor.training.preparation import (
     ALL_MARKETS,
@@ -36,7 +34,6 @@ from purchase_predictor.training.pretraining import NextClick
 from purchase_predictor.training.system import FusionSystem
 
 Scope = Literal["local", "global", "adapted"]
-FUSION, LIGHTGBM, STACK = "fusion", "lightgbm", "stack"
 
 
 @dataclass(frozen=True)
@@ -86,9 +83,7 @@ class PurchasePredictor:
             global model to the market. By default local, or global where the market is `all`.
 
     Attributes:
-        systems_: the fitted systems by name.
-        calibrators_: what turns a system's probability into a calibrated one.
-        stack_: of the fusion and LightGBM; None where LightGBM was not trained.
+        panel_: the fitted systems, their calibration and their stack.
         facts_: how the model was made.
     """
 
@@ -164,8 +159,7 @@ class PurchasePredictor:
             on_epoch=on_epoch,
         )
         learned = self._fit_systems(checkpoints, resume, progress, on_epoch)
-        losses = self._fit_calibration(learned)
-        self.facts_ = self._facts(tables, selection, learned, losses)
+        self.facts_ = self._facts(tables, selection, learned)
         return self
 
     def _fit_systems(
@@ -192,38 +186,23 @@ class PurchasePredictor:
                 resume=resume,
                 on_epoch=on_epoch,
             ).fit(data, seed=settings.seed, progress=progress)
-        self.systems_: dict[str, System] = {FUSION: fusion}
+        systems: dict[str, System] = {FUSION: fusion}
         for name in settings.baselines.systems:
             progress(f"{name}: fitting on the same rows")
             system = make_baseline(name, settings.baselines)
-            self.systems_[name] = system.fit(data, seed=settings.seed, progress=progress)
+            systems[name] = system.fit(data, seed=settings.seed, progress=progress)
+        self.panel_ = Panel.fit(systems, data)
+        lightgbm = systems.get(LIGHTGBM)
+        if settings.baselines.lightgbm.refit and isinstance(lightgbm, LightGBMSystem):
+            # only now: what calibrates and stacks must come from rows it did not learn from
+            lightgbm.refit(data, seed=settings.seed, progress=progress)
         return data
-
-    def _fit_calibration(self, data: EncodedMarket) -> dict[str, float]:
-        rows = data.select(data.part == CALIBRATE)
-        raw = {name: system.predict_proba(rows) for name, system in self.systems_.items()}
-        self.calibrators_ = {
-            name: Calibrator.fit(p, rows.converted, rows.market) for name, p in raw.items()
-        }
-        losses = {
-            name: cross_fitted_log_loss(Calibrator, p, rows.converted, rows.market, rows.unit)
-            for name, p in raw.items()
-        }
-        self.stack_: Stack | None = None
-        if LIGHTGBM in raw:
-            stacked = {name: raw[name] for name in (FUSION, LIGHTGBM)}
-            self.stack_ = Stack.fit(stacked, rows.converted, rows.market)
-            losses[STACK] = cross_fitted_log_loss(
-                Stack, stacked, rows.converted, rows.market, rows.unit
-            )
-        return losses
 
     def _facts(
         self,
         tables: Tables,
         selection: Selection,
         data: EncodedMarket,
-        losses: Mapping[str, float],
     ) -> Facts:
         split, training = selection.split, data.part == 0
         clicks = self.preparation_.clicks_
@@ -233,8 +212,8 @@ class PurchasePredictor:
             fingerprint=fingerprint(tables),
             cuts=None if split.cuts is None else split.cuts.to_dict(),
             n_straddling=split.n_straddling,
-            champion=min(losses, key=losses.__getitem__),
-            validation_log_loss=dict(losses),
+            champion=self.panel_.champion,
+            validation_log_loss=dict(self.panel_.log_loss_),
             next_click_auc={} if clicks is None else clicks.auc_,
             leaks=dict(leaky_columns(self.data_)),
             encoders_saw_other_markets=self.scope == "local"
@@ -248,7 +227,7 @@ class PurchasePredictor:
     @property
     def system_names(self) -> list[str]:
         """Names of the systems, the stack last."""
-        return [*self.systems_, *([STACK] if self.stack_ is not None else [])]
+        return self.panel_.names
 
     def predict_proba(self, data: Path | Tables, system: str | None = None) -> pl.DataFrame:
         """Calibrated probability that each impression converts.
@@ -273,7 +252,7 @@ class PurchasePredictor:
                 {
                     "impression_id": encoded.impression_id.astype(str),
                     "market": encoded.market_label.astype(str),
-                    "probability": self.probabilities(encoded, [name])[name],
+                    "probability": self.panel_.predict_proba(encoded, [name])[name],
                     "row": encoded.row,
                 }
             )
@@ -281,27 +260,6 @@ class PurchasePredictor:
             .sort("row")
             .drop("row")
         )
-
-    def probabilities(
-        self, data: EncodedMarket, names: list[str] | None = None
-    ) -> dict[str, NDArray[np.float64]]:
-        """Calibrated probabilities of encoded rows, float64 [n] for each system."""
-        names = names or self.system_names
-        needed = {FUSION, LIGHTGBM} if STACK in names else set()
-        raw = {
-            name: system.predict_proba(data)
-            for name, system in self.systems_.items()
-            if name in needed | set(names)
-        }
-        calibrated = {
-            name: self.calibrators_[name].transform(p, data.market)
-            for name, p in raw.items()
-            if name in names
-        }
-        if STACK in names and self.stack_ is not None:
-            pair = {name: raw[name] for name in (FUSION, LIGHTGBM)}
-            calibrated[STACK] = self.stack_.predict_proba(pair, data.market)
-        return calibrated
 
     def predict_test(self) -> pl.DataFrame:
         """Probabilities of every system on the test rows that `fit` held out.
@@ -346,7 +304,7 @@ class PurchasePredictor:
                 "converted": data.converted == 1,
                 "unit": data.unit,
                 "list_number": data.list_number,
-                **self.probabilities(data),
+                **self.panel_.predict_proba(data),
             }
         )
 
@@ -388,12 +346,9 @@ class PurchasePredictor:
             "settings": self.settings.model_dump(),
             "facts": asdict(self.facts_),
             "features": self.preparation_.features_.to_dict(),
-            "calibrators": {name: c.to_dict() for name, c in self.calibrators_.items()},
-            "systems": {"names": list(self.systems_), "clicks": clicks is not None},
+            "panel": self.panel_.to_dict(),
         }
-        if self.stack_ is not None:
-            documents["stack"] = self.stack_.to_dict()
-        folders = {name: system.save for name, system in self.systems_.items()}
+        folders = {name: system.save for name, system in self.panel_.systems_.items()}
         folders["encoders"] = self.preparation_.content_.save
         if clicks is not None:
             folders["clicks"] = clicks.save
@@ -418,24 +373,11 @@ class PurchasePredictor:
         return predictor
 
     def _load_parts(self, saved: ModelFolder) -> None:
-        parts = saved.document("systems")
         preparation = Preparation(self.settings)
         preparation.features_ = FeatureEncoder.from_dict(saved.document("features"))
         preparation.content_ = ContentEncoders.load(saved.path("encoders"))
         preparation.clicks_ = None
-        if parts["clicks"]:
+        if (saved.folder / "clicks").is_dir():
             preparation.clicks_ = NextClick.load(saved.path("clicks"), self.settings)
         self.preparation_ = preparation
-        self.systems_ = {
-            name: FusionSystem.load(saved.path(name), self.settings)
-            if name == FUSION
-            else load_baseline(name, saved.path(name))
-            for name in parts["names"]
-        }
-        self.calibrators_ = {
-            name: Calibrator.from_dict(state)
-            for name, state in saved.document("calibrators").items()
-        }
-        self.stack_ = (
-            Stack.from_dict(saved.document("stack")) if LIGHTGBM in parts["names"] else None
-        )
+        self.panel_ = Panel.load(saved, self.settings)

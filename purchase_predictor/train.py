@@ -19,7 +19,6 @@ from purchase_predictor.cli import (
     settings_from,
 )
 
-
 Market = Annotated[str, typer.Option(help="A market, or all.")]
 Scope = Annotated[
     Literal["local", "global", "adapted"] | None,

@@ -20,8 +20,8 @@ from features.arrays import MISSING, N_RESERVED
 RESERVED = ("[PAD]", "[MISSING]", "[UNSEEN]")
 """Names of the reserved codes PAD, MISSING and UNSEEN, in this order."""
 
-INSIDE = "##"
-"""Begins a piece that goes on where the piece before it ended."""
+BEGIN = "▁"
+"""Begins a piece that begins a word; other pieces go on where the piece before them ended."""
 
 _LONGEST_PIECE = 24
 _ALPHABET_SHARE = 4
@@ -33,7 +33,7 @@ class WordPieces:
 
     Attributes:
         json: the tokenizer as text, all that has to be kept.
-        names: the piece of each code; pieces inside a word begin with `INSIDE`.
+        names: the piece of each code; those that begin a word begin with `BEGIN`.
     """
 
     def __init__(self, json: str) -> None:
@@ -57,9 +57,7 @@ class WordPieces:
             The vocabulary; the same titles in the same order give the same one.
         """
         known = titles.drop_nulls()
-        tokenizer = Tokenizer(
-            models.BPE(unk_token=RESERVED[-1], fuse_unk=True, continuing_subword_prefix=INSIDE)
-        )
+        tokenizer = Tokenizer(models.BPE(unk_token=RESERVED[-1], fuse_unk=True))
         tokenizer.normalizer = normalizers.Sequence(
             [
                 normalizers.NFKC(),
@@ -67,14 +65,17 @@ class WordPieces:
                 normalizers.Replace(Regex(r"[\p{Cc}\s]+"), " "),
             ]
         )
-        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        # Words and runs of punctuation. Marking what goes on inside a word, as BERT does, would
+        # let the library number single characters in an order that differs between processes.
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Whitespace(), pre_tokenizers.Metaspace(BEGIN, "always")]
+        )
         alphabet = _alphabet(tokenizer, known, n_word_pieces)
         trainer = trainers.BpeTrainer(
             vocab_size=n_word_pieces,
             special_tokens=list(RESERVED),
             initial_alphabet=alphabet,
             limit_alphabet=len(alphabet),
-            continuing_subword_prefix=INSIDE,
             max_token_length=_LONGEST_PIECE,
             min_frequency=2,
             show_progress=False,
@@ -126,4 +127,4 @@ def _alphabet(tokenizer: Tokenizer, titles: pl.Series, n_word_pieces: int) -> li
     del counts[" "]
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     room = (n_word_pieces - N_RESERVED) // _ALPHABET_SHARE
-    return [character for character, count in ranked[:room] if count > 1]
+    return [BEGIN, *(character for character, count in ranked[:room] if count > 1)]
