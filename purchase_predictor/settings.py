@@ -69,6 +69,7 @@ class PretrainingSettings(Section):
     n_negatives: int = Field(ge=1)
     batch_events: int = Field(ge=64)
     learning_rate: float = Field(gt=0)
+    cross_fit: str = Field(pattern="^(time|units)$")
     n_folds: int = Field(ge=2)
     auxiliary_weight: float = Field(ge=0)
 

@@ -106,7 +106,7 @@ def next_click_loss(
 
 
 class ClickTask:
-    """Learns next clicks of the training events of some units, stops on those of the STOP rows."""
+    """Learns next clicks from some of the training events, stops on those before the STOP rows."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class ClickTask:
         model: ClickEncoder,
         data: EncodedMarket,
         *,
-        units: NDArray[np.bool_],
+        learnable: NDArray[np.bool_],
         settings: Settings,
     ) -> None:
         self.name = name
@@ -122,11 +122,11 @@ class ClickTask:
         self.data = data
         self.settings = settings
         history = settings.model.history
-        self.learn = unit_stretches(data, units, history)
+        events = data.events
+        self.learnable = learnable & (events.part == TRAIN)
+        self.learn = event_stretches(data, self.learnable, history)
         stop = data.select(data.part == STOP)
         self.stop = Batcher(stop, batch_size=1).stretches
-        events = data.events
-        self.learnable = (events.part == TRAIN) & units[events.unit]
         trained = self.learnable & (events.product > 0)
         counts = np.bincount(events.product[trained], minlength=len(data.products)) + 1.0
         self.frequency = counts / counts.sum()
@@ -226,19 +226,19 @@ class ClickTask:
         return {"log_loss": float(np.dot(losses, weights)) / total if total else math.nan}
 
 
-def unit_stretches(data: EncodedMarket, units: NDArray[np.bool_], history: int) -> Stretches:
-    """Stretches that cover the training events of some units, each event learned from once.
+def event_stretches(data: EncodedMarket, learnable: NDArray[np.bool_], history: int) -> Stretches:
+    """Stretches that cover some events, each of them learned from once.
 
     They are cut as sequences are (chunks c-1 and c, learning in c), so that encoders are trained
     on what they will be given.
 
     Args:
         data: its events are sorted by unit.
-        units: bool, one for each unit number.
+        learnable: bool [n_events].
         history: events in a chunk.
     """
     events = data.events
-    kept = np.flatnonzero((events.part == TRAIN) & units[events.unit])
+    kept = np.flatnonzero(learnable)
     if not len(kept):
         empty = np.zeros(0, np.int64)
         return Stretches(start=empty, stop=empty, learn_from=empty)
@@ -337,7 +337,10 @@ class NextClick:
         progress: Progress,
         on_epoch: OnEpoch = no_epoch,
     ) -> "NextClick":
-        """Train one encoder on all training units, and one for each fold on the others.
+        """Train one encoder on all training events, and one for each fold on what it may know.
+
+        Folds of units: the other units' events. Blocks of time: the events before the block; the
+        first block has none and its rows no score.
 
         Args:
             data: its training events are learned from; events before the STOP rows stop it.
@@ -351,27 +354,26 @@ class NextClick:
             itself, with `model_`, `scores_` float32 [n, 4] cross-fitted on training rows, and
             `auc_` of the first score on training and on validation rows.
         """
-        n_units = 1 + int(max(data.events.unit.max(), data.unit.max()))
-        fold = np.random.default_rng(self.settings.seed).integers(
-            self.settings.pretraining.n_folds, size=n_units
-        )
 
-        def train(name: str, units: NDArray[np.bool_]) -> ClickEncoder:
+        def train(name: str, learnable: NDArray[np.bool_]) -> ClickEncoder:
             torch.manual_seed(self.settings.seed)
             model = ClickEncoder(shape=self.shape, settings=self.settings.model)
-            task = ClickTask(name, model, data, units=units, settings=self.settings)
+            task = ClickTask(name, model, data, learnable=learnable, settings=self.settings)
             loop = Loop(
                 task, self._loop(bfloat16), folder=folder, progress=progress, on_epoch=on_epoch
             )
             loop.fit(resume=resume)
             return model
 
-        self.model_ = train("clicks", np.ones(n_units, bool))
+        self.model_ = train("clicks", np.ones(len(data.events), bool))
         self.scores_ = self.score(data)
         training = data.part == TRAIN
-        for number in range(self.settings.pretraining.n_folds):
-            model = train(f"clicks-without-fold-{number + 1}", fold != number)
-            rows = training & (fold[data.unit] == number)
+        for number, (learnable, scored) in enumerate(self._folds(data)):
+            rows = training & scored
+            if not learnable.any():
+                self.scores_[rows] = np.nan
+                continue
+            model = train(f"clicks-fold-{number}", learnable)
             self.scores_[rows] = self._scores(model, data.select(rows))
         # they should agree: a score that flatters training rows misleads every system
         self.auc_ = {
@@ -383,6 +385,22 @@ class NextClick:
             + ", ".join(f"{value:.3f} on {name} rows" for name, value in self.auc_.items())
         )
         return self
+
+    def _folds(self, data: EncodedMarket) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+        """Events to learn from, bool [n_events], and rows to score, bool [n], of each fold."""
+        n_folds = self.settings.pretraining.n_folds
+        if self.settings.pretraining.cross_fit == "units":
+            n_units = 1 + int(max(data.events.unit.max(), data.unit.max()))
+            fold = np.random.default_rng(self.settings.seed).integers(n_folds, size=n_units)
+            for number in range(n_folds):
+                yield fold[data.events.unit] != number, fold[data.unit] == number
+            return
+        times = data.time[data.part == TRAIN]
+        edges = np.quantile(times, np.arange(1, n_folds) / n_folds)
+        block = np.searchsorted(edges, data.time, side="right")
+        yield np.zeros(len(data.events), bool), block == 0
+        for number, edge in enumerate(edges, start=1):
+            yield data.events.time < edge, block == number
 
     def score(self, data: EncodedMarket) -> NDArray[np.float32]:
         """Scores of rows that pre-training has not seen, float32 [n, 4]."""

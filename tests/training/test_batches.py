@@ -3,7 +3,7 @@ import pytest
 
 from features.arrays import TRAIN, EncodedMarket
 from purchase_predictor.training.batches import Batcher, ranges
-from purchase_predictor.training.pretraining import unit_stretches
+from purchase_predictor.training.pretraining import event_stretches
 
 
 def test_ranges_run_one_after_the_other() -> None:
@@ -71,10 +71,10 @@ def test_an_impression_sees_at_least_the_last_history_events(market: EncodedMark
 def test_stretches_learn_every_training_event_once(market: EncodedMarket) -> None:
     units = np.ones(60, bool)
     units[:10] = False
-    stretches = unit_stretches(market, units, 5)
+    wanted = (market.events.part == TRAIN) & units[market.events.unit]
+    stretches = event_stretches(market, wanted, 5)
     learned = ranges(stretches.learn_from, stretches.stop - stretches.learn_from)
-    wanted = np.flatnonzero((market.events.part == TRAIN) & units[market.events.unit])
-    assert learned.tolist() == wanted.tolist()
+    assert learned.tolist() == np.flatnonzero(wanted).tolist()
     assert (stretches.stop - stretches.start <= 10).all()
     same_unit = market.events.unit[stretches.start] == market.events.unit[stretches.stop - 1]
     assert same_unit.all()

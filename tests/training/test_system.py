@@ -155,23 +155,46 @@ def test_next_click_scores_find_the_product_of_the_history_on_unseen_units() -> 
     clicks = NextClick(shape, settings).fit(market, progress=quiet)
     seen = (market.cut > market.sequence_start[market.sequence]) & (market.product > 0)
     same = market.product == 1 + market.unit % 29
+    seen &= ~np.isnan(clicks.scores_[:, 0])
     for rows in (seen & (market.part == TRAIN), seen & (market.part == TEST)):
         assert roc_auc_score(same[rows], clicks.scores_[rows, 0]) > 0.8
 
 
-def test_scores_of_training_rows_come_from_encoders_that_never_saw_the_unit(
-    market: EncodedMarket,
+def scored_by(cross_fit: str, market: EncodedMarket) -> NextClick:
+    pretraining = SETTINGS.pretraining.model_copy(update={"cross_fit": cross_fit})
+    settings = SETTINGS.model_copy(update={"pretraining": pretraining})
+    return NextClick(without_scores(shape_of(market, SIZES)), settings).fit(market, progress=quiet)
+
+
+@pytest.mark.parametrize("cross_fit", ["time", "units"])
+def test_scores_of_training_rows_come_from_other_encoders_than_those_of_test_rows(
+    market: EncodedMarket, cross_fit: str
 ) -> None:
-    shape = without_scores(shape_of(market, SIZES))
-    clicks = NextClick(shape, SETTINGS).fit(market, progress=quiet)
+    clicks = scored_by(cross_fit, market)
     own = clicks.score(market)
     known = market.product > 0
-    training = known & (market.part == TRAIN)
+    training = known & (market.part == TRAIN) & ~np.isnan(clicks.scores_[:, 0])
     others = known & (market.part == TEST)
     assert (clicks.scores_[training, 0] != own[training, 0]).mean() > 0.9
     np.testing.assert_array_equal(clicks.scores_[others], own[others])
     assert np.isnan(clicks.scores_[~known]).all()
     assert with_scores(market, own).number_columns[-4:] == SCORE_COLUMNS
+
+
+def test_a_row_is_scored_by_what_came_before_its_block_of_time(market: EncodedMarket) -> None:
+    events, training = market.events, market.part == TRAIN
+    edges = np.quantile(market.time[training], [1 / 3, 2 / 3])
+    later = events.time >= edges[1]
+    changed = np.where(later & (events.product > 0), 1 + events.product % 29, events.product)
+    other = replace(market, events=replace(events, product=changed.astype(np.int32)))
+    # rows of the middle block look at nothing that was changed, nor does their encoder
+    rows = training & (market.time >= edges[0]) & (market.time < edges[1]) & (market.product > 0)
+
+    before, after = (scored_by("time", data).scores_ for data in (market, other))
+
+    assert np.isnan(before[training & (market.time < edges[0]), 0]).all()
+    np.testing.assert_allclose(before[rows], after[rows], atol=1e-5)
+    assert np.abs(before[~rows] - after[~rows])[~np.isnan(before[~rows])].max() > 1e-4
 
 
 def test_next_click_loss_of_a_perfect_score_is_zero_and_without_targets_too(
@@ -181,7 +204,9 @@ def test_next_click_loss_of_a_perfect_score_is_zero_and_without_targets_too(
     from purchase_predictor.training.pretraining import ClickTask
 
     model = ClickEncoder(shape=without_scores(shape_of(market, SIZES)), settings=SETTINGS.model)
-    task = ClickTask("clicks", model, market, units=np.ones(60, bool), settings=SETTINGS)
+    task = ClickTask(
+        "clicks", model, market, learnable=np.ones(len(market.events), bool), settings=SETTINGS
+    )
     batch = next(task.batches(0, 0, 0, 1))
     states = model(batch.products, batch.sessions)
     n_products, length = len(states.keys), batch.sessions.product.shape[1]
