@@ -48,6 +48,8 @@ class Facts:
         n_straddling: impressions left out because their session straddles a cut.
         champion: the system with the lowest cross-fitted log-loss.
         validation_log_loss: of each system, cross-fitted on the second validation half.
+        identity_coverage: share of training and of validation rows whose product has an identity.
+        identities: whether product identities are used.
         next_click_auc: of the next-click score alone, on training and on validation rows.
         leaks: context columns that alone tell conversion, with their AUC.
         encoders_saw_other_markets: whether pictures and titles of other markets trained encoders.
@@ -62,6 +64,8 @@ class Facts:
     n_straddling: int
     champion: str
     validation_log_loss: dict[str, float]
+    identity_coverage: dict[str, float]
+    identities: bool
     next_click_auc: dict[str, float]
     leaks: dict[str, float]
     encoders_saw_other_markets: bool
@@ -214,6 +218,8 @@ class PurchasePredictor:
             n_straddling=split.n_straddling,
             champion=self.panel_.champion,
             validation_log_loss=dict(self.panel_.log_loss_),
+            identity_coverage=self.preparation_.coverage_,
+            identities=self.preparation_.identities_,
             next_click_auc={} if clicks is None else clicks.auc_,
             leaks=dict(leaky_columns(self.data_)),
             encoders_saw_other_markets=self.scope == "local"
@@ -375,6 +381,7 @@ class PurchasePredictor:
     def _load_parts(self, saved: ModelFolder) -> None:
         preparation = Preparation(self.settings)
         preparation.features_ = FeatureEncoder.from_dict(saved.document("features"))
+        preparation.identities_ = self.facts_.identities
         preparation.content_ = ContentEncoders.load(saved.path("encoders"))
         preparation.clicks_ = None
         if (saved.folder / "clicks").is_dir():

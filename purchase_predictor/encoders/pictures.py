@@ -81,14 +81,16 @@ class PictureReader:
         try:
             status = path.stat()
             if not stat.S_ISREG(status.st_mode):
-                raise DataError("it is not a file")
+                raise DataError("The path does not lead to a file.")
             if status.st_size > self.max_bytes:
-                raise DataError(f"it has {status.st_size:,} bytes, more than {self.max_bytes:,}")
+                raise DataError(
+                    f"The file has {status.st_size:,} bytes, more than {self.max_bytes:,}."
+                )
             content = path.read_bytes()
         except OSError as error:
-            raise DataError(f"it cannot be read ({error.strerror})") from error
+            raise DataError(f"The file cannot be read: {error.strerror}.") from error
         if not content:
-            raise DataError("the file is empty")
+            raise DataError("The file is empty.")
         return content
 
     def pixels(self, content: bytes) -> NDArray[np.uint8]:
@@ -112,15 +114,17 @@ class PictureReader:
                     width, height = picture.size
                     if width * height > self.max_pixels:
                         raise DataError(
-                            f"it has {width * height:,} pixels, more than {self.max_pixels:,}"
+                            f"The picture has {width * height:,} pixels, more than {self.max_pixels:,}."
                         )
                     return self._square(picture)
             except Image.UnidentifiedImageError as error:
-                raise DataError("it is not a JPEG, PNG or WebP picture") from error
+                raise DataError("The file is not a JPEG, PNG or WebP picture.") from error
             except Image.DecompressionBombError as error:
-                raise DataError(f"it has more than {self.max_pixels:,} pixels") from error
+                raise DataError(
+                    f"The picture has more than {self.max_pixels:,} pixels."
+                ) from error
             except _DAMAGED as error:
-                raise DataError("the picture is damaged or cut off") from error
+                raise DataError("The picture is damaged or cut off.") from error
 
     def _square(self, picture: Image.Image) -> NDArray[np.uint8]:
         picture.draft("RGB", (self.size, self.size))
@@ -173,7 +177,7 @@ class PictureFiles:
             try:
                 content = self.reader.content(self.folder, self.paths[file])
                 if hashlib.sha256(content).hexdigest() != self.digests[file]:
-                    raise DataError("the file changed while it was read")
+                    raise DataError("The file changed while it was read.")
                 pixels[at] = self.reader.pixels(content)
             except DataError as error:
                 damaged[file] = str(error)

@@ -9,7 +9,17 @@ import numpy as np
 import polars as pl
 
 from features import splits
-from features.arrays import CALIBRATE, MISSING, STOP, TEST, TRAIN, EncodedMarket
+from features.arrays import (
+    CALIBRATE,
+    MISSING,
+    N_RESERVED,
+    STOP,
+    TEST,
+    TRAIN,
+    UNSEEN,
+    EncodedMarket,
+    ProductArrays,
+)
 from features.clickstream import session_units
 from features.culture import load_profiles
 from features.encoding import FeatureEncoder
@@ -24,6 +34,11 @@ from purchase_predictor.training.pretraining import NextClick, with_scores, with
 from purchase_predictor.training.system import ContentSizes, shape_of
 
 ALL_MARKETS = "all"
+MIN_COVERAGE = 0.7
+"""Where products come and go faster than this, what training learns of a product's identity is
+mostly its own rows' outcome, and misleads: on hotel searches 48 % of training rows but 22 % of
+validation rows had one, and every system lost by it (docs/decisions.md)."""
+
 PART_NAMES = {TRAIN: "training", STOP: "validation (stopping)", CALIBRATE: "validation "
               "(calibration)", TEST: "test"}  # fmt: skip
 
@@ -149,18 +164,38 @@ class Preparation:
             profiles=load_profiles(None),
             phrases=load_phrases(None),
         )
+        self.identities_ = True
         data = self._with_content(
             self.features_.transform(selection.tables, selection.split), selection.tables
         )
+        self.coverage_ = {
+            name: identity_coverage(data.select(data.part == part))
+            for name, part in (("training", TRAIN), ("validation", STOP))
+        }
+        if self.coverage_["validation"] < MIN_COVERAGE * self.coverage_["training"]:
+            known = ", ".join(f"{v:.0%} of {name} rows" for name, v in self.coverage_.items())
+            progress(f"product identities are not used: they are known in {known}")
+            self.identities_ = False
+            data = replace(data, products=self._identified(data.products))
         self.clicks_: NextClick | None = None
-        learnable = (data.events.part == TRAIN) & (data.events.product > 0)
-        if not self.settings.pretraining.epochs or not learnable.any():
-            progress("next-click pre-training is skipped: no training event names a product")
+        reason = self._why_no_clicks(data)
+        if reason:
+            progress(f"next-click pre-training is skipped: {reason}")
             return data
         self.clicks_ = NextClick(without_scores(shape_of(data, self.sizes())), self.settings).fit(
             data, folder=folder, resume=resume, progress=progress, on_epoch=on_epoch
         )
         return with_scores(data, self.clicks_.scores_)
+
+    def _why_no_clicks(self, data: EncodedMarket) -> str:
+        products = data.products
+        if not self.settings.pretraining.epochs:
+            return "pretraining.epochs is 0"
+        if not ((data.events.part == TRAIN) & (data.events.product > 0)).any():
+            return "no training event names a product"
+        if not self.identities_ and not (products.has_text.any() or products.has_image.any()):
+            return "nothing tells the products apart"
+        return ""
 
     def encode(self, tables: Tables) -> EncodedMarket:
         """Encode rows that are to be scored."""
@@ -188,7 +223,19 @@ class Preparation:
             has_text=_below_missing(content.has_text),
             has_image=_below_missing(content.has_image),
         )
-        return replace(data, products=products)
+        return replace(data, products=self._identified(products))
+
+    def _identified(self, products: ProductArrays) -> ProductArrays:
+        if self.identities_:
+            return products
+        unseen = np.where(products.identity >= N_RESERVED, UNSEEN, products.identity)
+        return replace(products, identity=unseen.astype(np.int32))
+
+
+def identity_coverage(data: EncodedMarket) -> float:
+    """Share of the impressions of a product whose product has an identity of its own."""
+    shown = data.products.identity[data.product[data.product > 0]]
+    return float((shown >= N_RESERVED).mean()) if len(shown) else 0.0
 
 
 def _below_missing(values: np.ndarray, first: int = 0) -> np.ndarray:
