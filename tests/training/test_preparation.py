@@ -1,0 +1,107 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from features.arrays import N_RESERVED, STOP, TRAIN
+from features.schema import Tables
+from features.splits import split_impressions
+from purchase_predictor.encoders.content import ContentEncoders
+from purchase_predictor.errors import DataError
+from purchase_predictor.settings import load_settings
+from purchase_predictor.training.preparation import (
+    Preparation,
+    check_rows,
+    fingerprint,
+    select_market,
+)
+
+SETTINGS = load_settings(
+    Path("configs/quick.yaml"),
+    [
+        "pretraining.epochs=1", "pretraining.batch_events=200", "model.d_model=16",
+        "data.min_identity_count=2", "encoders.cache=''",
+    ],
+)  # fmt: skip
+
+
+def fit(tables: Tables) -> tuple[Preparation, list[str]]:
+    bare = replace(
+        tables,
+        products=tables.products.with_columns(
+            title=pl.lit(None, pl.String), image=pl.lit(None, pl.String)
+        ),
+    )
+    split = split_impressions(bare, validation_fraction=0.2, test_fraction=0.2, seed=0)
+    content = ContentEncoders.fit(
+        bare.products, bare.folder, SETTINGS.encoders, SETTINGS.data,
+        training=np.ones(len(bare.products), bool), seed=0, progress=lambda _: None,
+    )  # fmt: skip
+    preparation, said = Preparation(SETTINGS), []
+    preparation.data = preparation.fit(
+        select_market(bare, split, "all"), content=content, progress=said.append
+    )
+    return preparation, said
+
+
+def test_identities_that_the_future_does_not_know_are_not_used(tiny_tables: Tables) -> None:
+    split = split_impressions(tiny_tables, validation_fraction=0.2, test_fraction=0.2, seed=0)
+    # everything shown in validation is new: listings come and go
+    later = pl.Series(split.part) == STOP
+    fresh = tiny_tables.products.with_columns(product_id=pl.format("new {}", "product_id"))
+    tables = replace(
+        tiny_tables,
+        products=pl.concat([tiny_tables.products, fresh]),
+        impressions=tiny_tables.impressions.with_columns(
+            product_id=pl.when(later)
+            .then(pl.format("new {}", "product_id"))
+            .otherwise("product_id")
+        ),
+    )
+
+    preparation, said = fit(tables)
+
+    assert preparation.coverage_["validation"] == 0 < preparation.coverage_["training"]
+    assert not preparation.identities_
+    assert preparation.data.products.identity.max() < N_RESERVED
+    assert preparation.encode(tables).products.identity.max() < N_RESERVED
+    assert preparation.clicks_ is None
+    assert any("nothing tells the products apart" in line for line in said)
+
+
+def test_identities_that_last_are_used(tiny_tables: Tables) -> None:
+    preparation, _ = fit(tiny_tables)
+    assert preparation.identities_
+    assert preparation.data.products.identity.max() >= N_RESERVED
+    assert preparation.clicks_ is not None
+    assert preparation.data.number_columns[-1].block == "next click"
+
+
+def test_fingerprint_is_of_the_rows(tiny_tables: Tables) -> None:
+    moved = replace(tiny_tables, folder=Path("elsewhere"))
+    dearer = tiny_tables.impressions.with_columns(pl.col("price") + 0.01)
+    assert fingerprint(tiny_tables) == fingerprint(moved)
+    assert fingerprint(tiny_tables) != fingerprint(replace(tiny_tables, impressions=dearer))
+
+
+def test_market_is_selected_after_the_cut_times_were_taken(tiny_tables: Tables) -> None:
+    split = split_impressions(tiny_tables, validation_fraction=0.2, test_fraction=0.2, seed=0)
+    local = select_market(tiny_tables, split, "KR")
+    kept = (tiny_tables.impressions["market"] == "KR").to_numpy()
+    assert local.split.cuts == split.cuts
+    np.testing.assert_array_equal(local.split.part, split.part[kept])
+    with pytest.raises(DataError, match="did you mean 'KR'"):
+        select_market(tiny_tables, split, "KRR")
+
+
+def test_too_few_conversions_are_told_with_what_to_do(tiny_tables: Tables) -> None:
+    split = split_impressions(tiny_tables, validation_fraction=0.2, test_fraction=0.2, seed=0)
+    selection = select_market(tiny_tables, split, "KR")
+    n = int(
+        selection.tables.impressions["converted"].to_numpy()[selection.split.part == TRAIN].sum()
+    )
+    check_rows(selection, "KR", n)
+    with pytest.raises(DataError, match=f"market KR has {n} training conversions.*--market all"):
+        check_rows(selection, "KR", n + 1)
