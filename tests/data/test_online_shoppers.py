@@ -37,7 +37,10 @@ def test_a_session_becomes_an_impression_dated_to_its_month(raw: Path, tmp_path:
     assert rows["converted"].to_list() == [True, False, True, False]
     assert rows["Weekend"].to_list() == [False, True, False, True]
     assert rows["split"].to_list() == ["test", "train", "train", "validation"]
-    assert rows["timestamp"].dt.month().to_list() == [11, 2, 6, 9]
+    assert rows["timestamp"].rank().to_list() == [4, 1, 2, 3]
+    # neither the day of the week nor the hour tells the month
+    assert rows["timestamp"].dt.weekday().unique().to_list() == [1]
+    assert rows["timestamp"].dt.hour().unique().to_list() == [0]
     assert rows["session_id"].is_unique().all()
     assert rows.schema["Browser"] == pl.String  # a code, not an amount
     assert rows.schema["PageValues"] == pl.Float64
