@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.arrays import CALIBRATE, EncodedMarket
+from purchase_predictor.baselines.registry import load_baseline
 from purchase_predictor.baselines.stack import Stack, cross_fitted_log_loss
-from purchase_predictor.baselines.system import System, load_baseline
+from purchase_predictor.baselines.system import System
 from purchase_predictor.checkpoint import ModelFolder
 from purchase_predictor.settings import Settings
 from purchase_predictor.training.calibration import Calibrator

@@ -14,7 +14,8 @@ from features.leaks import leaky_columns
 from features.schema import Tables, load_tables
 from features.splits import split_impressions, training_products
 from purchase_predictor.baselines.lightgbm import LightGBMSystem
-from purchase_predictor.baselines.system import System, make_baseline
+from purchase_predictor.baselines.registry import make_baseline
+from purchase_predictor.baselines.system import System
 from purchase_predictor.checkpoint import ModelFolder, read_folder, write_folder
 from purchase_predictor.encoders.content import ContentEncoders
 from purchase_predictor.errors import DataError, ModelFolderError, SettingsError, nearest
@@ -22,6 +23,7 @@ from purchase_predictor.evaluation.summary import evaluate
 from purchase_predictor.panel import FUSION, LIGHTGBM, Panel
 from purchase_predictor.settings import Settings
 from purchase_predictor.training.loop import OnEpoch, Progress, no_epoch
+from purchase_predictor.training.next_click import NextClick
 from purchase_predictor.training.preparation import (
     ALL_MARKETS,
     Preparation,
@@ -30,7 +32,6 @@ from purchase_predictor.training.preparation import (
     fingerprint,
     select_market,
 )
-from purchase_predictor.training.pretraining import NextClick
 from purchase_predictor.training.system import FusionSystem
 
 Scope = Literal["local", "global", "adapted"]

@@ -1,4 +1,4 @@
-"""One contract for all systems, and the baselines by name."""
+"""One contract for all systems."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,12 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.arrays import CALIBRATE, STOP, TRAIN, EncodedMarket
-from purchase_predictor.errors import DataError, SettingsError, nearest
-from purchase_predictor.settings import BaselineSettings
+from purchase_predictor.errors import DataError
 
 Progress = Callable[[str], None]
-
-NAMES = ("lightgbm", "tabnet")
 
 
 class System(Protocol):
@@ -38,50 +35,6 @@ class System(Protocol):
     def save(self, folder: Path) -> None:
         """Write all that `load` needs, without pickle."""
         ...
-
-
-def make_baseline(name: str, settings: BaselineSettings) -> System:
-    """A baseline that is not yet fitted.
-
-    Args:
-        name: of `NAMES`.
-        settings: of all baselines.
-
-    Raises:
-        SettingsError: if there is no such baseline; names the nearest.
-    """
-    if name == "lightgbm":
-        from purchase_predictor.baselines.lightgbm import LightGBMSystem
-
-        return LightGBMSystem(settings.lightgbm)
-    if name == "tabnet":
-        from purchase_predictor.baselines.tabnet import TabNetSystem
-
-        return TabNetSystem(settings.tabnet)
-    raise _unknown(name)
-
-
-def load_baseline(name: str, folder: Path) -> System:
-    """A fitted baseline from the folder that its `save` wrote.
-
-    Raises:
-        SettingsError: if there is no such baseline; names the nearest.
-        ModelFolderError: if the folder is not whole.
-    """
-    if name == "lightgbm":
-        from purchase_predictor.baselines.lightgbm import LightGBMSystem
-
-        return LightGBMSystem.load(folder)
-    if name == "tabnet":
-        from purchase_predictor.baselines.tabnet import TabNetSystem
-
-        return TabNetSystem.load(folder)
-    raise _unknown(name)
-
-
-def _unknown(name: str) -> SettingsError:
-    hint = nearest(name, NAMES)
-    return SettingsError(f"there is no baseline '{name}'{hint}; there are {', '.join(NAMES)}")
 
 
 def learning_rows(data: EncodedMarket) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -114,7 +114,8 @@ class PictureReader:
                     width, height = picture.size
                     if width * height > self.max_pixels:
                         raise DataError(
-                            f"The picture has {width * height:,} pixels, more than {self.max_pixels:,}."
+                            f"The picture has {width * height:,} pixels, "
+                            f"more than {self.max_pixels:,}."
                         )
                     return self._square(picture)
             except Image.UnidentifiedImageError as error:

@@ -30,7 +30,7 @@ from purchase_predictor.encoders.content import ContentEncoders
 from purchase_predictor.errors import DataError, nearest
 from purchase_predictor.settings import Settings
 from purchase_predictor.training.loop import OnEpoch, Progress, no_epoch
-from purchase_predictor.training.pretraining import NextClick, with_scores, without_scores
+from purchase_predictor.training.next_click import NextClick, with_scores, without_scores
 from purchase_predictor.training.system import ContentSizes, shape_of
 
 ALL_MARKETS = "all"

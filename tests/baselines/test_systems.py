@@ -10,7 +10,8 @@ from sklearn.metrics import roc_auc_score
 
 from features.arrays import CALIBRATE, STOP, TEST, TRAIN, UNSEEN, EncodedMarket
 from purchase_predictor.baselines.lightgbm import LightGBMSystem
-from purchase_predictor.baselines.system import System, load_baseline, make_baseline
+from purchase_predictor.baselines.registry import load_baseline, make_baseline
+from purchase_predictor.baselines.system import System
 from purchase_predictor.errors import DataError, ModelFolderError, SettingsError
 from purchase_predictor.settings import load_settings
 

@@ -10,13 +10,13 @@ from sklearn.metrics import roc_auc_score
 from features.arrays import TEST, TRAIN, EncodedMarket
 from purchase_predictor.settings import load_settings
 from purchase_predictor.training.loop import Loop
-from purchase_predictor.training.pretraining import (
+from purchase_predictor.training.next_click import (
     SCORE_COLUMNS,
     NextClick,
-    next_click_loss,
     with_scores,
     without_scores,
 )
+from purchase_predictor.training.pretraining import next_click_loss
 from purchase_predictor.training.system import ContentSizes, FusionSystem, shape_of
 from tests.encoded_market import N_CATEGORIES, N_IDENTITIES, N_WORD_PIECES, make_market
 

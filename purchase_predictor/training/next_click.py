@@ -1,0 +1,254 @@
+"""The next-click score as an input of every system: trained encoders, cross-fitted scores."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from features.arrays import STOP, TRAIN, Column, EncodedMarket
+from purchase_predictor.checkpoint import read_folder, write_folder
+from purchase_predictor.model.inputs import FusionBatch, FusionShape
+from purchase_predictor.model.session import ClickEncoder, ClickStates
+from purchase_predictor.settings import ModelSettings, Settings
+from purchase_predictor.training.batches import Batcher
+from purchase_predictor.training.loop import (
+    Loop,
+    LoopSettings,
+    OnEpoch,
+    Progress,
+    from_numpy,
+    no_epoch,
+    to_numpy,
+)
+from purchase_predictor.training.pretraining import ClickTask
+
+SCORE_COLUMNS = tuple(
+    Column(name=name, group="clickstream", block="next click")
+    for name in (
+        "next_click_score",
+        "next_click_cosine",
+        "next_click_above_list_mean",
+        "next_click_rank_in_list",
+    )
+)
+
+
+@torch.inference_mode()
+def score_clicks(
+    model: ClickEncoder, data: EncodedMarket, *, batch_size: int, device: torch.device
+) -> NDArray[np.float32]:
+    """How well each impression's product follows from its history.
+
+    Args:
+        model: trained click encoder.
+        data: n impressions.
+        batch_size: impressions at a time.
+        device: where it runs.
+
+    Returns:
+        float32 [n, 4], one column for each of `SCORE_COLUMNS`.
+    """
+    model = model.to(device).eval()
+    scores = np.full((len(data), 2), np.nan, np.float32)
+    for rows, batch in Batcher(data, batch_size=batch_size).scoring_batches():
+        moved = batch.to(device)
+        states = model(moved.products, moved.sessions)
+        scores[rows] = _scores_of(states, moved).float().cpu().numpy()
+    known = data.product > 0
+    scores[~known] = np.nan
+    return np.column_stack([scores, _within_lists(scores[:, 0], data.list_number)])
+
+
+def _scores_of(states: ClickStates, batch: FusionBatch) -> Tensor:
+    sequence = batch.slot // batch.n_slots
+    keys = states.keys.index_select(0, batch.product)
+    score = (states.queries[sequence, batch.cut] * keys).sum(dim=1)
+    # mean of the touched products' vectors before the cut, by differences of running sums
+    touched = states.memory.vector[batch.sessions.product]
+    touched = touched * (batch.sessions.product > 0)[..., None]
+    running = F.pad(touched.cumsum(dim=1), (0, 0, 1, 0))
+    vectors = states.memory.vector.index_select(0, batch.product)
+    cosine = F.cosine_similarity(running[sequence, batch.cut], vectors, dim=1)
+    return torch.stack([score, cosine], dim=1)
+
+
+def _within_lists(score: NDArray[np.float32], lists: NDArray[np.int32]) -> NDArray[np.float32]:
+    _, number = np.unique(lists, return_inverse=True)
+    known = ~np.isnan(score)
+    size = np.maximum(1, np.bincount(number, known))
+    mean = np.bincount(number, np.where(known, score, 0)) / size
+    order = np.lexsort((-score, number))
+    start = np.flatnonzero(np.diff(number[order], prepend=-1))
+    rank = np.empty(len(score), np.float32)
+    rank[order] = np.arange(len(score)) - np.repeat(start, np.diff(np.append(start, len(score))))
+    above = score - mean[number].astype(np.float32)
+    return np.column_stack([above, np.where(known, rank, np.nan)]).astype(np.float32)
+
+
+def _auc(converted: NDArray[np.float32], score: NDArray[np.float32]) -> float:
+    known = ~np.isnan(score) & ~np.isnan(converted)
+    if len(np.unique(converted[known])) < 2:
+        return math.nan
+    return float(roc_auc_score(converted[known], score[known]))
+
+
+class NextClick:
+    """The pre-trained click encoder and the cross-fitted scores it gives.
+
+    Args:
+        shape: data-dependent sizes.
+        settings: all settings.
+    """
+
+    def __init__(self, shape: FusionShape, settings: Settings) -> None:
+        self.shape = shape
+        self.settings = settings
+
+    def fit(
+        self,
+        data: EncodedMarket,
+        *,
+        bfloat16: bool = False,
+        folder: Path | None = None,
+        resume: bool = False,
+        progress: Progress,
+        on_epoch: OnEpoch = no_epoch,
+    ) -> "NextClick":
+        """Train one encoder on all training events, and one for each fold on what it may know.
+
+        Folds of units: the other units' events. Blocks of time: the events before the block; the
+        first block has none and its rows no score.
+
+        Args:
+            data: its training events are learned from; events before the STOP rows stop it.
+            bfloat16: matrix products in bfloat16.
+            folder: of checkpoints.
+            resume: goes on from them.
+            progress: told a line at each epoch.
+            on_epoch: told the figures of each epoch.
+
+        Returns:
+            itself, with `model_`, `scores_` float32 [n, 4] cross-fitted on training rows, and
+            `auc_` of the first score on training and on validation rows.
+        """
+
+        def train(name: str, learnable: NDArray[np.bool_]) -> ClickEncoder:
+            torch.manual_seed(self.settings.seed)
+            model = ClickEncoder(shape=self.shape, settings=self.settings.model)
+            task = ClickTask(name, model, data, learnable=learnable, settings=self.settings)
+            loop = Loop(
+                task, self._loop(bfloat16), folder=folder, progress=progress, on_epoch=on_epoch
+            )
+            loop.fit(resume=resume)
+            return model
+
+        self.model_ = train("clicks", np.ones(len(data.events), bool))
+        self.scores_ = self.score(data)
+        training = data.part == TRAIN
+        for number, (learnable, scored) in enumerate(self._folds(data)):
+            rows = training & scored
+            if not learnable.any():
+                self.scores_[rows] = np.nan
+                continue
+            model = train(f"clicks-fold-{number}", learnable)
+            self.scores_[rows] = self._scores(model, data.select(rows))
+        # they should agree: a score that flatters training rows misleads every system
+        self.auc_ = {
+            name: _auc(data.converted[rows], self.scores_[rows, 0])
+            for name, rows in (("training", training), ("validation", data.part == STOP))
+        }
+        progress(
+            "next-click score alone: AUC "
+            + ", ".join(f"{value:.3f} on {name} rows" for name, value in self.auc_.items())
+        )
+        return self
+
+    def _folds(self, data: EncodedMarket) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+        """Events to learn from, bool [n_events], and rows to score, bool [n], of each fold."""
+        n_folds = self.settings.pretraining.n_folds
+        if self.settings.pretraining.cross_fit == "units":
+            n_units = 1 + int(max(data.events.unit.max(), data.unit.max()))
+            fold = np.random.default_rng(self.settings.seed).integers(n_folds, size=n_units)
+            for number in range(n_folds):
+                yield fold[data.events.unit] != number, fold[data.unit] == number
+            return
+        times = data.time[data.part == TRAIN]
+        edges = np.quantile(times, np.arange(1, n_folds) / n_folds)
+        block = np.searchsorted(edges, data.time, side="right")
+        yield np.zeros(len(data.events), bool), block == 0
+        for number, edge in enumerate(edges, start=1):
+            yield data.events.time < edge, block == number
+
+    def score(self, data: EncodedMarket) -> NDArray[np.float32]:
+        """Scores of rows that pre-training has not seen, float32 [n, 4]."""
+        return self._scores(self.model_, data)
+
+    def save(self, folder: Path) -> None:
+        """Write the encoder's weights as safetensors, its shape as JSON."""
+        document = {
+            "shape": self.shape.to_dict(),
+            "model": self.settings.model.model_dump(),
+            "auc": self.auc_,
+        }
+        write_folder(
+            folder,
+            tensors={"weights": to_numpy(self.model_.state_dict())},
+            documents={"clicks": document},
+        )
+
+    @classmethod
+    def load(cls, folder: Path, settings: Settings) -> "NextClick":
+        """Undo `save`.
+
+        Raises:
+            ModelFolderError: if the folder is not whole.
+        """
+        saved = read_folder(folder)
+        document = saved.document("clicks")
+        model = ModelSettings.model_validate(document["model"])
+        clicks = cls(
+            FusionShape.from_dict(document["shape"]), settings.model_copy(update={"model": model})
+        )
+        clicks.auc_ = document["auc"]
+        clicks.model_ = ClickEncoder(shape=clicks.shape, settings=model)
+        clicks.model_.load_state_dict(from_numpy(saved.tensors("weights")))
+        clicks.model_.eval()
+        return clicks
+
+    def _scores(self, model: ClickEncoder, data: EncodedMarket) -> NDArray[np.float32]:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        scores = score_clicks(model, data, batch_size=4096, device=device)
+        model.cpu()
+        return scores
+
+    def _loop(self, bfloat16: bool) -> LoopSettings:
+        training, pretraining = self.settings.training, self.settings.pretraining
+        return LoopSettings(
+            max_epochs=pretraining.epochs,
+            patience=training.patience,
+            learning_rate=pretraining.learning_rate,
+            weight_decay=training.weight_decay,
+            warm_up=training.warm_up,
+            clip_norm=training.clip_norm,
+            ema_decay=training.ema_decay,
+            checkpoint_every=training.checkpoint_every,
+            bfloat16=bfloat16,
+            seed=self.settings.seed,
+        )
+
+
+def with_scores(data: EncodedMarket, scores: NDArray[np.float32]) -> EncodedMarket:
+    """The same rows with the next-click scores as further columns, for every system."""
+    return data.with_numbers(scores, SCORE_COLUMNS)
+
+
+def without_scores(shape: FusionShape) -> FusionShape:
+    """A shape for the click encoder, which has no columns."""
+    return replace(shape, numbers=(), categories=())
