@@ -172,10 +172,11 @@ class PurchasePredictor:
     ) -> EncodedMarket:
         settings, sizes, data = self.settings, self.preparation_.sizes(), self.data_
         clicks = self.preparation_.clicks_
+        weights = None if clicks is None else clicks.model_.state_dict()
         fusion = FusionSystem(
             settings,
             sizes,
-            clicks=None if clicks is None else clicks.model_.state_dict(),
+            clicks=weights,
             folder=folder,
             resume=resume,
             on_epoch=on_epoch,
@@ -186,6 +187,7 @@ class PurchasePredictor:
             fusion = FusionSystem(
                 settings,
                 sizes,
+                clicks=weights,
                 start_from=fusion,
                 folder=None if folder is None else folder / "adapted",
                 resume=resume,

@@ -112,9 +112,16 @@ class FusionTask:
 
     name = "fusion"
 
-    def __init__(self, model: FusionTransformer, data: EncodedMarket, settings: Settings) -> None:
+    def __init__(
+        self,
+        model: FusionTransformer,
+        data: EncodedMarket,
+        settings: Settings,
+        *,
+        auxiliary_weight: float,
+    ) -> None:
         self.model = model
-        self.auxiliary_weight = settings.pretraining.auxiliary_weight
+        self.auxiliary_weight = auxiliary_weight
         learn = data.select(data.part == TRAIN)
         steps_of = len(learn) // MIN_STEPS
         self.learn = Batcher(
@@ -167,7 +174,8 @@ class FusionSystem:
     Args:
         settings: all settings.
         sizes: vocabulary sizes.
-        clicks: weights of a pre-trained click encoder to begin with.
+        clicks: weights of a pre-trained click encoder to begin with; None where there is none,
+            and then no next-click loss stands beside the main one.
         start_from: a fitted system to begin with (an adapted model); its shape and bins are kept.
         folder: of checkpoints; None keeps none.
         resume: goes on from them.
@@ -216,7 +224,15 @@ class FusionSystem:
             self.model_.load_state_dict(self.start_from.model_.state_dict())
         elif self.clicks is not None:
             self.model_.clicks.load_state_dict(self.clicks)
-        task = FusionTask(self.model_, self._columns(data), self.settings)
+        task = FusionTask(
+            self.model_,
+            self._columns(data),
+            self.settings,
+            # where pre-training had nothing to learn from, nor has the loss beside the main one
+            auxiliary_weight=0.0
+            if self.clicks is None
+            else self.settings.pretraining.auxiliary_weight,
+        )
         self.precision_ = self._choose_precision(task, progress)
         self.state_: LoopState = Loop(
             task,
