@@ -93,6 +93,6 @@ def _sized(chart: Chart, width: int) -> dict[str, Any]:
 
 @cache  # a few seconds in the first page of a process
 def _javascript() -> str:
-    # no snippet: the bundle then sets vegaEmbed on the window; its type hints wrongly ask for a string
+    # no snippet: the bundle then sets vegaEmbed on the window; the type hints wrongly want one
     bundle: str = vl_convert.javascript_bundle(vl_version=VL_VERSION)  # type: ignore[call-arg]
     return bundle.replace("</script", "<\\/script")
