@@ -25,6 +25,10 @@ from purchase_predictor.errors import UserError
 if TYPE_CHECKING:
     from purchase_predictor.settings import Settings
 
+# A thread that waits for the others must sleep, not spin: on a machine that does other things too,
+# spinning made LightGBM and torch tens of times slower. Read once, when they are first imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 Command = Callable[..., None]
 
 MISTAKE, INTERRUPTED = 2, 130
