@@ -78,6 +78,21 @@ class Seen:
         frozen = {name: np.append(getattr(totals, name), 0.0)[self.code] for name in _KINDS}
         return Counts(*(np.where(self.learn, running[name], frozen[name]) for name in _KINDS))
 
+    def average_so_far(self, totals: Counts) -> tuple[Floats, Floats]:
+        """Impressions and events of the average value before each row, each [n]; as `so_far`."""
+        n_values = max(len(totals.shown), 1)
+        shown, touched = (
+            np.searchsorted(np.sort(times), self.time)
+            for times in (
+                self.time[self.learn & (self.code >= 0)],
+                self.event_time[self.event_learn & (self.event_code >= 0)],
+            )
+        )
+        return (
+            np.where(self.learn, shown, totals.shown.sum()) / n_values,
+            np.where(self.learn, touched, totals.events.sum()) / n_values,
+        )
+
 
 @dataclass(frozen=True)
 class Popularity:
@@ -201,10 +216,12 @@ def add_popularity(
     for level, part in seen.items():
         counts = part.so_far(popularity.totals[level])
         rate, touches = popularity.log_rate(counts), np.log1p(counts.events)
+        # plain counts grow with time, and would be larger in all held-out rows than in training
+        mean_shown, mean_events = part.average_so_far(popularity.totals[level])
         block = "popularity" if level == "product" else f"popularity of {level}"
         for name, values in (
-            (f"log_{level}_shown", np.log1p(counts.shown)),
-            (f"log_{level}_events", touches),
+            (f"log_{level}_shown_to_average", np.log1p(counts.shown) - np.log1p(mean_shown)),
+            (f"log_{level}_events_to_average", touches - np.log1p(mean_events)),
             (f"log_{level}_events_to_shown", touches - np.log1p(counts.shown)),
             (f"log_{level}_rate", rate),
         ):

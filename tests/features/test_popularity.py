@@ -46,9 +46,23 @@ def column(data: EncodedMarket, name: str) -> np.ndarray:
 def test_training_rows_count_what_was_strictly_before_and_others_all_of_training(
     data: EncodedMarket,
 ) -> None:
-    shown, events = column(data, "log_product_shown"), column(data, "log_product_events")
-    np.testing.assert_allclose(np.expm1(shown), [0, 1, 1, 0, 3, 0, 0, np.nan], rtol=1e-5)
-    np.testing.assert_allclose(np.expm1(events), [1, 1, 1, 0, 2, 0, 0, np.nan], rtol=1e-5)
+    # of two products: a was shown 3 times and touched twice, b shown once
+    shown = np.array([0, 1, 1, 0, 3, 0, 0, np.nan])
+    events = np.array([1, 1, 1, 0, 2, 0, 0, np.nan])
+    shown_in_all = np.array([0, 1, 1, 3, 4, 4, 4, 4])
+    events_in_all = np.array([1, 1, 1, 2, 2, 2, 2, 2])
+    for name, counts, in_all in (
+        ("log_product_shown_to_average", shown, shown_in_all),
+        ("log_product_events_to_average", events, events_in_all),
+    ):
+        expected = np.log1p(counts) - np.log1p(in_all / 2)
+        np.testing.assert_allclose(column(data, name), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        column(data, "log_product_events_to_shown"),
+        np.log1p(events) - np.log1p(shown),
+        rtol=1e-5,
+        atol=1e-6,
+    )
 
 
 def test_a_rate_is_pulled_to_the_base_rate(data: EncodedMarket) -> None:
@@ -92,16 +106,13 @@ def test_counts_are_those_of_plain_loops(
         same = pl.col("category") == pl.lit(row["category"], dtype=pl.String)
         past, touched = learned.filter(before & same), events.filter(before & same)
         known = row["category"] is not None
-        for name, expected in (
-            ("log_category_shown", np.log1p(past.height)),
-            ("log_category_events", np.log1p(touched.height)),
-        ):
-            names = [column.name for column in tiny_data.number_columns]
-            np.testing.assert_allclose(
-                tiny_data.numbers[place, names.index(name)],
-                expected if known else np.nan,
-                rtol=1e-5,
-            )
+        names = [column.name for column in tiny_data.number_columns]
+        np.testing.assert_allclose(
+            tiny_data.numbers[place, names.index("log_category_events_to_shown")],
+            np.log1p(touched.height) - np.log1p(past.height) if known else np.nan,
+            rtol=1e-5,
+            atol=1e-6,
+        )
 
 
 def test_a_market_without_conversions_has_no_rates() -> None:
