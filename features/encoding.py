@@ -27,7 +27,6 @@ from features.clickstream import Clickstream, build_clickstream
 from features.columns import ColumnSet, Lists, floats
 from features.context import Kind
 from features.culture import Profiles, standardise
-from features.leaks import leaky_columns
 from features.lists import (
     Offers,
     add_list_place,
@@ -41,8 +40,6 @@ from features.products import Phrases, product_arrays
 from features.schema import Tables
 from features.splits import Split, event_parts
 from features.vocabulary import Vocabulary
-
-__all__ = ["FeatureEncoder", "leaky_columns"]
 
 FORMAT = 1
 

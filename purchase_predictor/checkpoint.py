@@ -140,7 +140,7 @@ def write_folder(
     _remove(aside)
 
 
-def write_file(path: Path, write: Callable[[Path], None]) -> None:
+def write_file(path: Path, write: Callable[[Path], object]) -> None:
     """Write one file so that it is seen whole or not at all.
 
     Args:

@@ -1,11 +1,11 @@
 """The main job, step by step: read, fit, evaluate, write, log, print."""
 
+import hashlib
 import json
 import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import polars as pl
 
 from features.schema import Tables, load_tables
 from purchase_predictor import tracking
-from purchase_predictor.checkpoint import read_folder, write_folder
+from purchase_predictor.checkpoint import has_folder, read_folder, write_file, write_folder
 from purchase_predictor.cli import Reporter
 from purchase_predictor.encoders.content import ContentEncoders
 from purchase_predictor.errors import SettingsError
@@ -135,9 +135,10 @@ class Job:
             "market": self.market,
             "scope": self.scope,
             "fingerprint": fingerprint(tables),
+            "encoders": None if self.encoders is None else folder_hash(self.encoders),
         }
         if self.resume:
-            if not (folder / "run").exists():
+            if not has_folder(folder / "run"):
                 raise SettingsError(f"there is nothing to resume in {self.folder}")
             changed = [
                 name
@@ -161,7 +162,7 @@ class Job:
         predictor.save(self.folder / "model")
         predictions = predictor.predict_test()
         columns = ["impression_id", "market", "converted", *predictor.system_names]
-        write_whole(self.folder / "predictions.parquet", predictions.select(columns).write_parquet)
+        write_file(self.folder / "predictions.parquet", predictions.select(columns).write_parquet)
         self.reporter.step(
             f"evaluating {len(predictions):,} test rows, "
             f"{self.settings.evaluation.resamples:,} resamples of users"
@@ -175,9 +176,7 @@ class Job:
             },
         }
         text = json.dumps(result, indent=1, ensure_ascii=False)
-        write_whole(
-            self.folder / "metrics.json", lambda path: Path(path).write_text(text, "utf-8")
-        )
+        write_file(self.folder / "metrics.json", lambda path: Path(path).write_text(text, "utf-8"))
         self._write_report(result, predictions, predictor)
         shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
         return result
@@ -280,11 +279,13 @@ class Job:
         )
 
 
-def write_whole(file: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file so that it appears whole or not at all."""
-    partial = file.with_name(f".{file.name}.partial")
-    write(partial)
-    partial.replace(file)
+def folder_hash(folder: Path) -> str:
+    """Hash of every file of a folder, names included."""
+    digest = hashlib.sha256()
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(f"{file.relative_to(folder)}\0".encode())
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def read_truth(source: Path) -> pl.DataFrame | None:

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self, get_args
 
 import polars as pl
 
-from features.arrays import TEST, EncodedMarket
+from features.arrays import TEST, TRAIN, EncodedMarket
 from features.context import Kind
 from features.encoding import FeatureEncoder
 from features.leaks import leaky_columns
@@ -46,7 +46,7 @@ class Facts:
         scope: local, global or adapted.
         fingerprint: of the whole data.
         cuts: ISO times of the cuts, where the split is by time.
-        n_straddling: impressions left out because their session straddles a cut.
+        n_straddling: sessions left out because they lie on both sides of a cut.
         champion: the system with the lowest cross-fitted log-loss.
         validation_log_loss: of each system, cross-fitted on the second validation half.
         identity_coverage: share of training and of validation rows whose product has an identity.
@@ -67,7 +67,7 @@ class Facts:
     validation_log_loss: dict[str, float]
     identity_coverage: dict[str, float]
     identities: bool
-    next_click_auc: dict[str, float]
+    next_click_auc: dict[str, float | None]
     leaks: dict[str, float]
     encoders_saw_other_markets: bool
     n_train: int
@@ -211,7 +211,7 @@ class PurchasePredictor:
         selection: Selection,
         data: EncodedMarket,
     ) -> Facts:
-        split, training = selection.split, data.part == 0
+        split, training = selection.split, data.part == TRAIN
         clicks = self.preparation_.clicks_
         return Facts(
             market=self.market,

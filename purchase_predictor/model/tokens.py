@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from features.arrays import Column
+from features.arrays import UNSEEN, Column
 from purchase_predictor.model.inputs import ROW_GROUPS, FusionBatch, FusionShape
 from purchase_predictor.model.layers import NumberEmbeddings
 
@@ -83,6 +83,8 @@ class MarketToken(nn.Module):
         super().__init__()
         self.market = nn.Embedding(n_markets, d_model)
         nn.init.normal_(self.market.weight, std=0.02)
+        with torch.no_grad():  # never trained: an unseen market is its profile alone
+            self.market.weight[UNSEEN] = 0.0
         self.profile = nn.Linear(n_dimensions, d_model) if n_dimensions else None
         self.unknown_profile = nn.Parameter(torch.zeros(d_model))
         self.masked = nn.Parameter(torch.randn(d_model) * 0.02)

@@ -17,7 +17,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from purchase_predictor.checkpoint import read_folder, write_folder
+from purchase_predictor.checkpoint import has_folder, read_folder, write_folder
 from purchase_predictor.model.inputs import TensorRecord
 
 Progress = Callable[[str], None]
@@ -162,6 +162,7 @@ class Loop:
         self.on_epoch = on_epoch
         self.accelerator = make_accelerator()
         self.state_ = LoopState()
+        self.n_steps_ = settings.max_epochs * task.n_batches(self.accelerator.num_processes)
         self.optimizer_ = make_optimizer(task.model, settings)
         self.averaged_ = self._averaged(task.model)
         self.best_: dict[str, Tensor] = {}
@@ -175,7 +176,7 @@ class Loop:
         Returns:
             The state at the end.
         """
-        if resume and self.folder is not None and self.folder.exists():
+        if resume and self.folder is not None and has_folder(self.folder):
             self._restore(self.folder)
         self.averaged_.to(self.accelerator.device)
         self.model_, self.optimizer_ = self.accelerator.prepare(self.task.model, self.optimizer_)
@@ -212,8 +213,7 @@ class Loop:
         """One step down the gradient; returns its loss."""
         settings, state = self.settings, self.state_
         torch.manual_seed(settings.seed * 1_000_003 + state.step)
-        n_steps = settings.max_epochs * self.task.n_batches(self.accelerator.num_processes)
-        rate = settings.learning_rate * rate_factor(state.step, n_steps, settings.warm_up)
+        rate = settings.learning_rate * rate_factor(state.step, self.n_steps_, settings.warm_up)
         for group in self.optimizer_.param_groups:
             group["lr"] = rate
         with torch.autocast(self.accelerator.device.type, torch.bfloat16, settings.bfloat16):
@@ -273,9 +273,14 @@ class Loop:
             "best": to_numpy(self.best_),
             "optimizer": to_numpy(moments),
         }
-        state = dict(vars(self.state_))
-        if math.isinf(self.state_.best):
-            state["best"] = None
+        state = {
+            **vars(self.state_),
+            "best": finite_or_none(self.state_.best),
+            "history": [
+                {name: finite_or_none(value) for name, value in figures.items()}
+                for figures in self.state_.history
+            ],
+        }
         write_folder(self.folder, tensors=tensors, documents={"state": state})
 
     def _restore(self, path: Path) -> None:
@@ -283,6 +288,10 @@ class Loop:
         state = folder.document("state")
         if state["best"] is None:
             state["best"] = math.inf
+        state["history"] = [
+            {name: math.nan if value is None else value for name, value in figures.items()}
+            for figures in state["history"]
+        ]
         self.state_ = LoopState(**state)
         self.task.model.load_state_dict(from_numpy(folder.tensors("weights")))
         self.averaged_.load_state_dict(from_numpy(folder.tensors("averaged")))
@@ -296,6 +305,11 @@ class Loop:
         self.progress(
             f"{self.task.name}: goes on at epoch {self.state_.epoch + 1}, step {self.state_.step}"
         )
+
+
+def finite_or_none(value: float) -> float | None:
+    """A number as JSON can hold it."""
+    return value if math.isfinite(value) else None
 
 
 def to_numpy(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:

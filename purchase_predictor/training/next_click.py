@@ -1,6 +1,5 @@
 """The next-click score as an input of every system: trained encoders, cross-fitted scores."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -92,10 +91,10 @@ def _within_lists(score: NDArray[np.float32], lists: NDArray[np.int32]) -> NDArr
     return np.column_stack([above, np.where(known, rank, np.nan)]).astype(np.float32)
 
 
-def _auc(converted: NDArray[np.float32], score: NDArray[np.float32]) -> float:
+def _auc(converted: NDArray[np.float32], score: NDArray[np.float32]) -> float | None:
     known = ~np.isnan(score) & ~np.isnan(converted)
     if len(np.unique(converted[known])) < 2:
-        return math.nan
+        return None
     return float(roc_auc_score(converted[known], score[known]))
 
 
@@ -115,7 +114,6 @@ class NextClick:
         self,
         data: EncodedMarket,
         *,
-        bfloat16: bool = False,
         folder: Path | None = None,
         resume: bool = False,
         progress: Progress,
@@ -128,7 +126,6 @@ class NextClick:
 
         Args:
             data: its training events are learned from; events before the STOP rows stop it.
-            bfloat16: matrix products in bfloat16.
             folder: of checkpoints.
             resume: goes on from them.
             progress: told a line at each epoch.
@@ -143,9 +140,7 @@ class NextClick:
             torch.manual_seed(self.settings.seed)
             model = ClickEncoder(shape=self.shape, settings=self.settings.model)
             task = ClickTask(name, model, data, learnable=learnable, settings=self.settings)
-            loop = Loop(
-                task, self._loop(bfloat16), folder=folder, progress=progress, on_epoch=on_epoch
-            )
+            loop = Loop(task, self._loop(), folder=folder, progress=progress, on_epoch=on_epoch)
             loop.fit(resume=resume)
             return model
 
@@ -166,7 +161,10 @@ class NextClick:
         }
         progress(
             "next-click score alone: AUC "
-            + ", ".join(f"{value:.3f} on {name} rows" for name, value in self.auc_.items())
+            + ", ".join(
+                f"{'unknown' if value is None else format(value, '.3f')} on {name} rows"
+                for name, value in self.auc_.items()
+            )
         )
         return self
 
@@ -228,7 +226,7 @@ class NextClick:
         model.cpu()
         return scores
 
-    def _loop(self, bfloat16: bool) -> LoopSettings:
+    def _loop(self) -> LoopSettings:
         training, pretraining = self.settings.training, self.settings.pretraining
         return LoopSettings(
             max_epochs=pretraining.epochs,
@@ -239,7 +237,7 @@ class NextClick:
             clip_norm=training.clip_norm,
             ema_decay=training.ema_decay,
             checkpoint_every=training.checkpoint_every,
-            bfloat16=bfloat16,
+            bfloat16=False,
             seed=self.settings.seed,
         )
 

@@ -68,7 +68,8 @@ def next_click_loss(
     queries = states.queries[:, :-1][sessions.learn]
     targets = sessions.product[sessions.learn]
     if not len(targets):
-        return states.queries.sum() * 0.0
+        # touches every weight: other processes of a distributed step may have targets
+        return (states.queries.sum() + states.keys.sum()) * 0.0
     logits = (queries @ states.keys.T).float()
     if log_chance is not None:
         logits = logits - log_chance
@@ -165,7 +166,8 @@ class ClickTask:
         # chance that a product is touched in the batch, or else drawn as a negative
         untouched = (1 - self.frequency[distinct]) ** int(grid.valid.sum())
         chance = 1 - untouched * (1 - n_negatives / len(self.pool))
-        market = data.events.market[start]
+        # a session that showed nothing has no market of its own: the stretch's other sessions tell
+        market = np.where(grid.valid, data.events.market[grid.index], 0).max(axis=1)
         return ClickBatch(
             products=product_batch(data.products, distinct, generator, modality_dropout),
             sessions=session_batch(
@@ -192,10 +194,11 @@ class ClickTask:
         NaN where no such event exists: then the last epoch is the best.
         """
         losses, weights = [], []
-        everything = np.ones(len(self.data.events), bool)
+        # not those that training has learned from: knowing them by heart must not look like skill
+        fresh = self.data.events.part != TRAIN
         for number, members in enumerate(self._split(np.arange(len(self.stop)), self.stop)):
             generator = np.random.default_rng([self.settings.seed, number])
-            batch = self._build(self.stop, members, generator, everything, 0.0).to(device)
+            batch = self._build(self.stop, members, generator, fresh, 0.0).to(device)
             losses.append(self.loss(model, batch).item())
             weights.append(int(batch.sessions.learn.sum()))
         total = sum(weights)

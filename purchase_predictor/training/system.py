@@ -15,7 +15,7 @@ from rtdl_num_embeddings import compute_bins
 from torch import Tensor, nn
 
 from features.arrays import STOP, TRAIN, EncodedMarket
-from purchase_predictor.checkpoint import read_folder, write_folder
+from purchase_predictor.checkpoint import has_folder, read_folder, write_folder
 from purchase_predictor.model.fusion import FusionTransformer
 from purchase_predictor.model.inputs import FusionBatch, FusionShape
 from purchase_predictor.settings import ModelSettings, Settings
@@ -89,22 +89,25 @@ def number_bins(x: NDArray[np.float32], n_bins: int, seed: int) -> list[Tensor]:
         n_bins: at most.
         seed: of the rows drawn where there are many.
     """
-    if not x.shape[1]:
-        return []
-    if len(x) > BIN_ROWS:
-        x = x[np.random.default_rng(seed).choice(len(x), BIN_ROWS, replace=False)]
-    return [_column_bins(column[~np.isnan(column)], n_bins) for column in x.T]
+    generator = np.random.default_rng(seed)
+    return [_column_bins(column[~np.isnan(column)], n_bins, generator) for column in x.T]
 
 
-def _column_bins(values: NDArray[np.float32], n_bins: int) -> Tensor:
-    column = torch.from_numpy(np.ascontiguousarray(values))
-    distinct = column.unique()
+def _column_bins(
+    values: NDArray[np.float32], n_bins: int, generator: np.random.Generator
+) -> Tensor:
+    distinct = torch.from_numpy(np.unique(values))
     if len(distinct) <= n_bins:  # a flag or a small count: its values are the edges
         return distinct
+    drawn = values
+    if len(values) > BIN_ROWS:
+        drawn = generator.choice(values, BIN_ROWS, replace=False)
+        # a rare value may not be drawn, and the ends of the range must not be lost
+        drawn = np.append(drawn, [values.min(), values.max()])
     with warnings.catch_warnings():
         # most values are equal, and one bin is then what the quantiles give
         warnings.filterwarnings("ignore", message=".*just two bin edges")
-        return compute_bins(column[:, None], n_bins)[0]
+        return compute_bins(torch.from_numpy(drawn)[:, None], n_bins)[0]
 
 
 class FusionTask:
@@ -119,6 +122,7 @@ class FusionTask:
         settings: Settings,
         *,
         auxiliary_weight: float,
+        seed: int,
     ) -> None:
         self.model = model
         self.auxiliary_weight = auxiliary_weight
@@ -129,7 +133,7 @@ class FusionTask:
             # a small market would otherwise take a handful of steps and learn nothing
             batch_size=max(MIN_BATCH, min(settings.training.batch_size, steps_of)),
             modality_dropout=settings.model.modality_dropout,
-            seed=settings.seed,
+            seed=seed,
         )
         self.stop = Batcher(data.select(data.part == STOP), batch_size=SCORING_ROWS)
 
@@ -148,8 +152,9 @@ class FusionTask:
         loss = F.binary_cross_entropy_with_logits(output.logits.float(), target)
         if self.auxiliary_weight:
             clicks = next_click_loss(output.clicks, batch.sessions, None, None)
-            loss = loss + self.auxiliary_weight * clicks
-        return loss
+            return loss + self.auxiliary_weight * clicks
+        # touches every weight, as a distributed step wants it
+        return loss + (output.clicks.queries.sum() + output.clicks.keys.sum()) * 0.0
 
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
         """Log-loss of the mean logit on the stopping rows."""
@@ -232,6 +237,7 @@ class FusionSystem:
             auxiliary_weight=0.0
             if self.clicks is None
             else self.settings.pretraining.auxiliary_weight,
+            seed=seed,
         )
         self.precision_ = self._choose_precision(task, progress)
         self.state_: LoopState = Loop(
@@ -334,7 +340,7 @@ class FusionSystem:
         if wanted != "auto":
             return wanted
         stored = None if self.folder is None else self.folder / "precision"
-        if self.resume and stored is not None and stored.exists():
+        if self.resume and stored is not None and has_folder(stored):
             # another measurement might choose otherwise, and the run would not be the same
             return read_folder(stored).document("precision")["chosen"]
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

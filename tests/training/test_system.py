@@ -146,7 +146,7 @@ def test_next_click_scores_find_the_product_of_the_history_on_unseen_units() -> 
     market = repeating_market()
     settings = SETTINGS.model_copy(
         update={
-            "pretraining": SETTINGS.pretraining.model_copy(update={"epochs": 20}),
+            "pretraining": SETTINGS.pretraining.model_copy(update={"epochs": 10}),
             "training": SETTINGS.training.model_copy(update={"patience": 20}),
         }
     )
