@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
+from purchase_predictor.errors import DataError
 from purchase_predictor.training.calibration import MIN_CONVERSIONS, to_logit
 
 WEIGHT_SD = 0.3
@@ -191,12 +192,15 @@ def cross_fitted_log_loss(
         The mean over all rows.
 
     Raises:
-        ValueError: if there are fewer than two units.
+        DataError: if there are fewer than two units.
     """
     y = np.asarray(y, np.float64)
     units, index = np.unique(unit, return_inverse=True)
     if len(units) < 2:
-        raise ValueError(f"cross-fitting takes two units or more, got {len(units)}")
+        raise DataError(
+            f"The second validation half holds {len(units)} user or session, at least two units "
+            "are needed to name the best system: enlarge data.validation_fraction."
+        )
     fold = (np.random.default_rng(seed).permutation(len(units)) % min(n_folds, len(units)))[index]
     predicted = np.empty(len(y))
     for number in range(int(fold.max()) + 1):

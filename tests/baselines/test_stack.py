@@ -5,6 +5,7 @@ import pytest
 from scipy.special import expit
 
 from purchase_predictor.baselines.stack import Stack, cross_fitted_log_loss
+from purchase_predictor.errors import DataError
 from purchase_predictor.training.calibration import Calibrator, to_logit
 
 Drawn = tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]
@@ -132,5 +133,5 @@ def test_cross_fitting_keeps_a_unit_in_one_fold() -> None:
 def test_cross_fitting_takes_two_units() -> None:
     p, y, market = drawn(200, (1.0, 0.0))
 
-    with pytest.raises(ValueError, match="two units"):
+    with pytest.raises(DataError, match="two units"):
         cross_fitted_log_loss(Calibrator, p["fusion"], y, market, np.zeros(200, int))
