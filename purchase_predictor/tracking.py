@@ -197,13 +197,14 @@ class Run:
         """
         kinds = dict(context or {})
         example = pd.DataFrame(deepcopy(list(input_example)))  # MLflow changes what is inside
+        requirements = _pinned()
         with _asking(self.uri):
             info = mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(Path(__file__).with_name("scoring_model.py")),
                 artifacts={"model": model_folder.resolve().as_uri()},
                 code_paths=[str(_package(name)) for name in CODE],
-                pip_requirements=_pinned(),
+                pip_requirements=requirements,
                 signature=ModelSignature.from_dict(scoring_rows.signature(kinds)),
                 input_example=example,
                 model_config={"context": kinds},
@@ -276,7 +277,7 @@ def _asking(uri: str) -> Iterator[None]:
     """Turn what MLflow raises into one sentence for the user."""
     try:
         yield
-    except (MlflowException, SQLAlchemyError, ModuleNotFoundError) as error:
+    except (MlflowException, SQLAlchemyError) as error:
         first = str(error).strip().splitlines()[0]
         raise TrackingError(
             f"the MLflow store {_shown(uri)} cannot be used: {_shown(first)}"
@@ -318,7 +319,11 @@ def _try_database(uri: str) -> None:
     """Ask a database once: MLflow asks again for an hour where none answers."""
     if uri.partition("://")[0].partition("+")[0] not in DATABASES:
         return
-    engine = sqlalchemy.create_engine(uri)
+    try:
+        engine = sqlalchemy.create_engine(uri)
+    except ModuleNotFoundError as error:
+        sentence = f"the MLflow store {_shown(uri)} needs its driver: {error}"
+        raise TrackingError(sentence) from error
     try:
         with engine.connect() as connection:
             sqlalchemy.inspect(connection).get_table_names()
