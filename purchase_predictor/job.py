@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import resource
 import shutil
 import sys
@@ -68,6 +69,10 @@ class Job:
         """Read, fit, evaluate, write, log, print."""
         began = time.perf_counter()
         predictor = PurchasePredictor(self.settings, market=self.market, scope=self.scope)
+        if os.environ.get("RANK", "0") != "0":
+            self._follow(predictor)
+            return
+        self._make_output()
         source = self._data_folder()
         tables = self._read(source)
         experiment = self.settings.tracking.experiment or source.resolve().name
@@ -92,7 +97,25 @@ class Job:
             self._log(logged, predictor, tables, result, seconds)
         self._print(predictor, result, tables, seconds)
 
+    def _follow(self, predictor: PurchasePredictor) -> None:
+        """The part of a further process of `accelerate launch`: to train, and write nothing."""
+        if self.data is None:
+            raise SettingsError("name the data with --data where several processes train")
+        limit = self.settings.data.max_title_chars
+        predictor.fit(
+            load_tables(self.data, max_title_chars=limit),
+            checkpoints=self.folder / "checkpoints" if self.resume else None,
+            content=self._content(),
+            resume=self.resume,
+        )
+
     # ---- read
+
+    def _make_output(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise SettingsError(f"--output {self.folder} is a file, not a folder") from error
 
     def _data_folder(self) -> Path:
         if self.data is not None:
@@ -106,8 +129,7 @@ class Job:
 
     def _read(self, source: Path) -> Tables:
         tables = load_tables(source, max_title_chars=self.settings.data.max_title_chars)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        tables.quarantine.write_parquet(self.folder / "quarantine.parquet")
+        write_file(self.folder / "quarantine.parquet", tables.quarantine.write_parquet)
         rows = [
             [name, f"{count.read:,}", f"{count.used:,}", f"{count.set_aside:,}"]
             for name, count in tables.rows.items()

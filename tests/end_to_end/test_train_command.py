@@ -198,6 +198,15 @@ def test_mistakes_end_in_one_sentence_and_code_two(
     assert sentence in errors[0]
 
 
+def test_output_that_is_a_file_is_named(
+    command: Command, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "taken"
+    file.write_text("")
+    assert command("--data", tiny_folder, "--output", file) == 2
+    assert "is a file" in capsys.readouterr().err
+
+
 def test_data_folder_that_is_not_there_is_named(
     command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
