@@ -1,6 +1,5 @@
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import polars as pl
@@ -61,15 +60,13 @@ def test_a_mistake_is_one_sentence_and_two(
     assert len(error.strip().splitlines()) == 1
 
 
-def test_help_is_there_within_two_seconds() -> None:
-    began = time.perf_counter()
-
-    done = subprocess.run(
-        [sys.executable, "-m", "purchase_predictor.convert", "trivago", "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from purchase_predictor.convert import main; main(['trivago', '--help']); "
+        "print({'polars', 'numpy', 'torch', 'mlflow', 'lightgbm'} & set(sys.modules))"
     )
 
-    assert time.perf_counter() - began < 2
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
     assert "--drop" in done.stdout
+    assert done.stdout.strip().endswith("set()")

@@ -22,7 +22,9 @@ SETTINGS = load_settings(
         "baselines.lightgbm.max_rounds=150",
         "baselines.lightgbm.patience=20",
         "baselines.lightgbm.threads=1",
-        "baselines.tabnet.max_epochs=12",
+        "baselines.tabnet.n_d=8",
+        "baselines.tabnet.n_steps=2",
+        "baselines.tabnet.max_epochs=8",
         "baselines.tabnet.batch_size=256",
         "baselines.tabnet.virtual_batch_size=64",
     ]
@@ -58,7 +60,7 @@ def test_it_learns(system: System, data: EncodedMarket) -> None:
 def test_the_same_seed_gives_the_same_predictions(name: str, data: EncodedMarket) -> None:
     few = load_settings(
         overrides=[
-            "baselines.tabnet.max_epochs=2",
+            "baselines.tabnet.max_epochs=1",
             "baselines.lightgbm.max_rounds=20",
             "baselines.lightgbm.threads=1",
         ]
