@@ -75,11 +75,19 @@ class ImageNetwork(nn.Module):
         )
         self.register_buffer("mean", torch.tensor(spec.mean), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std), persistent=False)
-        self.backbone.eval()
-        with torch.inference_mode():
-            blank = torch.zeros(1, 3, spec.size, spec.size)
-            self.d = int(self.backbone(blank).shape[1])
+        self.d = self._width(spec)
         self.neck = nn.BatchNorm1d(self.d) if spec.neck else nn.Identity()
+
+    def _width(self, spec: ImageSpec) -> int:
+        blank = torch.zeros(1, 3, spec.size, spec.size)
+        try:
+            with torch.inference_mode():
+                return int(self.backbone.eval()(blank).shape[1])
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise UserError(
+                f"The image encoder '{spec.architecture}' cannot take pictures of {spec.size} "
+                f"pixels: give another encoders.image_size (32 or more suits the small one)."
+            ) from error
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Scale the colours, embed, normalise."""

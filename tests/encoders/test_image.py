@@ -56,9 +56,7 @@ def test_the_small_network_is_the_same_for_the_same_seed() -> None:
     embeddings = [ImageEncoder(small_spec(32), net, CPU).embed(PIXELS) for net in (first, again)]
 
     assert (embeddings[0] == embeddings[1]).all()
-    assert not torch.equal(
-        next(first.backbone.parameters()), next(other.backbone.parameters())
-    )
+    assert not torch.equal(next(first.backbone.parameters()), next(other.backbone.parameters()))
 
 
 def test_a_batch_of_one_gives_what_the_batch_gives() -> None:
