@@ -1,5 +1,6 @@
 """PurchasePredictor: fit, predict, evaluate, save and load, without the command line."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -110,7 +111,7 @@ class PurchasePredictor:
 
     def fit(
         self,
-        data: Path | Tables,
+        data: Path | str | Tables,
         *,
         checkpoints: Path | None = None,
         content: ContentEncoders | None = None,
@@ -238,7 +239,7 @@ class PurchasePredictor:
         """Names of the systems, the stack last."""
         return self.panel_.names
 
-    def predict_proba(self, data: Path | Tables, system: str | None = None) -> pl.DataFrame:
+    def predict_proba(self, data: Path | str | Tables, system: str | None = None) -> pl.DataFrame:
         """Calibrated probability that each impression converts.
 
         Args:
@@ -246,7 +247,8 @@ class PurchasePredictor:
             system: `fusion`, `lightgbm`, `tabnet` or `stack`; the champion by default.
 
         Returns:
-            `impression_id, market, probability, flags`, in the order of the input.
+            `impression_id, market, probability, flags`, in the order of the input. Rows of a
+            folder that cannot be used are not among them: a warning tells how many.
         """
         name = system or self.facts_.champion
         if name not in self.system_names:
@@ -281,7 +283,7 @@ class PurchasePredictor:
         return self._labelled(test)
 
     def evaluate(
-        self, data: Path | Tables | None = None, *, truth: pl.DataFrame | None = None
+        self, data: Path | str | Tables | None = None, *, truth: pl.DataFrame | None = None
     ) -> dict[str, Any]:
         """Metrics with intervals for every system.
 
@@ -322,7 +324,7 @@ class PurchasePredictor:
             return data
         return data.select(data.market_label == self.market)
 
-    def _scored_tables(self, data: Path | Tables, *, require_labels: bool = False) -> Tables:
+    def _scored_tables(self, data: Path | str | Tables, *, require_labels: bool = False) -> Tables:
         """Tables in which context columns have the types they had in training."""
         return self._tables(
             data, require_labels=require_labels, context=self.preparation_.features_.context_
@@ -330,7 +332,7 @@ class PurchasePredictor:
 
     def _tables(
         self,
-        data: Path | Tables,
+        data: Path | str | Tables,
         *,
         require_labels: bool,
         context: Mapping[str, Kind] | None = None,
@@ -339,12 +341,17 @@ class PurchasePredictor:
             if require_labels and data.impressions["converted"].null_count():
                 raise DataError("column 'converted' of impressions is needed here")
             return data
-        return load_tables(
-            data,
+        tables = load_tables(
+            Path(data),
             require_labels=require_labels,
             max_title_chars=self.settings.data.max_title_chars,
             context=context,
         )
+        if len(tables.quarantine):
+            n, reason = len(tables.quarantine), tables.quarantine["reason"][0]
+            told = f"{data}: {n:,} rows are set aside and not scored, the first because: {reason}"
+            warnings.warn(told, stacklevel=3)
+        return tables
 
     # ---- save and load
 

@@ -193,6 +193,22 @@ def test_scope_that_cannot_be(market: str, scope: str, sentence: str) -> None:
         PurchasePredictor(SETTINGS, market=market, scope=scope)  # type: ignore[arg-type]
 
 
+def test_folder_may_be_text_and_rows_that_are_not_scored_are_told(
+    saved: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    """What the README shows."""
+    data = tmp_path / "data"
+    shutil.copytree(tiny_folder, data)
+    impressions = pl.read_parquet(data / "impressions.parquet")
+    dear = pl.when(pl.int_range(pl.len()) == 0).then(-5.0).otherwise("price")
+    impressions.with_columns(price=dear).write_parquet(data / "impressions.parquet")
+    model = PurchasePredictor.load(str(saved))
+    assert len(model.predict_proba(str(tiny_folder))) == len(impressions)
+    with pytest.warns(UserWarning, match="1 rows are set aside and not scored"):
+        scored = model.predict_proba(str(data), "lightgbm")
+    assert len(scored) == len(impressions) - 1
+
+
 def test_unknown_system_names_the_nearest(fitted: PurchasePredictor, tiny_tables: Tables) -> None:
     with pytest.raises(UserError, match="did you mean 'lightgbm'"):
         fitted.predict_proba(tiny_tables, "lightgm")
