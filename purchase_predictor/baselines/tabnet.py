@@ -5,6 +5,7 @@ and get an indicator column, numbers are standardised with training statistics, 
 embedded. Weights are kept as safetensors; the library's zip holds a pickle.
 """
 
+import copy
 import math
 import warnings
 from collections.abc import Mapping
@@ -78,9 +79,10 @@ class TabNetSystem:
             seed=seed,
             verbose=0,
         )
+        best = _Best(chosen.patience, progress)
         with warnings.catch_warnings():
-            # the library announces by warnings what is said by `progress`
-            warnings.filterwarnings("ignore", message="(?s).*(Best weights|Early stopping|best_)")
+            # the library's own stopping prints to stdout, `_Best` stands in for it
+            warnings.filterwarnings("ignore", "No early stopping will be performed")
             classifier.fit(
                 x_train,
                 data.converted[train].astype(np.int64),
@@ -88,15 +90,16 @@ class TabNetSystem:
                 eval_name=["stop"],
                 eval_metric=["logloss"],
                 max_epochs=chosen.max_epochs,
-                patience=chosen.patience,
+                patience=0,
                 batch_size=min(chosen.batch_size, len(train)),  # else the only batch is dropped
                 virtual_batch_size=chosen.virtual_batch_size,
                 compute_importance=False,
-                callbacks=[_Report(progress)],
+                callbacks=[best],
             )
+        classifier.network.load_state_dict(best.weights)
         self.network_ = classifier.network.cpu().eval()
-        self.best_epoch_ = int(classifier.best_epoch)
-        progress(f"tabnet: best epoch {self.best_epoch_ + 1} of {chosen.max_epochs}")
+        self.best_epoch_ = best.epoch
+        progress(f"tabnet: kept epoch {best.epoch + 1}, log-loss {best.log_loss:.5f}")
         return self
 
     def predict_proba(self, data: EncodedMarket) -> NDArray[np.float64]:
@@ -258,13 +261,22 @@ def _build(settings: TabNetSettings, dense: DenseInput) -> TabNet:
     )
 
 
-class _Report(Callback):
-    """Says at each epoch where the log-loss is."""
+class _Best(Callback):
+    """Keeps a copy of the weights with the lowest log-loss and stops when they grow old."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, patience: int, progress: Progress) -> None:
         super().__init__()
+        self.patience = patience
         self.progress = progress
+        self.log_loss = math.inf
+        self.epoch = 0
+        self.weights: dict[str, torch.Tensor] = {}
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        loss = (logs or {}).get("stop_logloss", math.nan)
-        self.progress(f"tabnet: epoch {epoch + 1}, log-loss {loss:.5f}")
+        log_loss = (logs or {})["stop_logloss"]
+        self.progress(f"tabnet: epoch {epoch + 1}, log-loss {log_loss:.5f}")
+        if not self.weights or log_loss < self.log_loss:
+            self.log_loss, self.epoch = log_loss, epoch
+            self.weights = copy.deepcopy(self.trainer.network.state_dict())
+        elif epoch - self.epoch >= self.patience:
+            self.trainer._stop_training = True

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss, roc_auc_score
 
 from features.arrays import CALIBRATE, STOP, TEST, TRAIN, UNSEEN, EncodedMarket
 from purchase_predictor.baselines.lightgbm import LightGBMSystem
@@ -151,6 +151,33 @@ def test_an_infinite_number_is_named_by_tabnet(data: EncodedMarket) -> None:
         make_baseline("tabnet", SETTINGS).fit(
             replace(data, numbers=numbers), seed=0, progress=silent
         )
+
+
+def test_tabnet_keeps_the_best_epoch_and_stops_when_it_is_old(
+    data: EncodedMarket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = load_settings(
+        overrides=[
+            "baselines.tabnet.learning_rate=0.3",
+            "baselines.tabnet.max_epochs=30",
+            "baselines.tabnet.patience=2",
+            "baselines.tabnet.n_d=8",
+            "baselines.tabnet.n_steps=2",
+        ]
+    ).baselines
+    lines: list[str] = []
+
+    system = make_baseline("tabnet", settings).fit(data, seed=0, progress=lines.append)
+
+    losses = [float(line.split()[-1]) for line in lines[:-1]]
+    best = int(np.argmin(losses))
+    assert len(losses) == best + 1 + 2
+    assert lines[-1].startswith(f"tabnet: kept epoch {best + 1},")
+    stop = data.select(data.part == STOP)
+    assert log_loss(stop.converted, system.predict_proba(stop)) == pytest.approx(
+        losses[best], abs=1e-4
+    )
+    assert capsys.readouterr().out == ""
 
 
 def test_an_unknown_baseline_is_named() -> None:
