@@ -17,7 +17,7 @@ from polars.exceptions import PanicException, PolarsError
 from features.errors import DataError, nearest
 
 TABLES = ("products", "events", "impressions")
-"""The tables of a data folder; only impressions must be there."""
+"""The tables of a data folder; impressions must be there, or products where they are matched."""
 
 ROW = "row"
 """The number of a row in its table as given, files in order of their names; from 0."""
@@ -65,16 +65,7 @@ def read_folder(folder: Path) -> RawTables:
         DataError: if the folder or its impressions do not exist, if a table is there twice, or
             if a file cannot be opened.
     """
-    if not folder.is_dir():
-        kind = "is not a folder" if folder.exists() else "does not exist"
-        raise DataError(f"The data folder {folder} {kind}.")
-    places = {table: place for table in TABLES if (place := _place(folder, table))}
-    if "impressions" not in places:
-        names = sorted(entry.name for entry in folder.iterdir())
-        raise DataError(
-            f"The data folder {folder} has no table 'impressions' (impressions.parquet, "
-            f"impressions.csv or a folder impressions/){nearest('impressions.parquet', names)}."
-        )
+    places = _places(folder, TABLES, required="impressions")
     files = {table: _table_files(place) for table, place in places.items()}
     scans = {table: _scan(places[table], found) for table, found in files.items()}
     frames = {table: with_row_numbers(frame) for table, (frame, _) in scans.items()}
@@ -86,6 +77,25 @@ def read_folder(folder: Path) -> RawTables:
         text={table: text for table, (_, text) in scans.items()},
         files=files,
     )
+
+
+def read_products(folder: Path) -> tuple[pl.LazyFrame, tuple[Path, ...]]:
+    """Open the catalogue of a data folder alone; other tables may be absent or broken.
+
+    Args:
+        folder: the data folder.
+
+    Returns:
+        The table with the column `row`, not yet read or checked, and its files.
+
+    Raises:
+        DataError: if the folder or its products do not exist, if the table is there twice, or if
+            a file cannot be opened.
+    """
+    place = _places(folder, ("products",), required="products")["products"]
+    files = _table_files(place)
+    frame, _ = _scan(place, files)
+    return with_row_numbers(frame), files
 
 
 def with_row_numbers(frame: pl.LazyFrame) -> pl.LazyFrame:
@@ -153,6 +163,21 @@ def safe_path(folder: Path, relative: str) -> Path:
     if not path.is_relative_to(root):
         raise DataError(f"The path {relative!r} is a link that leaves the data folder.")
     return path
+
+
+def _places(folder: Path, tables: Iterable[str], *, required: str) -> dict[str, Path]:
+    """Where each table that is there lies."""
+    if not folder.is_dir():
+        kind = "is not a folder" if folder.exists() else "does not exist"
+        raise DataError(f"The data folder {folder} {kind}.")
+    places = {table: place for table in tables if (place := _place(folder, table))}
+    if required not in places:
+        names = sorted(entry.name for entry in folder.iterdir())
+        raise DataError(
+            f"The data folder {folder} has no table '{required}' ({required}.parquet, "
+            f"{required}.csv or a folder {required}/){nearest(f'{required}.parquet', names)}."
+        )
+    return places
 
 
 def _place(folder: Path, table: str) -> Path | None:

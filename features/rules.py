@@ -29,6 +29,8 @@ class Products(dy.Schema):
     category = dy.String(nullable=True)
     brand = dy.String(nullable=True)
     match_group = dy.String(nullable=True)
+    image_hash = dy.String(nullable=True)
+    price = dy.Float64(nullable=True, min=0)
 
     @dy.rule()
     def product_id_repeats(cls) -> pl.Expr:  # noqa: N805

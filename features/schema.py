@@ -14,6 +14,7 @@ from pathlib import Path
 import dataframely as dy
 import polars as pl
 
+from features.catalogue import PRODUCTS_TOLD, clean_products
 from features.checking import CheckedTable, RowCounts, check_table
 from features.context import Context, Kind, as_fitted, recognise
 from features.errors import DataError
@@ -25,12 +26,10 @@ __all__ = [
     "Tables", "check_tables", "load_tables", "tables_from_frames",
 ]  # fmt: skip
 
-_CONTROL = r"\p{Cc}"
 _TOLD = {
     "unknown_products": "Impressions whose product is not in products, scored as missing",
     "unknown_event_products": "Events whose product is not in products, taken as missing",
-    "titles_cut": "Titles cut because they are too long",
-    "titles_cleaned": "Titles in which control characters became spaces",
+    **PRODUCTS_TOLD,
 }
 
 
@@ -47,7 +46,8 @@ class Tables:
         quarantine: the rows set aside, columns as `QUARANTINE`.
         rows: counts of each table.
         counters: what was kept but is worth telling: `unknown_products` (impressions whose product
-            is not in the catalogue), `unknown_event_products`, `titles_cut`, `titles_cleaned`.
+            is not in the catalogue), `unknown_event_products`, `titles_cut`, `titles_cleaned`,
+            `hashes_unreadable`.
         unused: why a column is not used, by `table.column`.
         notes: the sentences about all of this, to print.
     """
@@ -129,8 +129,8 @@ def check_tables(
     if not shown.rows.read:
         raise DataError("The table 'impressions' has no rows.")
     found = _context(shown.other, raw, context)
-    products, title_counts = _clean_titles(checked["products"].used, max_title_chars)
-    counters = {**_unknown_products(raw, checked), **title_counts}
+    products, product_counts = clean_products(checked["products"].used, max_title_chars)
+    counters = {**_unknown_products(raw, checked), **product_counts}
     unused = {
         f"{table}.{name}": reason
         for table, part in checked.items()
@@ -175,17 +175,6 @@ def _context(other: pl.DataFrame, raw: RawTables, fitted: Mapping[str, Kind] | N
     if fitted is not None:
         return as_fitted(other, fitted)
     return recognise(other.drop(ROW), raw.text.get("impressions", frozenset()))
-
-
-def _clean_titles(products: pl.DataFrame, max_chars: int) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Titles with a space for each control character and of bounded length, and how many were."""
-    title = pl.col("title").str
-    counts = products.select(
-        titles_cleaned=title.contains(_CONTROL).sum(),
-        titles_cut=(title.len_chars() > max_chars).sum(),
-    ).row(0, named=True)
-    clean = title.replace_all(_CONTROL, " ").str.slice(0, max_chars)
-    return products.with_columns(clean.alias("title")), counts
 
 
 def _unknown_products(raw: RawTables, checked: Mapping[str, CheckedTable]) -> dict[str, int]:

@@ -89,7 +89,8 @@ def test_the_same_tables_from_a_partitioned_folder(
 def test_absent_tables_and_columns_are_there_and_empty() -> None:
     tables = _check(_shown())
     assert tables.products.columns == [
-        "row", "product_id", "title", "image", "category", "brand", "match_group",
+        "row", "product_id", "title", "image", "category", "brand", "match_group", "image_hash",
+        "price",
     ]  # fmt: skip
     assert tables.events.schema["timestamp"] == pl.Datetime("us", "UTC")
     assert tables.impressions["price"].to_list() == [None] * 4
