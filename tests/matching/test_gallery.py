@@ -1,0 +1,292 @@
+from random import Random
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from purchase_predictor.errors import DataError, SettingsError
+from purchase_predictor.matching.gallery import (
+    fold,
+    joined_groups,
+    make_gallery,
+    match_truth,
+    split_listings,
+    whole_groups,
+)
+
+FOLDS = {"1": 1, "2": 2, "3": 3, "249114794": 4, "a": 7, "": 6}
+"""MD5 as an integer modulo ten, worked out with bc."""
+
+
+def listings(
+    groups: list[str | None], hashes: list[str | None] | None = None, start: int = 0
+) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "product_id": [f"p{start + number}" for number in range(len(groups))],
+            "match_group": groups,
+            "image_hash": hashes or [None] * len(groups),
+        },
+        schema=dict.fromkeys(("product_id", "match_group", "image_hash"), pl.String),
+    )
+
+
+def key_in(folds: tuple[int, ...], number: int = 0) -> str:
+    """The `number`-th name g0, g1, … that falls into one of the folds."""
+    names = (f"g{place}" for place in range(10_000))
+    return [name for name in names if fold(name) in folds][number]
+
+
+def market(n_groups: int = 300, seed: int = 0) -> pl.DataFrame:
+    """Groups of one to six listings, some of which share a picture, and listings without one."""
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(n_groups), rng.integers(1, 7, n_groups))
+    names = [None if rng.random() < 0.1 else f"g{group}" for group in groups]
+    hashes = [f"{code:016x}" if code < 400 else None for code in rng.integers(0, 2000, len(names))]
+    return listings(names, hashes)
+
+
+@pytest.mark.parametrize(("key", "expected"), FOLDS.items())
+def test_a_fold_is_the_md5_of_the_key_modulo_ten(key: str, expected: int) -> None:
+    assert fold(key) == expected
+
+
+def test_groups_that_share_a_picture_are_one_under_the_smallest_name() -> None:
+    products = listings(
+        ["30", "30", "9", "9", "100", "7"],
+        ["a" * 16, "b" * 16, "b" * 16, "c" * 16, "c" * 16, None],
+    )
+
+    joined = joined_groups(products)
+
+    # 30 - b - 9 - c - 100: one group, though 30 and 100 share no picture
+    assert joined.key.tolist() == ["9", "9", "9", "9", "9", "7"]
+    assert joined.grouped.all()
+
+
+@pytest.mark.parametrize(
+    ("groups", "smallest"),
+    [
+        (["100", "9"], "9"),
+        (["-1", "0"], "-1"),
+        (["100", "9", "x"], "100"),
+        (["12345678901234567890123", "9"], "9"),
+        (["B", "a"], "B"),
+        (["1.5", "1"], "1"),
+        (["", "1"], ""),
+    ],
+)
+def test_numbers_are_ordered_as_numbers_only_where_all_are(
+    groups: list[str], smallest: str
+) -> None:
+    hashes = ["a" * 16, "a" * 16, None][: len(groups)]
+
+    joined = joined_groups(listings(groups, hashes))
+
+    assert joined.key[:2].tolist() == [smallest] * 2
+
+
+def test_equal_picture_files_join_beside_equal_hashes() -> None:
+    products = listings(["1", "2", "3", "4"], ["a" * 16, "a" * 16, None, None])
+    digests = pl.Series([None, "x", "x", "y"])
+
+    assert joined_groups(products).key.tolist() == ["1", "1", "3", "4"]
+    assert joined_groups(products, digests=digests).key.tolist() == ["1", "1", "1", "4"]
+
+
+def test_a_hash_and_a_digest_that_read_alike_do_not_join() -> None:
+    products = listings(["1", "2"], ["a" * 16, None])
+
+    joined = joined_groups(products, digests=pl.Series([None, "a" * 16]))
+
+    assert joined.key.tolist() == ["1", "2"]
+
+
+def test_a_listing_without_a_group_is_its_own_and_joins_nobody() -> None:
+    products = listings([None, "1", None, "2"], ["a" * 16] * 4)
+
+    joined = joined_groups(products)
+
+    assert joined.key.tolist() == ["p0", "1", "p2", "1"]
+    assert joined.grouped.tolist() == [False, True, False, True]
+
+
+def test_no_match_groups_at_all_leave_every_listing_its_own() -> None:
+    joined = joined_groups(listings([None, None]), digests=pl.Series(["x", "x"]))
+
+    assert joined.key.tolist() == ["p0", "p1"]
+    assert not joined.grouped.any()
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_another_number_of_digests_is_refused(n: int) -> None:
+    with pytest.raises(ValueError, match=r"digests must be \[2\]"):
+        joined_groups(listings(["1", "2"]), digests=pl.Series(["x"] * n))
+
+
+def test_parts_follow_the_folds_of_the_joined_groups() -> None:
+    products = market()
+
+    split = split_listings(products)
+
+    parts = {8: "test", 9: "test", 6: "validation", 7: "validation"}
+    expected = [parts.get(fold(key), "train") for key in joined_groups(products).key]
+    assert split.part.tolist() == expected
+    assert set(expected) == {"train", "validation", "test"}
+    assert np.array_equal(split.training, split.part == "train")
+
+
+def test_no_joined_group_and_no_match_group_is_torn() -> None:
+    products = market()
+
+    split = split_listings(products)
+
+    frame = products.with_columns(part=pl.Series(split.part.tolist()), key=pl.Series(split.key))
+    assert joined_groups(products).key.tolist() != products["match_group"].to_list()
+    for column in ("match_group", "key"):
+        torn = frame.drop_nulls(column).group_by(column).agg(pl.col("part").n_unique())
+        assert torn["part"].to_list() == [1] * len(torn)
+    pictures = frame.drop_nulls(["match_group", "image_hash"]).group_by("image_hash")
+    assert pictures.agg(pl.col("part").n_unique())["part"].max() == 1
+
+
+def test_truth_is_the_match_group_not_the_joined_one() -> None:
+    products = listings(["2", "1", "2", None, None, "1"], ["a" * 16] * 6)
+
+    split = split_listings(products)
+
+    assert len(set(split.key[split.grouped])) == 1
+    same = split.truth[:, None] == split.truth
+    assert same.tolist() == [
+        [first == second and first is not None or row == column
+         for column, second in enumerate(products["match_group"])]
+        for row, first in enumerate(products["match_group"])
+    ]  # fmt: skip
+    assert split.truth.dtype == np.int64
+
+
+def test_only_eligible_listings_train_and_other_parts_stay() -> None:
+    products = market()
+    eligible = np.random.default_rng(1).random(len(products)) < 0.5
+
+    split = split_listings(products, eligible=eligible)
+    free = split_listings(products)
+
+    assert np.array_equal(split.training, free.training & eligible)
+    assert set(split.part[free.training & ~eligible]) == {"unused"}
+    for part in ("validation", "test"):
+        assert np.array_equal(split.part == part, free.part == part)
+
+
+@pytest.mark.parametrize("eligible", [np.ones(1, np.bool_), np.ones(2, np.int8)])
+def test_a_mask_of_another_shape_or_type_is_refused(eligible: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"eligible must be bool \[2\]"):
+        split_listings(listings(["1", "2"]), eligible=eligible)
+
+
+def test_whole_groups_come_in_the_order_of_their_md5_and_stop_before_the_size() -> None:
+    # MD5 of a is 0cc1…, of b 92eb…, of c 4a8a…, of d 8277…
+    names = ["a", "c", "d", "b"]
+    keys = np.array([names[0]] * 2 + [names[1]] * 3 + [names[2]] + [names[3]] * 4, object)
+    rows = np.arange(10)
+
+    drawn = {size: whole_groups(keys, rows, size=size).tolist() for size in range(11)}
+
+    assert drawn[1] == []
+    assert drawn[2] == drawn[4] == [0, 1]
+    assert drawn[5] == [0, 1, 2, 3, 4]
+    # the group of one fits, the next of four does not until there is room for all of it
+    assert drawn[6] == drawn[9] == [0, 1, 2, 3, 4, 5]
+    assert drawn[10] == drawn[0] == list(range(10))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=40),
+    st.integers(1, 45), st.integers(1, 45), st.randoms(),
+)  # fmt: skip
+def test_a_smaller_draw_is_whole_nested_and_the_same_in_any_order(
+    names: list[str], first: int, second: int, random: Random
+) -> None:
+    keys = np.array(names, object)
+    rows = np.flatnonzero(np.arange(len(keys)) % 5 != 4)
+    shuffled = rows.copy()
+    random.shuffle(shuffled)
+
+    small, large = (whole_groups(keys, rows, size=size) for size in sorted((first, second)))
+
+    assert len(small) <= min(first, second)
+    assert set(small) <= set(large)
+    assert set(keys[small]).isdisjoint(keys[np.setdiff1d(rows, small)])
+    assert np.array_equal(whole_groups(keys, shuffled, size=max(first, second)), large)
+
+
+def test_a_gallery_scores_listings_with_a_group_and_pads_with_the_rest_of_its_part() -> None:
+    split = split_listings(market())
+    inside = split.part == "validation"
+    n_scored = np.count_nonzero(inside & split.grouped)
+
+    plain = make_gallery(split, "validation", size=40)
+    padded = make_gallery(split, "validation", size=40, padded_to=90)
+    whole = make_gallery(split, "validation", padded_to=10_000)
+
+    assert plain.scored.all()
+    assert 30 < len(plain) <= 40
+    assert np.array_equal(padded.rows[padded.scored], plain.rows)
+    assert 80 < len(padded) <= 90
+    assert not split.grouped[padded.rows[~padded.scored]].all()
+    assert np.array_equal(whole.rows, np.flatnonzero(inside))
+    assert np.count_nonzero(whole.scored) == n_scored
+    assert np.array_equal(whole.truth, split.truth[whole.rows])
+    assert np.array_equal(whole.key, split.key[whole.rows])
+
+
+def test_galleries_are_nested_and_distractors_share_no_truth_with_the_scored() -> None:
+    split = split_listings(market())
+
+    galleries = [make_gallery(split, "test", size=size) for size in (10, 30, 60, 0)]
+    padded = [make_gallery(split, "test", size=30, padded_to=size) for size in (40, 70, 1000)]
+
+    for smaller, larger in [*zip(galleries, galleries[1:], strict=False),
+                            *zip(padded, padded[1:], strict=False)]:  # fmt: skip
+        assert set(smaller.rows) < set(larger.rows)
+    for gallery in padded:
+        assert not set(gallery.truth[gallery.scored]) & set(gallery.truth[~gallery.scored])
+        assert set(split.part[gallery.rows]) == {"test"}
+
+
+def test_a_gallery_of_one() -> None:
+    split = split_listings(listings([key_in((8, 9)), key_in((0,))]))
+
+    gallery = make_gallery(split, "test", size=1)
+
+    assert (gallery.rows.tolist(), gallery.scored.tolist(), len(gallery)) == ([0], [True], 1)
+
+
+@pytest.mark.parametrize(
+    ("part", "options", "error", "message"),
+    [
+        ("validation", {}, DataError, "No listing of the validation part has a match group"),
+        ("test", {"size": 1}, DataError, "has more than 1 listings"),
+        ("test", {"size": -1}, SettingsError, "must be 0"),
+        ("test", {"size": 3, "padded_to": 2}, SettingsError, "of 3 cannot be padded to 2"),
+        ("rest", {}, SettingsError, "one of train, validation, test"),
+    ],
+)
+def test_a_gallery_that_cannot_be_is_one_sentence(
+    part: str, options: dict[str, int], error: type[Exception], message: str
+) -> None:
+    name = key_in((8, 9))
+    split = split_listings(listings([name, name, None, key_in((1,))]))
+
+    with pytest.raises(error, match=message):
+        make_gallery(split, part, **options)
+
+
+def test_truth_numbers_the_groups_and_tells_the_rest_apart() -> None:
+    truth = match_truth(pl.Series(["b", None, "a", "b", None], dtype=pl.String))
+
+    assert truth[0] == truth[3]
+    assert len(set(truth.tolist())) == 4
