@@ -1,7 +1,7 @@
 """Charts on paper: one HTML file that opens offline, PNG and SVG."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -34,6 +34,28 @@ def write_html(
         language: of the page, as in HTML.
     """
     listed = list(charts) if isinstance(charts, Sequence) else [charts]
+    write_page("charts.html", listed, file, title, {}, language=language)
+
+
+def write_page(
+    template: str,
+    charts: Sequence[Chart],
+    file: Path,
+    title: str,
+    content: Mapping[str, Any],
+    *,
+    language: str,
+) -> None:
+    """Write one page of a template that extends `page.html`; it needs no network.
+
+    Args:
+        template: a file of `templates/`.
+        charts: what the template shows as `charts`, in this order.
+        file: where; replaced if it is there.
+        title: heading of the page.
+        content: what else the template names; every text in it is escaped.
+        language: of the page, as in HTML.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("purchase_predictor.report"),
         autoescape=True,
@@ -41,10 +63,11 @@ def write_html(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template("charts.html").render(
+    page = environment.get_template(template).render(
+        content,
         title=title,
         language=language,
-        charts=[_on_page(chart) for chart in listed],
+        charts=[_on_page(chart) for chart in charts],
         javascript=Markup(_javascript()),  # noqa: S704 - the bundle of vl-convert, not user text
     )
     file.write_text(page, encoding="utf-8")

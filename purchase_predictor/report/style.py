@@ -52,20 +52,42 @@ def finished(
     )  # fmt: skip
 
 
-def colour(systems: Sequence[str], label: Callable[[str], str] | None) -> alt.Color:
-    """Fixed colours by system; the legend lies under the plot so that it fits a telephone."""
+def colour(
+    systems: Sequence[str],
+    label: Callable[[str], str] | None,
+    *,
+    field: str = "system",
+    known: Mapping[str, str] = COLOURS,
+) -> alt.Color:
+    """Fixed colours by system; the legend lies under the plot so that it fits a telephone.
+
+    Args:
+        systems: what is told apart, in the order of the legend.
+        label: a longer text for the legend; a line break in it is kept.
+        field: the column that names them.
+        known: colours of those that have their own.
+    """
     spare = iter(SPARE_COLOURS * len(systems))
-    colours = [COLOURS.get(system) or next(spare) for system in systems]
+    colours = [known.get(system) or next(spare) for system in systems]
     legend: dict[str, Any] = {"orient": "bottom", "title": None, "labelLimit": 320}
     if label is not None:
-        names = {system: label(system) for system in systems}
         legend |= {"direction": "vertical", "columns": 1}
-        legend["labelExpr"] = f"{json.dumps(names)}[datum.label]"
+        legend["labelExpr"] = in_lines({system: label(system) for system in systems})
     return alt.Color(
-        "system:N",
+        f"{field}:N",
         scale=alt.Scale(domain=list(systems), range=colours),
         legend=alt.Legend(**legend),
     )
+
+
+def in_lines(texts: Mapping[str, str]) -> str:
+    """A Vega expression that writes a label as its text, line breaks kept.
+
+    Args:
+        texts: label → text.
+    """
+    lines = {label: text.split("\n") for label, text in texts.items()}
+    return f"{json.dumps(lines)}[datum.label]"
 
 
 def diagonal(largest: float) -> alt.Chart:
