@@ -63,7 +63,9 @@ def load_catalogue(folder: Path, *, max_title_chars: int = 2000) -> Catalogue:
         raise DataError("The table 'products' has no rows.")
     products, counters = clean_products(checked.used, max_title_chars)
     unused = {f"products.{name}": reason for name, reason in checked.unused.items()}
-    told = [f"{what}: {counters[name]:,}." for name, what in PRODUCTS_TOLD.items() if counters[name]]
+    told = [
+        f"{what}: {counters[name]:,}." for name, what in PRODUCTS_TOLD.items() if counters[name]
+    ]
     return Catalogue(
         products=products,
         folder=folder,
