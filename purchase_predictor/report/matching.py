@@ -43,7 +43,7 @@ __all__ = [
     "write_match_report",
 ]
 
-SHOWN = 8
+SHOWN = 6
 """Listings of a cluster that are shown; of a larger one, the cheapest and the dearest."""
 
 SECOND = "_second"
@@ -54,7 +54,7 @@ _KINDS_OF_PICTURE = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg"}
 _UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff"
 """Thai, Japanese and Chinese letters: no spaces between words, so each is compared alone."""
 
-_TOKENS = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+|\W+")
+_TOKENS = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+|[\W_]+")
 
 
 @dataclass(frozen=True)
@@ -268,7 +268,7 @@ def _marked(title: str, other: str) -> Markup:
     known = {token.casefold() for token in _TOKENS.findall(other)}
     parts = []
     for token in _TOKENS.findall(title):
-        differs = re.match(r"\w", token) and token.casefold() not in known
+        differs = re.match(r"[^\W_]", token) and token.casefold() not in known
         parts.append(Markup("<mark>{}</mark>").format(token) if differs else escape_html(token))
     return Markup("").join(parts)
 

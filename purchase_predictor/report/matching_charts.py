@@ -56,7 +56,7 @@ def ladder_chart(
             known=dict(zip(galleries, COLOURS.values(), strict=False)),
         ),
     )
-    axis, scale = alt.Axis(tickCount=6, format=".2f"), alt.Scale(zero=False)
+    axis, scale = alt.Axis(tickCount=6, format=".2f"), alt.Scale(zero=False, padding=8)
     bars = base.mark_rule(strokeWidth=2, opacity=0.6).encode(
         x=alt.X("low:Q", title="F1", scale=scale, axis=axis), x2="high:Q"
     )
@@ -68,7 +68,7 @@ def ladder_chart(
         title=words.ladder,
         note=words.ladder_note.format(level=_level(confidence)),
         table=_ladder_table(ladder, words),
-        height=alt.Step(max(20, -(-LINE * (lines + 1) // max(1, len(galleries))))),
+        height=alt.Step(max(15, -(-LINE * lines // max(1, len(galleries))))),
     )
 
 
@@ -88,7 +88,7 @@ def curve_chart(curve: Sequence[Row], *, language: str = "en", confidence: float
         "gallery:Q",
         title=words.gallery_axis,
         scale=alt.Scale(type="log", domain=[sizes[0] * 0.9, sizes[-1] * 1.1], nice=False),
-        axis=alt.Axis(values=sizes, format=",d", labelOverlap="greedy"),
+        axis=alt.Axis(values=sizes, format=",d", labelOverlap="greedy", labelSeparation=6),
     )
     base = alt.Chart(points).encode(
         x=x,
@@ -114,8 +114,8 @@ def curve_chart(curve: Sequence[Row], *, language: str = "en", confidence: float
         title=words.curve,
         note=words.curve_note.format(level=_level(confidence)),
         table={
-            "columns": [words.rung, words.gallery, "F1"],
-            "rows": [[row["rung"], f"{row['gallery']:,}", f1_text(row)] for row in curve],
+            "columns": [words.rung, "F1", words.gallery],
+            "rows": [[row["rung"], f1_text(row), f"{row['gallery']:,}"] for row in curve],
         },
     )
 

@@ -10,6 +10,7 @@ class Words:
     """Headings, notes and patterns of the page; braces are filled in by `str.format`."""
 
     what: str
+    formula: str
     best: str
     nothing_measured: str
     ladder: str
@@ -59,10 +60,10 @@ class Words:
 ENGLISH = Words(
     what=(
         "Which listings are the same product? Listings are compared by picture and title; each "
-        "rung of the ladder is a way to decide which of the nearest ones are the same. The F1 of "
-        "a listing is 2 · |found ∩ right| / (|found| + |right|), itself included; a figure is "
-        "the mean over listings."
+        "rung of the ladder is a way to decide which of the nearest ones are the same. A figure "
+        "is the mean over listings of their F1; a listing counts among its own matches:"
     ),
+    formula="F1 = 2 · |found ∩ right| / (|found| + |right|)",
     best="The best rung in a gallery of {gallery} listings is “{rung}”: F1 {f1}.",
     nothing_measured="No rung could be measured: no match groups are known.",
     ladder="F1 by rung",
@@ -89,7 +90,7 @@ ENGLISH = Words(
     missed="Missed",
     missed_note="The same product, but not found.",
     false="Found, but wrong",
-    false_note="Taken for the same product, but of another match group.",
+    false_note="Taken for the same product, but of another group.",
     none="None.",
     no_picture="no picture",
     no_title="no title",
@@ -120,17 +121,17 @@ ENGLISH = Words(
     ),
     view="View or stage",
     nearest="Distance",
-    second="Nearest other listing",
+    second="Nearest other",
     caveats="What these figures do not say",
 )
 
 KOREAN = Words(
     what=(
         "어떤 리스팅이 같은 상품인지 찾은 결과입니다. 사진과 상품명으로 리스팅을 비교하며, "
-        "사다리의 각 단계는 가까운 리스팅 가운데 같은 상품을 가려내는 방법입니다. 리스팅의 F1은 "
-        "2 · |찾은 것 ∩ 정답| / (|찾은 것| + |정답|)이고(자기 자신 포함), 수치는 모든 리스팅의 "
-        "평균입니다."
+        "사다리의 각 단계는 가까운 리스팅 가운데 같은 상품을 가려내는 방법입니다. 수치는 "
+        "리스팅별 F1의 평균이며, 자기 자신도 매치에 포함합니다:"
     ),
+    formula="F1 = 2 · |찾은 것 ∩ 정답| / (|찾은 것| + |정답|)",
     best="리스팅 {gallery}개 갤러리에서 가장 좋은 단계: “{rung}”, F1 {f1}.",
     nothing_measured="매치 그룹을 알 수 없어 측정한 단계가 없습니다.",
     ladder="단계별 F1",
@@ -181,7 +182,7 @@ KOREAN = Words(
     ),
     view="뷰 또는 단계",
     nearest="거리",
-    second="가장 가까운 다른 리스팅",
+    second="가장 가까운 리스팅",
     caveats="이 수치가 말하지 않는 것",
 )
 
