@@ -88,7 +88,7 @@ def curve_chart(curve: Sequence[Row], *, language: str = "en", confidence: float
         "gallery:Q",
         title=words.gallery_axis,
         scale=alt.Scale(type="log", domain=[sizes[0] * 0.9, sizes[-1] * 1.1], nice=False),
-        axis=alt.Axis(values=sizes, format=",d", labelOverlap="greedy", labelSeparation=6),
+        axis=alt.Axis(values=sizes, format=",d", labelOverlap="greedy", labelSeparation=2),
     )
     base = alt.Chart(points).encode(
         x=x,
@@ -115,7 +115,7 @@ def curve_chart(curve: Sequence[Row], *, language: str = "en", confidence: float
         note=words.curve_note.format(level=_level(confidence)),
         table={
             "columns": [words.rung, "F1", words.gallery],
-            "rows": [[row["rung"], f1_text(row), f"{row['gallery']:,}"] for row in curve],
+            "rows": [[row["rung"], _cell(row), f"{row['gallery']:,}"] for row in curve],
         },
     )
 
@@ -138,6 +138,11 @@ def seconds_text(row: Row) -> str:
     return number(row["seconds"], ",.1f")
 
 
+def _cell(row: Row) -> str:
+    # the joiner keeps the bounds on one line where a narrow screen breaks the figure in two
+    return f1_text(row).replace("–", "–\N{WORD JOINER}")
+
+
 def _ladder_table(ladder: Sequence[Row], words: Words) -> dict[str, Any]:
     noted = any(row.get("note") for row in ladder)
     return {
@@ -147,7 +152,7 @@ def _ladder_table(ladder: Sequence[Row], words: Words) -> dict[str, Any]:
         "rows": [
             [
                 row["rung"],
-                f1_text(row),
+                _cell(row),
                 f"{row['gallery']:,}",
                 seconds_text(row),
                 *([row.get("note") or ""] if noted else []),
