@@ -36,6 +36,20 @@ def online_shoppers(raw: Raw, output: Output, drop: Drop = None, quiet: Quiet = 
     _convert(source.convert, raw, output, drop or [], quiet)
 
 
+def shopee(raw: Raw, output: Output, drop: Drop = None, quiet: Quiet = False) -> None:
+    """Shopee price match: listings with title, picture hash and match group, to be matched."""
+    from purchase_predictor.data.sources import shopee as source
+
+    _convert(source.convert, raw, output, drop or [], quiet)
+
+
+def magento(raw: Raw, output: Output, drop: Drop = None, quiet: Quiet = False) -> None:
+    """Magento 2 product export: each photo a listing, a product's colour a match group."""
+    from purchase_predictor.data.sources import magento as source
+
+    _convert(source.convert, raw, output, drop or [], quiet)
+
+
 def _convert(
     convert: Callable[..., dict[str, int]], raw: Path, output: Path, drop: list[str], quiet: bool
 ) -> None:
@@ -45,7 +59,12 @@ def _convert(
     reporter.table(f"Written to {output}", ("rows", "number"), rows)
 
 
-SOURCES = {"trivago": trivago, "online-shoppers": online_shoppers}
+SOURCES = {
+    "trivago": trivago,
+    "online-shoppers": online_shoppers,
+    "shopee": shopee,
+    "magento": magento,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,7 +3,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from purchase_predictor.data.sources.folder import raw_file, scan, write_folder
+from purchase_predictor.data.sources.folder import (
+    find_pictures,
+    raw_file,
+    scan,
+    write_folder,
+)
 from purchase_predictor.errors import UserError
 
 TABLE = pl.LazyFrame({"a": ["1", "2"]})
@@ -64,3 +69,49 @@ def test_a_failure_leaves_the_earlier_folder_whole(tmp_path: Path) -> None:
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
     assert pl.read_parquet(tmp_path / "out/impressions.parquet").equals(TABLE.collect())
+
+
+def test_pictures_come_along_and_go_with_the_conversion_they_belong_to(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    (raw / "m").mkdir(parents=True)
+    (raw / "m/a.JPG").write_bytes(b"a")
+    (raw / "b.png").write_bytes(b"b")
+    (raw / "notes.txt").write_text("")
+    found = find_pictures(raw)
+
+    write_folder(
+        tmp_path / "out", {"products": TABLE}, {}, pictures={"images/a.jpg": found["m/a.JPG"]}
+    )
+    first = (tmp_path / "out/images/a.jpg").read_bytes()
+    write_folder(tmp_path / "out", {"products": TABLE}, {}, pictures={"b.png": found["b.png"]})
+
+    assert list(found) == ["b.png", "m/a.JPG"]
+    assert list(find_pictures(raw, below=False)) == ["b.png"]
+    assert find_pictures(tmp_path / "absent") == {}
+    assert first == b"a"
+    assert not (tmp_path / "out/images").exists()
+    # the raw pictures outlive the conversion
+    assert [path.read_bytes() for path in found.values()] == [b"b", b"a"]
+
+
+def test_pictures_are_copied_where_they_cannot_be_linked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*names: object) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    (tmp_path / "a.jpg").write_bytes(b"a")
+    monkeypatch.setattr("os.link", refuse)
+
+    write_folder(tmp_path / "out", {"products": TABLE}, {}, pictures={"a.jpg": tmp_path / "a.jpg"})
+
+    assert (tmp_path / "out/a.jpg").read_bytes() == b"a"
+
+
+def test_a_picture_that_is_gone_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot be written.*gone\.jpg"):
+        write_folder(
+            tmp_path / "out", {"products": TABLE}, {}, pictures={"a.jpg": tmp_path / "gone.jpg"}
+        )
+
+    assert list(tmp_path.iterdir()) == []

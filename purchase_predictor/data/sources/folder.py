@@ -1,6 +1,7 @@
 """What all converters share: finding the raw file, checking its columns, writing the folder."""
 
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -14,6 +15,9 @@ from purchase_predictor.errors import DataError, UserError, nearest
 
 MANIFEST = "source.json"
 """Written beside the tables: what was converted from what; marks a folder as replaceable."""
+
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+"""Endings of picture files."""
 
 
 def raw_file(raw: Path, suffixes: tuple[str, ...]) -> Path:
@@ -82,8 +86,41 @@ def check_drop(drop: Iterable[str], known: Iterable[str]) -> None:
             )
 
 
+def find_pictures(folder: Path, *, below: bool = True) -> dict[str, Path]:
+    """The picture files of a folder, by their path inside it.
+
+    A name that comes with the data is looked up here and never followed, so that it cannot lead
+    out of the folder.
+
+    Args:
+        folder: where they lie; may be absent.
+        below: whether folders inside it are searched too.
+
+    Returns:
+        Files by path with forward slashes, in the order of their names.
+
+    Raises:
+        DataError: if the folder cannot be listed.
+    """
+    if not folder.is_dir():
+        return {}
+    try:
+        files = sorted(folder.rglob("*") if below else folder.iterdir())
+    except OSError as error:
+        raise DataError(f"The folder {folder} cannot be read: {error.strerror}.") from error
+    return {
+        file.relative_to(folder).as_posix(): file
+        for file in files
+        if file.suffix.lower() in PICTURES and file.is_file()
+    }
+
+
 def write_folder(
-    output: Path, tables: Mapping[str, pl.LazyFrame], description: Mapping[str, object]
+    output: Path,
+    tables: Mapping[str, pl.LazyFrame],
+    description: Mapping[str, object],
+    *,
+    pictures: Mapping[str, Path] | None = None,
 ) -> None:
     """Write a data folder whole or not at all: into a folder beside it, then renamed.
 
@@ -91,6 +128,8 @@ def write_folder(
         output: the folder; it may be absent, empty or an earlier conversion, which is replaced.
         tables: name of each table and its rows.
         description: what `source.json` says.
+        pictures: raw file of each picture, by its path in the data folder; hard-linked where
+            the file system allows it, else copied.
 
     Raises:
         UserError: if the folder holds something else, or cannot be written.
@@ -105,6 +144,8 @@ def write_folder(
     try:
         for name, frame in tables.items():
             frame.sink_parquet(temporary / f"{name}.parquet")
+        for name, source in (pictures or {}).items():
+            _link(source, temporary / name)
         text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
         (temporary / MANIFEST).write_text(text, "utf-8")
         temporary.chmod(0o755)  # mkdtemp makes it private
@@ -117,6 +158,14 @@ def write_folder(
         raise UserError(f"The folder {output} cannot be written: {error}.") from error
     finally:
         _remove(temporary)
+
+
+def _link(source: Path, place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source.resolve(), place)
+    except OSError:  # another file system, or one that may not or cannot link
+        shutil.copyfile(source, place)
 
 
 def _remove(folder: Path) -> None:
