@@ -1,11 +1,12 @@
-"""Settings: pydantic models of `configs/default.yaml`, which alone holds the values.
+"""Settings: pydantic models of `configs/default.yaml` and, for matching, `configs/match.yaml`.
 
-A user's `--config FILE` is laid over the defaults, then each `--set key.path=value`.
+These files alone hold the values. A user's `--config FILE` is laid over them, then each
+`--set key.path=value`.
 """
 
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -19,16 +20,21 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class DataSettings(Section):
-    """What is read and how the rows are split."""
+class CatalogueSettings(Section):
+    """How a catalogue is read, and which of its products belong to the training period."""
 
     validation_fraction: float = Field(gt=0, lt=1)
     test_fraction: float = Field(gt=0, lt=1)
-    min_conversions: int = Field(ge=1)
-    min_identity_count: int = Field(ge=1)
     max_title_chars: int = Field(ge=16)
     max_image_pixels: int = Field(ge=1024)
     max_image_bytes: int = Field(ge=1024)
+
+
+class DataSettings(CatalogueSettings):
+    """What is read and how the rows are split."""
+
+    min_conversions: int = Field(ge=1)
+    min_identity_count: int = Field(ge=1)
 
 
 class EncoderSettings(Section):
@@ -161,6 +167,74 @@ class Settings(Section):
     tracking: TrackingSettings
 
 
+class ViewSettings(Section):
+    """Encoders of one view of a listing, and how each is trained by match groups (ArcFace)."""
+
+    encoders: list[str]
+    epochs: int = Field(ge=0)
+    batch_size: int = Field(ge=2)
+    learning_rate: float = Field(gt=0)
+    head_factor: float = Field(gt=0)
+    warm_up: float = Field(ge=0, lt=1)
+    clip_norm: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    margin_start: float = Field(ge=0, lt=3.14)
+    margin_end: float = Field(ge=0, lt=3.14)
+    scale: float = Field(gt=0)
+    size_exponent: float = Field(ge=0)
+    precision: str = Field(pattern="^(float32|bfloat16)$")
+
+
+class ImageViewSettings(ViewSettings):
+    """Encoders of pictures."""
+
+    size: int = Field(ge=0)
+    cutmix: float = Field(ge=0, le=1)
+
+
+class TextViewSettings(ViewSettings):
+    """Encoders of titles, and the word pieces that the fusion reads beside them."""
+
+    prefix: str
+    lowercase: bool
+    freeze_words: bool
+    max_tokens: int = Field(ge=4)
+    max_words: int = Field(ge=2)
+    n_word_pieces: int = Field(ge=256)
+
+
+class LadderSettings(Section):
+    """Strategies of matching, the galleries they are judged on, and their search."""
+
+    neighbours: int = Field(ge=2)
+    largest_group: int = Field(ge=2)
+    galleries: list[int]
+    smallest_gallery: int = Field(ge=2)
+    tfidf: bool
+    veto: bool
+    all_data: bool
+    untrained: bool
+    union_trials: int = Field(ge=1)
+    blending_trials: int = Field(ge=1)
+    resamples: int = Field(ge=10)
+    confidence: float = Field(gt=0.5, lt=1)
+
+
+class MatchSettings(Section):
+    """All settings of `match`."""
+
+    seed: int
+    cache: str
+    data: CatalogueSettings
+    image: ImageViewSettings
+    text: TextViewSettings
+    ladder: LadderSettings
+    tracking: TrackingSettings
+
+
+AnySettings = TypeVar("AnySettings", Settings, MatchSettings)
+
+
 def known_keys(section: type[BaseModel] = Settings, prefix: str = "") -> list[str]:
     """Every dotted key path that settings have."""
     keys: list[str] = []
@@ -183,10 +257,32 @@ def load_settings(config: Path | None = None, overrides: list[str] | None = None
     Raises:
         SettingsError: unreadable file, unknown key (names the nearest) or impossible value.
     """
-    values = yaml.safe_load((resources.files("configs") / "default.yaml").read_text("utf-8"))
+    return _load(Settings, "default.yaml", config, overrides or [])
+
+
+def load_match_settings(
+    config: Path | None = None, overrides: list[str] | None = None
+) -> MatchSettings:
+    """Settings of `match`: the same over `configs/match.yaml`.
+
+    Args:
+        config: as for `load_settings`.
+        overrides: as for `load_settings`.
+
+    Raises:
+        SettingsError: as `load_settings`.
+    """
+    return _load(MatchSettings, "match.yaml", config, overrides or [])
+
+
+def _load(
+    model: type[AnySettings], defaults: str, config: Path | None, overrides: list[str]
+) -> AnySettings:
+    values = yaml.safe_load((resources.files("configs") / defaults).read_text("utf-8"))
+    known = known_keys(model)
     if config is not None:
-        _merge(values, _read_yaml(config), str(config))
-    for override in overrides or []:
+        _merge(values, _read_yaml(config), str(config), known)
+    for override in overrides:
         key, found, text = override.partition("=")
         if not found:
             raise SettingsError(f"--set takes key.path=value, got '{override}'")
@@ -201,8 +297,8 @@ def load_settings(config: Path | None = None, overrides: list[str] | None = None
             inner[parent] = {}
             inner = inner[parent]
         inner[last] = value
-        _merge(values, nested, "--set")
-    return _validated(values)
+        _merge(values, nested, "--set", known)
+    return _validated(model, values)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -220,23 +316,29 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def _merge(values: dict[str, Any], changes: dict[str, Any], origin: str, prefix: str = "") -> None:
+def _merge(
+    values: dict[str, Any],
+    changes: dict[str, Any],
+    origin: str,
+    known: list[str],
+    prefix: str = "",
+) -> None:
     for key, value in changes.items():
         path = f"{prefix}{key}"
         if key not in values:
-            hint = nearest(path, known_keys())
+            hint = nearest(path, known)
             raise SettingsError(f"{origin}: there is no setting '{path}'{hint}")
         if isinstance(values[key], dict):
             if not isinstance(value, dict):
                 raise SettingsError(f"{origin}: '{path}' is a section of keys, not {value!r}")
-            _merge(values[key], value, origin, f"{path}.")
+            _merge(values[key], value, origin, known, f"{path}.")
         else:
             values[key] = value
 
 
-def _validated(values: dict[str, Any]) -> Settings:
+def _validated(model: type[AnySettings], values: dict[str, Any]) -> AnySettings:
     try:
-        return Settings.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         path = ".".join(str(part) for part in first["loc"])
