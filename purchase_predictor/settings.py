@@ -145,11 +145,16 @@ class EvaluationSettings(Section):
     ece_bins: int = Field(ge=2)
 
 
-class TrackingSettings(Section):
-    """MLflow."""
+class StoreSettings(Section):
+    """Where MLflow keeps runs."""
 
     uri: str
     experiment: str
+
+
+class TrackingSettings(StoreSettings):
+    """MLflow: runs and the registry."""
+
     register_model: bool
 
 
@@ -229,7 +234,7 @@ class MatchSettings(Section):
     image: ImageViewSettings
     text: TextViewSettings
     ladder: LadderSettings
-    tracking: TrackingSettings
+    tracking: StoreSettings
 
 
 AnySettings = TypeVar("AnySettings", Settings, MatchSettings)

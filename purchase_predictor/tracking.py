@@ -41,7 +41,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from features.context import Kind
 from purchase_predictor import scoring_rows
 from purchase_predictor.errors import TrackingError
-from purchase_predictor.settings import TrackingSettings
+from purchase_predictor.settings import StoreSettings
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 SQLITE = "sqlite:///"
@@ -222,7 +222,7 @@ class Run:
 
 @contextmanager
 def start_run(
-    settings: TrackingSettings, *, experiment: str, run_name: str, tags: Mapping[str, str]
+    settings: StoreSettings, *, experiment: str, run_name: str, tags: Mapping[str, str]
 ) -> Iterator[Run]:
     """Open a run, and close it as finished, failed or killed.
 
