@@ -130,7 +130,8 @@ class PurchasePredictor:
             on_epoch: told the figures of each epoch.
 
         Raises:
-            DataError: the rows cannot be learned from or judged on.
+            DataError: the rows cannot be learned from or judged on, or `content` was trained on
+                products of the validation or test period.
         """
         tables = self._tables(data, require_labels=True)
         fractions = self.settings.data
@@ -145,16 +146,18 @@ class PurchasePredictor:
         for wanted in {learns_from, self.market}:
             rows = select_market(tables, split, wanted)
             check_rows(rows, wanted, fractions.min_conversions)
+        training = training_products(tables, split)
         if content is None:
             content = ContentEncoders.fit(
                 tables.products,
                 tables.folder,
                 self.settings.encoders,
                 fractions,
-                training=training_products(tables, split),
+                training=training,
                 seed=self.settings.seed,
                 progress=progress,
             )
+        content.check_trained_within(tables.products["product_id"], training)
         self.preparation_ = Preparation(self.settings)
         self.data_ = self.preparation_.fit(
             selection,
@@ -206,12 +209,7 @@ class PurchasePredictor:
             lightgbm.refit(data, seed=settings.seed, progress=progress)
         return data
 
-    def _facts(
-        self,
-        tables: Tables,
-        selection: Selection,
-        data: EncodedMarket,
-    ) -> Facts:
+    def _facts(self, tables: Tables, selection: Selection, data: EncodedMarket) -> Facts:
         split, training = selection.split, data.part == TRAIN
         clicks = self.preparation_.clicks_
         return Facts(

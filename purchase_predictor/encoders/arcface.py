@@ -1,4 +1,4 @@
-"""ArcFace: encoders learn that listings of one match group are the same product.
+"""ArcFace: what an encoder is taught, that listings of one match group are the same product.
 
 Deng et al. 2019, "ArcFace: Additive Angular Margin Loss"; the recipe of the Shopee competition
 (handbook: matching): pooling → BatchNorm → L2 norm → cosine with class weights → margin →
@@ -6,8 +6,7 @@ softmax cross-entropy, the margin growing as training goes on.
 """
 
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -18,16 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from purchase_predictor.errors import UserError
-
-Batch = Tensor | dict[str, Tensor]
-BatchOf = Callable[[NDArray[np.int64], torch.Generator], Batch]
-Progress = Callable[[str], None]
-
-_HEAD_RATE = 10.0
-_WARM_UP = 0.2
-_CLIP_NORM = 5.0
-_WEIGHT_DECAY = 0.01
+PRECISIONS = ("float32", "bfloat16")
+"""What an encoder's matrix products may be computed in while it is trained."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +27,24 @@ class ArcFaceRecipe:
 
     Attributes:
         epochs: passes over the listings.
-        batch_size: listings in a batch.
-        learning_rate: peak rate of the encoder; the head's is ten times as large.
+        batch_size: listings in a batch, 2 or more.
+        learning_rate: peak rate of the encoder.
         margin_start: margin at the first step, in radians.
         margin_end: margin at the last step.
         scale: factor of the cosines.
         size_exponent: margins are multiplied by (class size / smallest size) to the power of
             minus this; 0 gives every class the same margin.
+        head_factor: the head's learning rate divided by the encoder's.
+        warm_up: share of the steps in which the rate rises; half a cosine falls after it.
+        clip_norm: largest norm of a gradient.
+        weight_decay: decoupled, of the encoder's matrices alone.
+        cutmix: probability that a batch is mixed; pictures only.
+        precision: `float32`, or `bfloat16` for the encoder's matrix products; the loss, the head
+            and the weights stay in float32.
+
+    Raises:
+        ValueError: if a batch could hold one listing only, which BatchNorm has no variance of, or
+            if there is no such precision.
     """
 
     epochs: int
@@ -52,10 +54,30 @@ class ArcFaceRecipe:
     margin_end: float
     scale: float = 30.0
     size_exponent: float = 0.0
+    head_factor: float = 10.0
+    warm_up: float = 0.2
+    clip_norm: float = 5.0
+    weight_decay: float = 0.01
+    cutmix: float = 0.0
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 2:
+            raise ValueError(f"a batch needs two listings at least, got {self.batch_size}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {PRECISIONS}, got '{self.precision}'")
 
     def margin(self, progress: float) -> float:
         """The margin, in radians, where a share `progress` in [0, 1] of the steps is done."""
         return self.margin_start + (self.margin_end - self.margin_start) * progress
+
+    def rate(self, step: int, n_steps: int) -> float:
+        """Learning rate of the encoder at a step: a linear rise, half a cosine down to 0."""
+        warm = max(1.0, self.warm_up * n_steps)
+        if step < warm:
+            return self.learning_rate * (step + 1) / (warm + 1)
+        done = (step - warm) / max(1.0, n_steps - warm)
+        return self.learning_rate * (0.5 + 0.5 * math.cos(math.pi * done))
 
 
 class ArcFaceHead(nn.Module):
@@ -114,69 +136,18 @@ def match_classes(groups: pl.Series, eligible: NDArray[np.bool_]) -> NDArray[np.
     return labels
 
 
-def epoch_batches(
-    n_rows: int, batch_size: int, generator: torch.Generator
-) -> Iterator[NDArray[np.int64]]:
-    """Rows 0 … n_rows-1 in random order, in batches; a last one of a single row is left out."""
-    order = torch.randperm(n_rows, generator=generator).numpy()
-    for start in range(0, n_rows, batch_size):
-        rows = order[start : start + batch_size]
-        # BatchNorm has no variance to divide by where there is one row only.
-        if len(rows) > 1:
-            yield rows
-
-
-def train_arcface(
-    encoder: nn.Module,
-    batch_of: BatchOf,
-    labels: NDArray[np.int64],
-    recipe: ArcFaceRecipe,
-    *,
-    d_embedding: int,
-    seed: int,
-    name: str,
-    progress: Progress,
-) -> None:
-    """Train an encoder in place; it is left in evaluation mode.
+def relative_margins(labels: NDArray[np.int64], size_exponent: float) -> Tensor:
+    """Factor of each class's margin: less for a class of many listings, 1 for the smallest.
 
     Args:
-        encoder: takes a batch, gives L2-normalised embeddings [b, d_embedding].
-        batch_of: makes the batch of some rows (numbers into `labels`) on the encoder's device;
-            augmentation draws from the generator given.
-        labels: int64 [n], classes 0 … n_classes-1.
-        recipe: epochs, rates and margins.
-        d_embedding: width of the embeddings.
-        seed: of the order of the rows, the head's weights and the augmentation.
-        name: what is trained, for the progress line.
-        progress: takes a line after each epoch.
+        labels: int64 [n], classes 0 … n_classes-1, each of them there.
+        size_exponent: see `ArcFaceRecipe`.
 
-    Raises:
-        UserError: if the loss stops being a number.
+    Returns:
+        float32 [n_classes], (size / smallest size) to the power of minus the exponent.
     """
-    device = next(encoder.parameters()).device
     sizes = np.bincount(labels)
-    relative = torch.as_tensor((sizes / sizes.min()) ** -recipe.size_exponent)
-    relative = relative.to(device, torch.float32)
-    generator = torch.Generator().manual_seed(seed)
-    with seeded(seed, device):
-        head = ArcFaceHead(d_embedding=d_embedding, n_classes=len(sizes), scale=recipe.scale)
-        learner = _Learner(encoder, head.to(device), recipe, len(labels))
-        encoder.train()
-        for epoch in range(recipe.epochs):
-            began, losses = time.perf_counter(), []
-            for rows in epoch_batches(len(labels), recipe.batch_size, generator):
-                truth = torch.as_tensor(labels[rows], device=device)
-                losses.append(learner.step(batch_of(rows, generator), truth, relative[truth]))
-            loss, seconds = float(torch.stack(losses).mean()), time.perf_counter() - began
-            if not math.isfinite(loss):
-                raise UserError(
-                    f"Training the {name} gave a loss that is no number: "
-                    f"lower encoders.learning_rate, which is {recipe.learning_rate:g}."
-                )
-            progress(
-                f"{name}: epoch {epoch + 1}/{recipe.epochs}, loss {loss:.2f}, {seconds:.1f} s"
-            )
-    encoder.eval()
+    return torch.as_tensor((sizes / sizes.min()) ** -size_exponent, dtype=torch.float32)
 
 
 @contextmanager
@@ -185,55 +156,3 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
-
-
-class _Learner:
-    """Encoder and head with their optimiser, and how far along the recipe they are."""
-
-    def __init__(
-        self, encoder: nn.Module, head: ArcFaceHead, recipe: ArcFaceRecipe, n_rows: int
-    ) -> None:
-        self.encoder, self.head, self.recipe = encoder, head, recipe
-        full, rest = divmod(n_rows, recipe.batch_size)
-        self.n_steps = max(1, recipe.epochs * (full + (rest > 1)))
-        self.n_done = 0
-        # Vectors are biases and the scales of normalisation: no weight decay for them.
-        matrices = [weight for weight in encoder.parameters() if weight.ndim > 1]
-        vectors = [weight for weight in encoder.parameters() if weight.ndim <= 1]
-        rate = recipe.learning_rate
-        self.optimiser = torch.optim.AdamW(
-            [
-                {"params": matrices, "lr": rate, "weight_decay": _WEIGHT_DECAY},
-                {"params": vectors, "lr": rate, "weight_decay": 0.0},
-                {"params": head.parameters(), "lr": rate * _HEAD_RATE, "weight_decay": 0.0},
-            ]
-        )
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self._rate)
-
-    def step(self, batch: Batch, truth: Tensor, relative_margin: Tensor) -> Tensor:
-        """Learn from a batch.
-
-        Args:
-            batch: what the encoder takes.
-            truth: int64 [b], classes.
-            relative_margin: float32 [b], factor of the margin of each row's class.
-
-        Returns:
-            The loss before the step.
-        """
-        margin = self.recipe.margin(self.n_done / max(1, self.n_steps - 1)) * relative_margin
-        loss = functional.cross_entropy(self.head(self.encoder(batch), truth, margin), truth)
-        self.optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_([*self.encoder.parameters(), *self.head.parameters()], _CLIP_NORM)
-        self.optimiser.step()
-        self.schedule.step()
-        self.n_done += 1
-        return loss.detach()
-
-    def _rate(self, step: int) -> float:
-        """Share of the peak learning rate: a linear rise, then half a cosine down to 0."""
-        warm = max(1.0, _WARM_UP * self.n_steps)
-        if step < warm:
-            return (step + 1) / (warm + 1)
-        return 0.5 + 0.5 * math.cos(math.pi * (step - warm) / max(1.0, self.n_steps - warm))

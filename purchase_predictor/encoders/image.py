@@ -15,8 +15,11 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional
 
-from purchase_predictor.encoders.arcface import ArcFaceRecipe, seeded, train_arcface
+from purchase_predictor.encoders.arcface import ArcFaceRecipe, seeded
+from purchase_predictor.encoders.augmentation import mirrored
 from purchase_predictor.encoders.hub import fetch
+from purchase_predictor.encoders.learning import train_arcface
+from purchase_predictor.encoders.resuming import Checkpoint
 from purchase_predictor.encoders.store import digest, state_of, weights_digest, write_whole
 from purchase_predictor.errors import UserError, nearest
 
@@ -86,13 +89,14 @@ class ImageNetwork(nn.Module):
         except (RuntimeError, AssertionError, ValueError) as error:
             raise UserError(
                 f"The image encoder '{spec.architecture}' cannot take pictures of {spec.size} "
-                f"pixels: give another encoders.image_size (32 or more suits the small one)."
+                f"pixels: give another size (32 or more suits the small one)."
             ) from error
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Scale the colours, embed, normalise."""
         values = (pixels / 255.0 - self.mean) / self.std
-        return functional.normalize(self.neck(self.backbone(values.permute(0, 3, 1, 2))))
+        pooled = self.backbone(values.permute(0, 3, 1, 2))
+        return functional.normalize(self.neck(pooled.float()))
 
 
 class ImageEncoder:
@@ -155,7 +159,7 @@ def small_spec(size: int) -> ImageSpec:
 
 
 def small_recipe(epochs: int, batch_size: int, learning_rate: float) -> ArcFaceRecipe:
-    """How the small network is trained."""
+    """How the small network is trained where it feeds purchase prediction."""
     return ArcFaceRecipe(epochs, batch_size, learning_rate, *_MARGINS)
 
 
@@ -174,25 +178,27 @@ def train_on_matches(
     *,
     seed: int,
     device: torch.device,
+    name: str,
     progress: Callable[[str], None],
+    checkpoint: Checkpoint | None = None,
 ) -> None:
     """Train a network in place to tell match groups apart.
 
     Args:
-        network: untrained.
+        network: with a neck.
         pixels: uint8 [n_pictures, size, size, 3], may lie on disk (a memory map).
         picture: int64 [n], the picture of each listing.
         labels: int64 [n], the class of each listing.
         recipe: epochs, rates and margins.
         seed: of everything that is drawn.
         device: where to train.
-        progress: takes a line after each epoch.
+        name: what is trained, for the progress lines.
+        progress: takes a line after each epoch and every few seconds of a long one.
+        checkpoint: where the training can be taken up again; None keeps nothing.
     """
 
     def batch_of(rows: NDArray[np.int64], generator: torch.Generator) -> Tensor:
-        batch = torch.from_numpy(pixels[picture[rows]])
-        mirrored = torch.rand(len(rows), generator=generator) < 0.5
-        return torch.where(mirrored[:, None, None, None], batch.flip(2), batch).to(device)
+        return mirrored(torch.from_numpy(pixels[picture[rows]]).to(device), generator)
 
     train_arcface(
         network.to(device),
@@ -201,13 +207,19 @@ def train_on_matches(
         recipe,
         d_embedding=network.d,
         seed=seed,
-        name="small image encoder",
+        name=name,
         progress=progress,
+        checkpoint=checkpoint,
     )
 
 
 def pretrained_image_encoder(
-    setting: str, size: int, device: torch.device, progress: Callable[[str], None]
+    setting: str,
+    size: int,
+    device: torch.device,
+    progress: Callable[[str], None],
+    *,
+    neck: bool = False,
 ) -> ImageEncoder:
     """An image encoder that others trained.
 
@@ -217,6 +229,7 @@ def pretrained_image_encoder(
         size: side of the pictures; 0 takes the size the network was made for.
         device: where it runs.
         progress: takes a line about a download.
+        neck: puts BatchNorm behind the pooling, for an encoder that is to be trained further.
 
     Returns:
         The encoder.
@@ -227,11 +240,11 @@ def pretrained_image_encoder(
     """
     name, found, place = setting.partition(":")
     name, _, revision = name.partition("@")
-    spec, hub_id = _spec_of(name, size)
+    spec, hub_id = _spec_of(name, size, neck=neck)
     if found:
         file = Path(place)
     else:
-        remedy = f"give its weights as 'encoders.image_encoder={name}:FILE.safetensors'"
+        remedy = f"give its weights as '{name}:FILE.safetensors'"
         if hub_id is None:
             raise UserError(f"timm has no pretrained weights for '{name}': {remedy}.")
         files = ["model.safetensors"]
@@ -248,14 +261,13 @@ def pretrained_image_encoder(
     return ImageEncoder(spec, network, device)
 
 
-def _spec_of(name: str, size: int) -> tuple[ImageSpec, str | None]:
+def _spec_of(name: str, size: int, *, neck: bool) -> tuple[ImageSpec, str | None]:
     """What timm says of a network, and the hub repository of its weights."""
     import timm
 
     if not timm.is_model(name):
         raise UserError(
-            f"There is no timm network '{name}' for encoders.image_encoder"
-            f"{nearest(name, [SMALL, *timm.list_models()])}."
+            f"There is no timm network '{name}'{nearest(name, [SMALL, *timm.list_models()])}."
         )
     given = timm.get_pretrained_cfg(name)
     known = given.to_dict() if given is not None else {}
@@ -268,7 +280,7 @@ def _spec_of(name: str, size: int) -> tuple[ImageSpec, str | None]:
         mean=tuple(known["mean"]),
         std=tuple(known["std"]),
         resampling=known["interpolation"],
-        neck=False,
+        neck=neck,
     )
     return spec, known.get("hf_hub_id")
 

@@ -1,4 +1,4 @@
-"""What is computed once and kept on disk: embeddings by content, trained encoders by their input.
+"""What is computed once and kept on disk: embeddings, by the content that they are of.
 
 A file is written beside its place, flushed to the disk and renamed, so a killed run leaves none
 that is half-written, and two processes that compute the same thing write the same file.
@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import safetensors.numpy
-import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
@@ -175,37 +174,6 @@ def embed_once(
         if len(missing) > INPUTS_AT_ONCE:
             progress(f"{start + len(rows):,} of {len(missing):,} embedded")
     return found, vectors
-
-
-def trained_once(
-    file: Path | None,
-    network: nn.Module,
-    train: Callable[[], None],
-    *,
-    name: str,
-    progress: Progress,
-) -> None:
-    """Train a network, or take the weights that the same training gave before.
-
-    Args:
-        file: named by the hash of everything that goes into the training; None keeps nothing.
-        network: gets the weights and is left in evaluation mode.
-        train: trains it in place.
-        name: what is trained, for the progress line.
-        progress: takes a line where the weights were kept.
-    """
-    if file is not None and file.is_file():
-        try:
-            network.load_state_dict(safetensors.torch.load_file(file))
-        except (SafetensorError, OSError, RuntimeError):
-            progress(f"{file} is damaged; the {name} is trained again")
-        else:
-            network.eval()
-            progress(f"{name}: trained before on the same listings, taken from {file}")
-            return
-    train()
-    if file is not None:
-        write_whole(file, safetensors.torch.save(state_of(network)))
 
 
 def state_of(network: nn.Module) -> dict[str, torch.Tensor]:

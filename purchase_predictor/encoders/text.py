@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -16,9 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from features.arrays import PAD
-from purchase_predictor.encoders.arcface import ArcFaceRecipe, seeded, train_arcface
+from purchase_predictor.encoders.arcface import ArcFaceRecipe, seeded
 from purchase_predictor.encoders.hub import fetch
+from purchase_predictor.encoders.learning import train_arcface
+from purchase_predictor.encoders.resuming import Checkpoint
 from purchase_predictor.encoders.store import digest, state_of, weights_digest, write_whole
+from purchase_predictor.encoders.tokens import PieceTokens, PretrainedTokens, Tokens
 from purchase_predictor.encoders.words import WordPieces
 from purchase_predictor.errors import UserError
 
@@ -46,11 +49,13 @@ class TextSpec:
         pretrained: whether tokenizer and network are others'.
         prefix: put before every title.
         max_tokens: tokens of a title that are embedded.
+        neck: whether BatchNorm follows the pooling (encoders trained here).
     """
 
     pretrained: bool
     prefix: str
     max_tokens: int = MAX_TOKENS
+    neck: bool = False
 
 
 class TextNetwork(nn.Module):
@@ -74,66 +79,7 @@ class TextNetwork(nn.Module):
         states = self.transformer(**batch).last_hidden_state
         mask = batch["attention_mask"][:, :, None].to(states.dtype)
         mean = (states * mask).sum(1) / mask.sum(1)
-        return functional.normalize(self.neck(mean))
-
-
-class Tokens(Protocol):
-    """Cuts titles into the tokens of a text encoder."""
-
-    def __call__(self, titles: list[str]) -> dict[str, Tensor]:
-        """The batch of some titles, padded to the longest; each has a token at least."""
-
-    def as_json(self) -> str:
-        """All that decides on the tokens, as text."""
-
-
-class PieceTokens:
-    """The catalogue's word pieces behind a first token, which an empty title has too."""
-
-    def __init__(self, words: WordPieces, max_tokens: int) -> None:
-        """Take over a vocabulary."""
-        self.words, self.first = words, len(words)
-        self.tokenizer = words.tokenizer(max_tokens - 1)
-
-    def __call__(self, titles: list[str]) -> dict[str, Tensor]:
-        """See `Tokens`."""
-        found = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(titles)]
-        ids = torch.full((len(found), 1 + max(map(len, found))), PAD)
-        ids[:, 0] = self.first
-        for row, codes in enumerate(found):
-            ids[row, 1 : 1 + len(codes)] = torch.tensor(codes, dtype=torch.int64)
-        return {"input_ids": ids, "attention_mask": (ids != PAD).long()}
-
-    def as_json(self) -> str:
-        """See `Tokens`."""
-        return self.words.json
-
-
-class PretrainedTokens:
-    """A tokenizer of transformers."""
-
-    def __init__(self, tokenizer: Any, max_tokens: int) -> None:
-        """Take over a tokenizer."""
-        self.tokenizer, self.max_tokens = tokenizer, max_tokens
-        # Padding and truncation are state that calls change; they are no part of the tokenizer.
-        parts = json.loads(tokenizer.backend_tokenizer.to_str())
-        self._json = json.dumps(parts | {"padding": None, "truncation": None})
-
-    def __call__(self, titles: list[str]) -> dict[str, Tensor]:
-        """See `Tokens`."""
-        return dict(
-            self.tokenizer(
-                titles,
-                padding=True,
-                truncation=True,
-                max_length=self.max_tokens,
-                return_tensors="pt",
-            )
-        )
-
-    def as_json(self) -> str:
-        """See `Tokens`."""
-        return self._json
+        return functional.normalize(self.neck(mean.float()))
 
 
 class TextEncoder:
@@ -217,18 +163,23 @@ class TextEncoder:
             raise ValueError("the small text encoder needs the catalogue's word pieces")
         with seeded(0, torch.device("cpu")):
             transformer = AutoModel.from_config(config)
-        network = TextNetwork(_without_pooler(transformer), neck=not spec.pretrained)
+        network = TextNetwork(_without_pooler(transformer), neck=spec.neck)
         network.load_state_dict(load_file(folder / "text.safetensors"))
         return cls(spec, tokens, network, device)
 
 
 def small_text_encoder(
-    words: WordPieces, prefix: str, seed: int, device: torch.device
+    words: WordPieces,
+    prefix: str,
+    seed: int,
+    device: torch.device,
+    *,
+    max_tokens: int = MAX_TOKENS,
 ) -> TextEncoder:
     """The small BERT, 128 wide, with weights drawn from a seed."""
     from transformers import BertConfig, BertModel
 
-    spec = TextSpec(pretrained=False, prefix=prefix)
+    spec = TextSpec(pretrained=False, prefix=prefix, max_tokens=max_tokens, neck=True)
     config = BertConfig(
         vocab_size=len(words) + 1,
         max_position_embeddings=spec.max_tokens,
@@ -241,7 +192,7 @@ def small_text_encoder(
 
 
 def small_recipe(epochs: int, batch_size: int, learning_rate: float) -> ArcFaceRecipe:
-    """How the small BERT is trained."""
+    """How the small BERT is trained where it feeds purchase prediction."""
     return ArcFaceRecipe(epochs, batch_size, learning_rate, *_MARGINS)
 
 
@@ -252,22 +203,31 @@ def train_on_matches(
     recipe: ArcFaceRecipe,
     *,
     seed: int,
+    name: str,
     progress: Callable[[str], None],
+    checkpoint: Checkpoint | None = None,
 ) -> None:
     """Train an encoder in place to tell match groups apart.
 
     Args:
-        encoder: untrained, on the device to train on.
+        encoder: with a neck, on the device to train on.
         titles: one for each listing.
         labels: int64 [n], the class of each listing.
         recipe: epochs, rates and margins.
         seed: of everything that is drawn.
-        progress: takes a line after each epoch.
+        name: what is trained, for the progress lines.
+        progress: takes a line after each epoch and every few seconds of a long one.
+        checkpoint: where the training can be taken up again; None keeps nothing.
+
+    Raises:
+        ValueError: if the recipe mixes pictures.
     """
+    if recipe.cutmix:
+        raise ValueError("cutmix is for pictures, a text encoder's recipe needs cutmix 0")
+    texts = [encoder.spec.prefix + title for title in titles]
 
     def batch_of(rows: NDArray[np.int64], _generator: torch.Generator) -> dict[str, Tensor]:
-        batch = encoder.tokens([encoder.spec.prefix + titles[row] for row in rows])
-        return _moved(batch, encoder.device)
+        return _moved(encoder.tokens([texts[row] for row in rows]), encoder.device)
 
     train_arcface(
         encoder.network,
@@ -276,13 +236,31 @@ def train_on_matches(
         recipe,
         d_embedding=encoder.d,
         seed=seed,
-        name="small text encoder",
+        name=name,
         progress=progress,
+        # The small BERT costs so little that nothing is saved, see `epoch_batches`.
+        lengths=_lengths(encoder.tokens, texts) if encoder.spec.pretrained else None,
+        checkpoint=checkpoint,
     )
 
 
+def _lengths(tokens: Tokens, texts: list[str]) -> NDArray[np.int64]:
+    """Tokens of each text, int64 [n]."""
+    lengths = [
+        tokens(texts[start : start + _TITLES_AT_ONCE])["attention_mask"].sum(1)
+        for start in range(0, len(texts), _TITLES_AT_ONCE)
+    ]
+    return torch.cat(lengths).numpy()
+
+
 def pretrained_text_encoder(
-    setting: str, prefix: str, device: torch.device, progress: Callable[[str], None]
+    setting: str,
+    prefix: str,
+    device: torch.device,
+    progress: Callable[[str], None],
+    *,
+    max_tokens: int = MAX_TOKENS,
+    neck: bool = False,
 ) -> TextEncoder:
     """A text encoder that others trained.
 
@@ -292,6 +270,8 @@ def pretrained_text_encoder(
         prefix: put before every title.
         device: where it runs.
         progress: takes a line about a download.
+        max_tokens: tokens of a title that are embedded, where the encoder takes as many.
+        neck: puts BatchNorm behind the pooling, for an encoder that is to be trained further.
 
     Returns:
         The encoder.
@@ -303,14 +283,14 @@ def pretrained_text_encoder(
     folder = Path(setting)
     if not folder.is_dir():
         name, _, revision = setting.partition("@")
-        remedy = "give a folder that transformers wrote as encoders.text_encoder"
+        remedy = "give a folder that transformers wrote in its place"
         files = ["*.json", "*.safetensors", "*.model", "*.txt"]
         folder = fetch(name, revision or None, files, remedy=remedy, progress=progress)
     transformer, tokenizer = _read_transformer(folder, setting)
-    longest = getattr(transformer.config, "max_position_embeddings", None) or MAX_TOKENS
-    n_tokens = min(MAX_TOKENS, int(tokenizer.model_max_length), int(longest))
-    spec = TextSpec(pretrained=True, prefix=prefix, max_tokens=n_tokens)
-    network = TextNetwork(transformer, neck=False)
+    longest = getattr(transformer.config, "max_position_embeddings", None) or max_tokens
+    n_tokens = min(max_tokens, int(tokenizer.model_max_length), int(longest))
+    spec = TextSpec(pretrained=True, prefix=prefix, max_tokens=n_tokens, neck=neck)
+    network = TextNetwork(transformer, neck=neck)
     return TextEncoder(spec, PretrainedTokens(tokenizer, n_tokens), network, device)
 
 

@@ -10,10 +10,9 @@ from torch.nn import functional
 from purchase_predictor.encoders.arcface import (
     ArcFaceHead,
     ArcFaceRecipe,
-    epoch_batches,
     match_classes,
-    train_arcface,
 )
+from purchase_predictor.encoders.learning import epoch_batches, train_arcface
 from purchase_predictor.errors import UserError
 
 RECIPE = ArcFaceRecipe(
@@ -136,5 +135,5 @@ def test_the_seed_alone_decides_and_nothing_outside_notices() -> None:
 
 
 def test_a_loss_that_is_no_number_is_a_clear_error() -> None:
-    with pytest.raises(UserError, match="lower encoders.learning_rate"):
+    with pytest.raises(UserError, match="lower its learning rate"):
         trained(0, rate=math.inf)

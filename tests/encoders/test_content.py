@@ -96,6 +96,10 @@ def same(one: ProductContent, two: ProductContent) -> bool:
     return all(np.allclose(getattr(one, n), getattr(two, n), atol=1e-6) for n in names)
 
 
+def fingerprints(encoders: ContentEncoders) -> list[str]:
+    return [encoder.fingerprint for encoder in (*encoders.texts, *encoders.images)]
+
+
 def test_shapes_and_types(content: ProductContent, encoders: ContentEncoders) -> None:
     assert content.words.shape == (N, 6)
     assert content.words.dtype == np.int32
@@ -164,14 +168,8 @@ def test_only_training_products_teach(folder: Path) -> None:
     assert one.words is not None
     assert two.words is not None
     assert one.words.json == two.words.json
-    assert one.text is not None
-    assert two.text is not None
-    assert all_teach.text is not None
-    assert one.text.fingerprint == two.text.fingerprint != all_teach.text.fingerprint
-    assert one.image is not None
-    assert two.image is not None
-    assert all_teach.image is not None
-    assert one.image.fingerprint == two.image.fingerprint != all_teach.image.fingerprint
+    assert fingerprints(one) == fingerprints(two)
+    assert not set(fingerprints(one)) & set(fingerprints(all_teach))
 
 
 def test_training_must_say_which_products(folder: Path) -> None:
@@ -237,7 +235,7 @@ def test_pictures_too_small_for_the_network_are_a_clear_error(folder: Path) -> N
 def test_no_epochs_leave_the_small_encoders_out(folder: Path) -> None:
     encoders = fitted(folder, "encoders.epochs=0")
 
-    assert encoders.text is None
+    assert encoders.texts == encoders.images == ()
     assert "encoders.epochs is 0" in encoders.spec.notes[0]
 
 
@@ -260,7 +258,7 @@ def test_groups_whose_pictures_are_all_damaged_train_nothing(tmp_path: Path) -> 
 
     encoders = fitted(tmp_path)
 
-    assert encoders.image is None
+    assert encoders.images == ()
     assert "Pictures are left out" in encoders.spec.notes[0]
 
 
@@ -270,7 +268,7 @@ def test_the_cache_spares_training_and_embedding(
     cold = fitted(folder, cache=tmp_path).encode(catalogue(), folder)
     lines: list[str] = []
     warm = fitted(folder, cache=tmp_path, lines=lines)
-    for encoder in (warm.text, warm.image):
+    for encoder in (*warm.texts, *warm.images):
         monkeypatch.setattr(encoder, "embed", None)
 
     again = warm.encode(catalogue(), folder)
@@ -320,7 +318,7 @@ def test_saved_moved_and_loaded_it_encodes_the_same(
     assert loaded.spec == encoders.spec
     assert same(loaded.encode(catalogue(), folder), content)
     names = {path.suffix for path in (tmp_path / "there").rglob("*") if path.is_file()}
-    assert names == {".json", ".safetensors"}
+    assert names == {".json", ".parquet", ".safetensors"}
 
 
 def test_a_block_left_out_stays_out_when_loaded(folder: Path, tmp_path: Path) -> None:
@@ -331,7 +329,7 @@ def test_a_block_left_out_stays_out_when_loaded(folder: Path, tmp_path: Path) ->
     loaded = ContentEncoders.load(tmp_path)
 
     assert loaded.spec.notes == encoders.spec.notes
-    assert loaded.text is loaded.image is None
+    assert loaded.texts == loaded.images == ()
     assert same(loaded.encode(products, folder), encoders.encode(products, folder))
 
 

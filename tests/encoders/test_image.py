@@ -150,7 +150,7 @@ def test_without_the_hub_a_name_alone_says_what_to_give(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
 
-    with pytest.raises(UserError, match="encoders.image_encoder=test_resnet:FILE.safetensors"):
+    with pytest.raises(UserError, match="give its weights as 'test_resnet:FILE.safetensors"):
         pretrained_image_encoder("test_resnet", 32, CPU, quiet)
 
 

@@ -42,13 +42,12 @@ def test_training_helps_on_match_groups_never_seen(tmp_path: Path) -> None:
         progress=quiet,
     )
     assert encoders.words is not None
-    assert encoders.image is not None
-    cpu, spec = torch.device("cpu"), encoders.image.spec
+    cpu, spec = torch.device("cpu"), encoders.images[0].spec
     untrained = ContentEncoders(
         encoders.spec,
         encoders.words,
-        small_text_encoder(encoders.words, "", 0, cpu),
-        ImageEncoder(spec, untrained_network(spec, 0), cpu),
+        [small_text_encoder(encoders.words, "", 0, cpu)],
+        [ImageEncoder(spec, untrained_network(spec, 0), cpu)],
     )
     unseen = products.filter(pl.Series(~training))
     truth = unseen["match_group"].to_numpy()

@@ -11,7 +11,6 @@ from purchase_predictor.encoders.store import (
     EmbeddingStore,
     digest,
     embed_once,
-    trained_once,
     weights_digest,
     write_whole,
 )
@@ -109,25 +108,3 @@ def test_weights_have_a_digest_of_their_own() -> None:
         network.bias[0] += 1e-6
 
     assert weights_digest(network) != before
-
-
-def test_the_same_training_is_done_once(tmp_path: Path) -> None:
-    file, lines, trainings = tmp_path / "net.safetensors", [], []
-
-    def run() -> nn.Linear:
-        network = nn.Linear(2, 2)
-
-        def train() -> None:
-            trainings.append(1)
-            nn.init.constant_(network.weight, len(trainings))
-
-        trained_once(file, network, train, name="net", progress=lines.append)
-        return network
-
-    run()
-    assert (run().weight == 1).all()
-    assert len(trainings) == 1
-    file.write_bytes(b"broken")
-    assert (run().weight == 2).all()
-    assert any("trained again" in line for line in lines)
-    assert (run().weight == 2).all()
