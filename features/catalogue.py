@@ -1,5 +1,6 @@
 """The products table alone, for whoever needs no impressions: listings to be matched."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,9 +64,6 @@ def load_catalogue(folder: Path, *, max_title_chars: int = 2000) -> Catalogue:
         raise DataError("The table 'products' has no rows.")
     products, counters = clean_products(checked.used, max_title_chars)
     unused = {f"products.{name}": reason for name, reason in checked.unused.items()}
-    told = [
-        f"{what}: {counters[name]:,}." for name, what in PRODUCTS_TOLD.items() if counters[name]
-    ]
     return Catalogue(
         products=products,
         folder=folder,
@@ -73,7 +71,7 @@ def load_catalogue(folder: Path, *, max_title_chars: int = 2000) -> Catalogue:
         rows=checked.rows,
         counters=counters,
         unused=unused,
-        notes=(*told, *(f"The column {name} is not used: {why}." for name, why in unused.items())),
+        notes=sentences(PRODUCTS_TOLD, counters, unused),
     )
 
 
@@ -100,3 +98,20 @@ def clean_products(products: pl.DataFrame, max_chars: int) -> tuple[pl.DataFrame
     clean = title.replace_all(_CONTROL, " ").str.slice(0, max_chars)
     hashes = pl.when(readable).then(digits)
     return products.with_columns(title=clean, image_hash=hashes), counts
+
+
+def sentences(
+    told: Mapping[str, str], counters: Mapping[str, int], unused: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Say what was kept with a change, and what is not used.
+
+    Args:
+        told: what each counter counts.
+        counters: how many; those of none are passed over.
+        unused: why a column is not used, by `table.column`.
+
+    Returns:
+        A sentence for each.
+    """
+    kept = [f"{what}: {counters[name]:,}." for name, what in told.items() if counters[name]]
+    return (*kept, *(f"The column {name} is not used: {why}." for name, why in unused.items()))

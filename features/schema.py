@@ -14,7 +14,7 @@ from pathlib import Path
 import dataframely as dy
 import polars as pl
 
-from features.catalogue import PRODUCTS_TOLD, clean_products
+from features.catalogue import PRODUCTS_TOLD, clean_products, sentences
 from features.checking import CheckedTable, RowCounts, check_table
 from features.context import Context, Kind, as_fitted, recognise
 from features.errors import DataError
@@ -149,7 +149,7 @@ def check_tables(
         rows={table: part.rows for table, part in checked.items()},
         counters=counters,
         unused=unused,
-        notes=(*_near_names(raw, found), *found.notes, *_notes(counters, unused)),
+        notes=(*_near_names(raw, found), *found.notes, *sentences(_TOLD, counters, unused)),
     )
 
 
@@ -202,9 +202,3 @@ def _near_names(raw: RawTables, found: Context) -> list[str]:
         for name, match in near.items()
         if match
     ]
-
-
-def _notes(counters: Mapping[str, int], unused: Mapping[str, str]) -> list[str]:
-    """Sentences on what was kept with a change, and on what was not used."""
-    told = [f"{what}: {counters[name]:,}." for name, what in _TOLD.items() if counters[name]]
-    return told + [f"The column {name} is not used: {reason}." for name, reason in unused.items()]

@@ -35,9 +35,26 @@ def test_a_source_is_converted_and_counted(
     assert not {"PageValues", "Weekend"} & set(columns)
 
 
+def test_a_source_with_pictures_is_converted_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    header = "posting_id,image,image_phash,title,label_group"
+    (tmp_path / "train.csv").write_text(f"{header}\nt1,a.jpg,94974f937d4c2433,Paper Bag,30\n")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/a.jpg").write_bytes(b"")
+
+    code = main(["shopee", "--raw", str(tmp_path), "--output", str(tmp_path / "out")])
+
+    assert code == 0
+    assert "with_picture" in capsys.readouterr().out
+    assert (tmp_path / "out/images/a.jpg").is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["shopee", "--raw", "."], "no column 'posting_id'"),
+        (["magento", "--raw", "."], "no folder images with photos"),
         (["online-shoppers", "--raw", "absent"], "neither a file nor a folder"),
         (["trivago", "--raw", "."], "no column 'user_id'"),
         (["online-shoppers", "--raw", ".", "--drop", "PageValue"], "did you mean 'PageValues'"),
