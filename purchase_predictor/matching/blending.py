@@ -11,14 +11,12 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from sklearn.preprocessing import normalize
 
 from purchase_predictor.errors import SettingsError
 from purchase_predictor.errors import nearest as nearest_name
 from purchase_predictor.matching.matches import CAP, Matches, capped, keep, union
 from purchase_predictor.matching.neighbours import K, Neighbours, Vectors, nearest
-from purchase_predictor.matching.views import COMB, View, comb_view
+from purchase_predictor.matching.views import COMB, View, comb_view, unit_rows
 
 STAGES = 3
 
@@ -101,10 +99,7 @@ def blend(vectors: Vectors, matches: Matches) -> Vectors:
     Returns:
         Of the same kind and shape; a row that sums to zero stays zero.
     """
-    mixed = matches @ vectors
-    if sparse.issparse(mixed):
-        return sparse.csr_array(normalize(mixed, copy=False))
-    return normalize(mixed, copy=False)
+    return unit_rows(matches @ vectors)
 
 
 class Blender:

@@ -85,7 +85,8 @@ def quantities(title: str) -> set[Quantity]:
     """Quantities that a title states.
 
     "2 x 125 ml" is 125 ml and 250 ml, since others write the total; "30 x 40 cm" is one size;
-    "50/100 pcs" is either. A separator before three digits marks thousands ("1.000 ml") unless a zero is before it.
+    "50/100 pcs" is either. A separator before three digits marks thousands ("1.000 ml") unless a
+    zero is before it.
 
     Args:
         title: of a listing.
@@ -149,8 +150,8 @@ def _number(text: str) -> float:
 
 
 def _rounded(value: float) -> float:
-    """Six digits, so that 0.4 kg is 400 g."""
-    return float(f"{value:.6g}")
+    """Nine digits, so that 0.4 kg is 400 g."""
+    return float(f"{value:.9g}")
 
 
 def _incidence(titles: pl.Series) -> Iterator[sparse.csr_array]:

@@ -60,12 +60,17 @@ def embedding_view(
         vectors: float [n, d]; a row of zeros is absent.
         present: bool [n], False where a listing lacks the view; None asks the vectors alone.
     """
-    unit = normalize(np.asarray(vectors, dtype=np.float32))
-    there = unit.any(axis=1)
+    unit = unit_rows(np.array(vectors, dtype=np.float32))
+    there = np.asarray(unit.any(axis=1))
     if present is not None:
         there &= present
         unit[~there] = 0.0
     return View(name, unit, there)
+
+
+def unit_rows(vectors: Vectors) -> Vectors:
+    """Rows divided by their lengths, in place; a row of zeros stays."""
+    return normalize(vectors, copy=False) if vectors.shape[0] else vectors
 
 
 def tfidf_view(titles: pl.Series) -> View:
