@@ -47,12 +47,17 @@ class TextChoice:
         max_tokens: tokens of a title that are embedded.
         recipe: how it is trained on match groups; None, or no epochs, leaves it as it is, which
             for the small one are random weights.
+        lowercase: whether titles are put into lower case; those of the small one always are.
+        freeze_words: whether the table of token vectors of a pretrained encoder stays as it is in
+            training; the small one's is random and always learned.
     """
 
     setting: str
     prefix: str = ""
     max_tokens: int = texts.MAX_TOKENS
     recipe: ArcFaceRecipe | None = None
+    lowercase: bool = False
+    freeze_words: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,7 +160,10 @@ def fit_texts(
         encoder = _text_encoder(catalogue, choice, words, seed, neck=recipe is not None)
         if recipe is not None:
             name = _name("text", choice.setting)
-            _train_text(catalogue, encoder, recipe, labels, seed=seed, name=name)
+            frozen = choice.freeze_words and encoder.spec.pretrained
+            _train_text(
+                catalogue, encoder, recipe, labels, seed=seed, name=name, freeze_words=frozen
+            )
         encoders.append(encoder)
     return tuple(encoders)
 
@@ -167,7 +175,13 @@ def _text_encoder(
     if choice.setting == texts.SMALL:
         return texts.small_text_encoder(words, prefix, seed, device, max_tokens=n_tokens)
     return texts.pretrained_text_encoder(
-        choice.setting, prefix, device, catalogue.progress, max_tokens=n_tokens, neck=neck
+        choice.setting,
+        prefix,
+        device,
+        catalogue.progress,
+        max_tokens=n_tokens,
+        lowercase=choice.lowercase,
+        neck=neck,
     )
 
 
@@ -179,6 +193,7 @@ def _train_text(
     *,
     seed: int,
     name: str,
+    freeze_words: bool,
 ) -> None:
     progress, members = catalogue.progress, labels >= 0
     titles = catalogue.products["title"].cast(pl.String).filter(pl.Series(members)).to_list()
@@ -194,10 +209,11 @@ def _train_text(
             seed=seed,
             name=name,
             progress=progress,
+            freeze_words=freeze_words,
             checkpoint=checkpoint,
         )
 
-    parts: list[object] = [encoder.fingerprint, asdict(recipe)]
+    parts: list[object] = [encoder.fingerprint, asdict(recipe), freeze_words]
     parts += [catalogue.ids(members), titles, classes.tolist()]
     file = catalogue.trained("text", seed, parts)
     trained_once(file, encoder.network, train, name=name, progress=progress)

@@ -86,7 +86,8 @@ def train_arcface(
     """Train an encoder in place; it is left in evaluation mode.
 
     Args:
-        encoder: takes a batch, gives L2-normalised embeddings [b, d_embedding].
+        encoder: takes a batch, gives L2-normalised embeddings [b, d_embedding]; weights that
+            need no gradient stay as they are.
         batch_of: makes the batch of some rows (numbers into `labels`) on the encoder's device;
             augmentation draws from the generator given.
         labels: int64 [n], classes 0 … n_classes-1, each of them there.
@@ -213,8 +214,10 @@ class _Learner:
         self.relative = relative_margins(labels, recipe.size_exponent).to(self.device)
         full, rest = divmod(len(labels), recipe.batch_size)
         self.n_steps = recipe.epochs * (full + (rest > 1))
-        matrices = [weight for weight in encoder.parameters() if _is_matrix(weight)]
-        others = [weight for weight in encoder.parameters() if not _is_matrix(weight)]
+        learned = [weight for weight in encoder.parameters() if weight.requires_grad]
+        self.weights = [*learned, *head.parameters()]
+        matrices = [weight for weight in learned if _is_matrix(weight)]
+        others = [weight for weight in learned if not _is_matrix(weight)]
         self.optimiser = torch.optim.AdamW(
             [
                 {"params": matrices, "weight_decay": recipe.weight_decay, "factor": 1.0},
@@ -264,8 +267,7 @@ class _Learner:
         loss = self._loss(batch, truth, mixture)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        weights = [*self.encoder.parameters(), *self.head.parameters()]
-        nn.utils.clip_grad_norm_(weights, self.recipe.clip_norm)
+        nn.utils.clip_grad_norm_(self.weights, self.recipe.clip_norm)
         self.optimiser.step()
         return loss.item()
 

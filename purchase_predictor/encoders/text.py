@@ -1,7 +1,7 @@
 """Text encoders: a transformers model, pretrained by others or a small BERT of the catalogue's."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -50,12 +50,14 @@ class TextSpec:
         prefix: put before every title.
         max_tokens: tokens of a title that are embedded.
         neck: whether BatchNorm follows the pooling (encoders trained here).
+        lowercase: whether titles are put into lower case, the prefix is not.
     """
 
     pretrained: bool
     prefix: str
     max_tokens: int = MAX_TOKENS
     neck: bool = False
+    lowercase: bool = False
 
 
 class TextNetwork(nn.Module):
@@ -113,6 +115,11 @@ class TextEncoder:
         parts = [asdict(self.spec), self.shape, self.tokens.as_json()]
         return digest([*parts, weights_digest(self.network)])
 
+    def inputs(self, titles: Iterable[str]) -> list[str]:
+        """What the tokenizer is given for each title."""
+        spec = self.spec
+        return [spec.prefix + (title.lower() if spec.lowercase else title) for title in titles]
+
     def embed(self, titles: list[str]) -> NDArray[np.float32]:
         """Embed titles.
 
@@ -128,7 +135,7 @@ class TextEncoder:
         with torch.inference_mode():
             for start in range(0, len(titles), _TITLES_AT_ONCE):
                 rows = order[start : start + _TITLES_AT_ONCE]
-                batch = self.tokens([self.spec.prefix + titles[row] for row in rows])
+                batch = self.tokens(self.inputs(titles[row] for row in rows))
                 vectors[rows] = self.network(_moved(batch, self.device)).cpu().numpy()
         return vectors
 
@@ -176,7 +183,7 @@ def small_text_encoder(
     *,
     max_tokens: int = MAX_TOKENS,
 ) -> TextEncoder:
-    """The small BERT, 128 wide, with weights drawn from a seed."""
+    """The small BERT, 128 wide, with weights drawn from a seed; word pieces are lower case."""
     from transformers import BertConfig, BertModel
 
     spec = TextSpec(pretrained=False, prefix=prefix, max_tokens=max_tokens, neck=True)
@@ -205,6 +212,7 @@ def train_on_matches(
     seed: int,
     name: str,
     progress: Callable[[str], None],
+    freeze_words: bool = False,
     checkpoint: Checkpoint | None = None,
 ) -> None:
     """Train an encoder in place to tell match groups apart.
@@ -217,6 +225,7 @@ def train_on_matches(
         seed: of everything that is drawn.
         name: what is trained, for the progress lines.
         progress: takes a line after each epoch and every few seconds of a long one.
+        freeze_words: leaves the table of token vectors as it is.
         checkpoint: where the training can be taken up again; None keeps nothing.
 
     Raises:
@@ -224,24 +233,29 @@ def train_on_matches(
     """
     if recipe.cutmix:
         raise ValueError("cutmix is for pictures, a text encoder's recipe needs cutmix 0")
-    texts = [encoder.spec.prefix + title for title in titles]
+    texts = encoder.inputs(titles)
+    words = encoder.network.transformer.get_input_embeddings().weight
 
     def batch_of(rows: NDArray[np.int64], _generator: torch.Generator) -> dict[str, Tensor]:
         return _moved(encoder.tokens([texts[row] for row in rows]), encoder.device)
 
-    train_arcface(
-        encoder.network,
-        batch_of,
-        labels,
-        recipe,
-        d_embedding=encoder.d,
-        seed=seed,
-        name=name,
-        progress=progress,
-        # The small BERT costs so little that nothing is saved, see `epoch_batches`.
-        lengths=_lengths(encoder.tokens, texts) if encoder.spec.pretrained else None,
-        checkpoint=checkpoint,
-    )
+    words.requires_grad_(not freeze_words)
+    try:
+        train_arcface(
+            encoder.network,
+            batch_of,
+            labels,
+            recipe,
+            d_embedding=encoder.d,
+            seed=seed,
+            name=name,
+            progress=progress,
+            # The small BERT costs so little that nothing is saved, see `epoch_batches`.
+            lengths=_lengths(encoder.tokens, texts) if encoder.spec.pretrained else None,
+            checkpoint=checkpoint,
+        )
+    finally:
+        words.requires_grad_(True)
 
 
 def _lengths(tokens: Tokens, texts: list[str]) -> NDArray[np.int64]:
@@ -260,6 +274,7 @@ def pretrained_text_encoder(
     progress: Callable[[str], None],
     *,
     max_tokens: int = MAX_TOKENS,
+    lowercase: bool = False,
     neck: bool = False,
 ) -> TextEncoder:
     """A text encoder that others trained.
@@ -271,6 +286,7 @@ def pretrained_text_encoder(
         device: where it runs.
         progress: takes a line about a download.
         max_tokens: tokens of a title that are embedded, where the encoder takes as many.
+        lowercase: puts titles into lower case.
         neck: puts BatchNorm behind the pooling, for an encoder that is to be trained further.
 
     Returns:
@@ -289,7 +305,9 @@ def pretrained_text_encoder(
     transformer, tokenizer = _read_transformer(folder, setting)
     longest = getattr(transformer.config, "max_position_embeddings", None) or max_tokens
     n_tokens = min(max_tokens, int(tokenizer.model_max_length), int(longest))
-    spec = TextSpec(pretrained=True, prefix=prefix, max_tokens=n_tokens, neck=neck)
+    spec = TextSpec(
+        pretrained=True, prefix=prefix, max_tokens=n_tokens, neck=neck, lowercase=lowercase
+    )
     network = TextNetwork(transformer, neck=neck)
     return TextEncoder(spec, PretrainedTokens(tokenizer, n_tokens), network, device)
 
