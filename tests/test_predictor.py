@@ -90,7 +90,7 @@ def test_saved_moved_and_loaded_in_another_process_predicts_the_same(
 
 def test_model_folder_holds_no_pickle_and_checks_its_files(saved: Path, tmp_path: Path) -> None:
     suffixes = {path.suffix for path in saved.rglob("*") if path.is_file()}
-    assert suffixes <= {".safetensors", ".json", ".txt"}
+    assert suffixes <= {".safetensors", ".json", ".txt", ".parquet"}
     for path in saved.rglob("*"):
         if path.is_file():
             assert path.read_bytes()[:2] not in (b"\x80\x02", b"\x80\x04", b"\x80\x05", b"PK")

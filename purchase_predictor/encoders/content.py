@@ -29,7 +29,7 @@ from purchase_predictor.encoders.store import write_whole
 from purchase_predictor.encoders.text import TextEncoder
 from purchase_predictor.encoders.words import WordPieces
 from purchase_predictor.errors import DataError
-from purchase_predictor.settings import DataSettings, EncoderSettings
+from purchase_predictor.settings import CatalogueSettings, DataSettings, EncoderSettings
 
 Progress = Callable[[str], None]
 
@@ -186,7 +186,12 @@ class ContentEncoders:
         return 0 if self.words is None else len(self.words)
 
     def encode(
-        self, products: pl.DataFrame, folder: Path, *, progress: Progress = silent
+        self,
+        products: pl.DataFrame,
+        folder: Path,
+        *,
+        progress: Progress = silent,
+        raw: bool = False,
     ) -> ProductContent:
         """Turn products into arrays.
 
@@ -194,6 +199,7 @@ class ContentEncoders:
             products: `product_id, title, image`.
             folder: the data folder, in which the pictures are.
             progress: takes a line where there is much to embed or a stored file is damaged.
+            raw: embeddings are left as long as the encoders make them, not L2-normalised.
 
         Returns:
             Arrays in the order of `products`.
@@ -207,10 +213,11 @@ class ContentEncoders:
             max_pixels=self.spec.max_image_pixels,
             cache=self.cache,
             progress=progress,
+            raw=raw,
         )
         return ProductContent(
             words=self._words(titles),
-            text=embed_titles(self.texts, titles, self.cache, progress),
+            text=embed_titles(self.texts, titles, cache=self.cache, progress=progress, raw=raw),
             image=pictures.vectors,
             has_text=titles.is_not_null().to_numpy(),
             has_image=pictures.there,
@@ -280,7 +287,7 @@ def fit_encoders(
     *,
     texts: Sequence[TextChoice],
     images: Sequence[ImageChoice],
-    limits: DataSettings,
+    limits: CatalogueSettings,
     training: NDArray[np.bool_],
     max_words: int,
     n_word_pieces: int,

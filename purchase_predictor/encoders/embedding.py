@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from sklearn.preprocessing import normalize
 
 from purchase_predictor.encoders.image import ImageEncoder
 from purchase_predictor.encoders.pictures import (
@@ -27,7 +28,8 @@ class Pictures:
     """What became of the pictures of a catalogue.
 
     Attributes:
-        vectors: float32 [n, d], L2-normalised, zero where there is no readable picture.
+        vectors: float32 [n, d], L2-normalised unless raw ones were asked for, zero where there is
+            no readable picture.
         there: bool [n], whether there is a picture that was read.
         failures: product, path and reason of each picture that could not be read.
     """
@@ -38,7 +40,12 @@ class Pictures:
 
 
 def embed_titles(
-    encoders: Sequence[TextEncoder], titles: pl.Series, cache: Path | None, progress: Progress
+    encoders: Sequence[TextEncoder],
+    titles: pl.Series,
+    *,
+    cache: Path | None,
+    progress: Progress,
+    raw: bool = False,
 ) -> NDArray[np.float32]:
     """Embed titles with every encoder.
 
@@ -47,9 +54,10 @@ def embed_titles(
         titles: any titles, nulls and empty ones among them.
         cache: folder of stored embeddings; None stores none.
         progress: takes a line where there is much to embed or a stored file is damaged.
+        raw: the embeddings are left as long as the encoders make them.
 
     Returns:
-        float32 [n, sum of widths], L2-normalised, zero where the title is null.
+        float32 [n, sum of widths], L2-normalised unless raw, zero where the title is null.
     """
     unique = titles.drop_nulls().unique(maintain_order=True)
     texts = unique.to_list()
@@ -62,7 +70,7 @@ def embed_titles(
     number = titles.to_frame("title").join(numbers, on="title", how="left", maintain_order="left")[
         "number"
     ]
-    return _rows(_side_by_side(parts, len(keys)), number.fill_null(-1).to_numpy())
+    return _rows(_side_by_side(parts, len(keys), raw=raw), number.fill_null(-1).to_numpy())
 
 
 def embed_pictures(
@@ -74,6 +82,7 @@ def embed_pictures(
     max_pixels: int,
     cache: Path | None,
     progress: Progress,
+    raw: bool = False,
 ) -> Pictures:
     """Embed pictures with every encoder, each at the size that it takes.
 
@@ -85,6 +94,7 @@ def embed_pictures(
         max_pixels: a larger picture is refused.
         cache: folder of stored embeddings; None stores none.
         progress: takes a line where there is much to embed or a stored file is damaged.
+        raw: the embeddings are left as long as the encoders make them.
     """
     if not encoders:
         n = len(products)
@@ -104,7 +114,8 @@ def embed_pictures(
         readable &= read
         parts.append(vectors)
     there = (files.number >= 0) & np.append(readable, False)[files.number]
-    vectors = _rows(_side_by_side(parts, len(readable)), np.where(there, files.number, -1))
+    together = _side_by_side(parts, len(readable), raw=raw)
+    vectors = _rows(together, np.where(there, files.number, -1))
     return Pictures(vectors, there, files.failed(products, damaged))
 
 
@@ -139,21 +150,23 @@ def _store(
     return EmbeddingStore(cache / "embeddings" / digest([fingerprint, cap])[:32], progress)
 
 
-def _side_by_side(parts: list[NDArray[np.float32]], n: int) -> NDArray[np.float32]:
-    """Unit vectors of several encoders as one, whose cosine is the mean of theirs.
+def _side_by_side(parts: list[NDArray[np.float32]], n: int, *, raw: bool) -> NDArray[np.float32]:
+    """Embeddings of several encoders as one, whose cosine is the mean of theirs unless raw.
 
     Args:
-        parts: float32 [n, d] each, L2-normalised.
+        parts: float32 [n, d] each, as the encoders make them.
         n: rows, where there are no parts.
+        raw: the parts are not normalised.
 
     Returns:
-        float32 [n, sum of d], L2-normalised.
+        float32 [n, sum of d], L2-normalised unless raw.
     """
     if not parts:
         return np.zeros((n, 0), dtype=np.float32)
-    if len(parts) == 1:
-        return parts[0]
-    return np.concatenate(parts, axis=1) / np.float32(np.sqrt(len(parts)))
+    if raw:
+        return np.concatenate(parts, axis=1)
+    share = np.float32(1 / np.sqrt(len(parts)))
+    return np.concatenate([share * normalize(part) for part in parts], axis=1)
 
 
 def _rows(vectors: NDArray[np.float32], number: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -31,7 +31,7 @@ from purchase_predictor.encoders.store import digest
 from purchase_predictor.encoders.text import TextEncoder
 from purchase_predictor.encoders.words import WordPieces
 from purchase_predictor.errors import UserError
-from purchase_predictor.settings import DataSettings
+from purchase_predictor.settings import CatalogueSettings
 
 _VERSION = 2
 _LIBRARIES = ("timm", "tokenizers", "torch", "transformers")
@@ -93,7 +93,7 @@ class Catalogue:
 
     products: pl.DataFrame
     folder: Path
-    limits: DataSettings
+    limits: CatalogueSettings
     seed: int
     device: torch.device
     cache: Path | None

@@ -92,11 +92,11 @@ class ImageNetwork(nn.Module):
                 f"pixels: give another size (32 or more suits the small one)."
             ) from error
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Scale the colours, embed, normalise."""
+    def forward(self, pixels: Tensor, *, unit: bool = True) -> Tensor:
+        """Scale the colours, embed, normalise where `unit` says so."""
         values = (pixels / 255.0 - self.mean) / self.std
-        pooled = self.backbone(values.permute(0, 3, 1, 2))
-        return functional.normalize(self.neck(pooled.float()))
+        pooled = self.neck(self.backbone(values.permute(0, 3, 1, 2)).float())
+        return functional.normalize(pooled) if unit else pooled
 
 
 class ImageEncoder:
@@ -126,7 +126,7 @@ class ImageEncoder:
             pixels: uint8 [n, size, size, 3].
 
         Returns:
-            float32 [n, d], L2-normalised.
+            float32 [n, d], before they are normalised.
         """
         vectors = np.zeros((len(pixels), self.d), dtype=np.float32)
         # Convolutions in TF32 would give a GPU's embeddings an error of 1e-3.
@@ -134,7 +134,7 @@ class ImageEncoder:
             for start in range(0, len(pixels), _PICTURES_AT_ONCE):
                 rows = slice(start, start + _PICTURES_AT_ONCE)
                 batch = torch.from_numpy(np.ascontiguousarray(pixels[rows])).to(self.device)
-                vectors[rows] = self.network(batch).cpu().numpy()
+                vectors[rows] = self.network(batch, unit=False).cpu().numpy()
         return vectors
 
     def save(self, folder: Path) -> None:

@@ -76,12 +76,13 @@ class TextNetwork(nn.Module):
         self.d = int(transformer.config.hidden_size)
         self.neck = nn.BatchNorm1d(self.d) if neck else nn.Identity()
 
-    def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        """Embed, average over the tokens that the mask shows, normalise."""
+    def forward(self, batch: dict[str, Tensor], *, unit: bool = True) -> Tensor:
+        """Embed, average over the tokens that the mask shows, normalise where `unit` says so."""
         states = self.transformer(**batch).last_hidden_state
         mask = batch["attention_mask"][:, :, None].to(states.dtype)
         mean = (states * mask).sum(1) / mask.sum(1)
-        return functional.normalize(self.neck(mean.float()))
+        pooled = self.neck(mean.float())
+        return functional.normalize(pooled) if unit else pooled
 
 
 class TextEncoder:
@@ -127,7 +128,7 @@ class TextEncoder:
             titles: any texts, empty ones among them.
 
         Returns:
-            float32 [n, d], L2-normalised.
+            float32 [n, d], before they are normalised.
         """
         vectors = np.zeros((len(titles), self.d), dtype=np.float32)
         # Titles of like length share a batch, so that little padding is computed.
@@ -136,7 +137,7 @@ class TextEncoder:
             for start in range(0, len(titles), _TITLES_AT_ONCE):
                 rows = order[start : start + _TITLES_AT_ONCE]
                 batch = self.tokens(self.inputs(titles[row] for row in rows))
-                vectors[rows] = self.network(_moved(batch, self.device)).cpu().numpy()
+                vectors[rows] = self.network(_moved(batch, self.device), unit=False).cpu().numpy()
         return vectors
 
     def save(self, folder: Path) -> None:

@@ -119,14 +119,16 @@ class Blender:
         *,
         further: Sequence[View] = (),
         k: int = K,
+        starts: NDArray[np.int64] | None = None,
     ) -> None:
-        """Take the views of one gallery.
+        """Take the views of one gallery, or of several side by side.
 
         Args:
             image: of pictures, or of their hashes.
             title: of titles.
             further: views of stage 1 that stay out of the comb embedding, such as TF-IDF.
             k: neighbours of a listing, itself included.
+            starts: where each gallery begins, if there are several, see `nearest`.
 
         Raises:
             ValueError: if there is neither image nor title, lengths differ, two further views
@@ -146,7 +148,7 @@ class Blender:
         if len({len(view) for view in self.views.values()}) > 1:
             lengths = ", ".join(f"{name}: {len(view)}" for name, view in self.views.items())
             raise ValueError(f"Views must be of the same listings, got {lengths}.")
-        self.k = k
+        self.k, self.starts = k, starts
         self._single: dict[int, Neighbours] = {}
         self._later: list[tuple[tuple[Any, ...], Vectors, Neighbours]] = []
 
@@ -183,8 +185,15 @@ class Blender:
         """Neighbours at stage 1 in a view, searched at the first call."""
         view = self.views[name]
         if id(view) not in self._single:
-            self._single[id(view)] = nearest(view.vectors, k=self.k, present=view.present)
+            self._single[id(view)] = self._nearest(view.vectors, view.present)
         return self._single[id(view)]
+
+    def take_over(self, found: Mapping[str, Neighbours]) -> None:
+        """Neighbours that were searched before, by the name of their view."""
+        self._single |= {id(self.views[name]): neighbours for name, neighbours in found.items()}
+
+    def _nearest(self, vectors: Vectors, present: NDArray[np.bool_]) -> Neighbours:
+        return nearest(vectors, k=self.k, present=present, starts=self.starts)
 
     def _kept(self, name: str, thresholds: Thresholds, cap: int) -> Matches:
         threshold, second = thresholds.of(name)
@@ -199,7 +208,7 @@ class Blender:
             del self._later[at:]
             blended = blend(vectors, matches)
             # A listing without image and title may have got an embedding from a further view.
-            found = nearest(blended, k=self.k, present=_is_there(blended))
+            found = self._nearest(blended, _is_there(blended))
             self._later.append((key, blended, found))
         return self._later[at][1:]
 

@@ -199,40 +199,90 @@ def whole_groups(
     return np.sort(rows[drawn[of_row]])
 
 
-def make_gallery(split: Split, part: str, *, size: int = 0, padded_to: int = 0) -> Gallery:
-    """Draw a gallery from one part of the split.
+def draw_galleries(split: Split, part: str, *, size: int = 0, padded_to: int = 0) -> list[Gallery]:
+    """Fill galleries with the whole joined groups of a part, as often as they last.
 
-    Listings with a match group are scored, up to `size`. The rest of the part pads the gallery as
-    distractors: listings of further groups and those without a match group, none of which an
-    encoder was trained on.
+    Listings with a match group are scored; those without one are distractors. What is left when
+    the last gallery of the size is full is dropped, since a smaller gallery is an easier one.
+    A part that does not fill one is a single gallery, padded by listings that no encoder was
+    trained on although their fold is a training one (`UNUSED`).
 
     Args:
         split: of `split_listings`.
         part: `train`, `validation` or `test`.
-        size: scored listings at most, in whole joined groups; 0 for all.
-        padded_to: distractors are added, in whole joined groups, up to so many listings in all;
-            0 adds none.
+        size: listings of a gallery at most; 0 is one gallery of the whole part.
+        padded_to: distractors are added to a single gallery of the part up to so many listings.
 
     Returns:
-        The gallery; one of fewer scored listings, or less padded, is part of it.
+        The galleries, of different listings; at least one.
 
     Raises:
         DataError: if no listing of the part can be scored.
-        SettingsError: if the part is none, or the padded size is below the size.
+        SettingsError: if the part is none, or the size is negative.
     """
     if part not in SPLITS:
         raise SettingsError(f"The part of a gallery is one of {', '.join(SPLITS)}, not '{part}'.")
-    if padded_to and padded_to < size:
-        raise SettingsError(f"A gallery of {size} cannot be padded to {padded_to}.")
-    inside = split.part == part
-    core = whole_groups(split.key, np.flatnonzero(inside & split.grouped), size=size)
-    if not len(core):
-        raise DataError(_nothing_to_score(part, int((inside & split.grouped).sum()), size))
-    inside[core] = False
-    spare = max(padded_to - len(core), 0)
-    padding = whole_groups(split.key, np.flatnonzero(inside), size=spare) if spare else core[:0]
-    rows = np.union1d(core, padding)
-    return Gallery(rows, split.truth[rows], split.key[rows], np.isin(rows, core))
+    left = np.flatnonzero(split.part == part)
+    if not split.grouped[left].any():
+        raise DataError(
+            f"No listing of the {part} part has a match group, so no {part} gallery can be "
+            "scored: it takes more match groups (match_group of products)."
+        )
+    if size == 0 or size >= len(left):
+        spare = max(max(size, padded_to) - len(left), 0)
+        unseen = np.flatnonzero(split.part == UNUSED)
+        padding = whole_groups(split.key, unseen, size=spare) if spare else unseen[:0]
+        return [_gallery(split, np.union1d(left, padding), part)]
+    galleries = []
+    while len(drawn := whole_groups(split.key, left, size=size)) < len(left):
+        if not len(drawn):
+            break
+        galleries.append(_gallery(split, drawn, part))
+        left = np.setdiff1d(left, drawn, assume_unique=True)
+    galleries = [gallery for gallery in galleries if gallery.scored.any()]
+    if not galleries:
+        raise DataError(
+            f"The first joined group of the {part} part has more than {size} listings: raise "
+            f"{size}."
+        )
+    return galleries
+
+
+def halve_galleries(split: Split, part: str, *, smallest: int) -> list[list[Gallery]]:
+    """The whole part as one gallery, then as two, four, … of about half the size each time.
+
+    Every listing is in a gallery at each step, and what it is matched with at one step contains
+    what it is matched with at the next: the same listings are scored against ever fewer
+    distractors, so that steps can be compared.
+
+    Args:
+        split: of `split_listings`.
+        part: `train`, `validation` or `test`.
+        smallest: no step has galleries of fewer listings than this on average.
+
+    Returns:
+        A list of galleries for each step, the largest first.
+    """
+    whole = draw_galleries(split, part)[0]
+    names, group, counts = np.unique(
+        whole.key.astype(str), return_inverse=True, return_counts=True
+    )
+    order = sorted(range(len(names)), key=lambda place: _md5(str(names[place])))
+    before = np.zeros(len(names))
+    before[order] = np.cumsum(counts[order]) - counts[order]
+    place = (before / len(whole))[group]
+    steps, n_galleries = [[whole]], 2
+    while len(whole) / n_galleries >= smallest:
+        at = np.floor(place * n_galleries).astype(np.int64)
+        step = [_gallery(split, whole.rows[at == number], part) for number in range(n_galleries)]
+        steps.append([gallery for gallery in step if len(gallery)])
+        n_galleries *= 2
+    return steps
+
+
+def _gallery(split: Split, rows: NDArray[np.int64], part: str) -> Gallery:
+    scored = split.grouped[rows] & (split.part[rows] == part)
+    return Gallery(rows, split.truth[rows], split.key[rows], scored)
 
 
 def _md5(key: str) -> str:
@@ -261,14 +311,3 @@ def _components(
     start, end = np.concatenate(starts), np.concatenate(ends)
     edges = csr_array((np.ones(len(start)), (start, end)), shape=(n_nodes, n_nodes))
     return connected_components(edges, directed=False)[1][:n_groups].astype(np.int64)
-
-
-def _nothing_to_score(part: str, n_grouped: int, size: int) -> str:
-    if not n_grouped:
-        return (
-            f"No listing of the {part} part has a match group, so no {part} gallery can be "
-            "scored: it takes more match groups (match_group of products)."
-        )
-    return (
-        f"The first joined group of the {part} part has more than {size} listings: raise {size}."
-    )

@@ -46,7 +46,11 @@ class Neighbours:
 
 
 def nearest(
-    vectors: Vectors, *, k: int = K, present: NDArray[np.bool_] | None = None
+    vectors: Vectors,
+    *,
+    k: int = K,
+    present: NDArray[np.bool_] | None = None,
+    starts: NDArray[np.int64] | None = None,
 ) -> Neighbours:
     """The k nearest listings of each listing by inner product, exactly.
 
@@ -60,6 +64,8 @@ def nearest(
         k: neighbours of a listing, itself included.
         present: bool [n]; an absent listing has only itself and is nobody's neighbour. All are
             present where it is None.
+        starts: where each gallery begins, if there are several side by side: a listing's
+            neighbours are of its own gallery.
 
     Returns:
         The neighbours; equal cosines come in the order of the listings.
@@ -72,18 +78,26 @@ def nearest(
         raise ValueError(f"k must be 1 or more, got {k}.")
     if present is not None and present.shape != (n,):
         raise ValueError(f"present must have shape ({n},), got {present.shape}.")
-    rows = np.arange(n) if present is None else np.flatnonzero(present)
+    everyone = np.arange(n) if present is None else np.flatnonzero(present)
     index, similarity = _alone(n, k)
-    width = min(k, len(rows))
-    if width > 1:
-        searched = vectors if len(rows) == n else vectors[rows]
-        for block, found, cosines in _search(searched, width):
-            index[rows[block], :width] = rows[found]
-            similarity[rows[block], :width] = np.clip(cosines, -1.0, 1.0)
+    cuts = np.searchsorted(everyone, [0] if starts is None else starts)
+    for rows in np.split(everyone, cuts[1:]):
+        width = min(k, len(rows))
+        if width > 1:
+            searched = vectors if len(rows) == n else vectors[rows]
+            for block, found, cosines in _search(searched, width):
+                index[rows[block], :width] = rows[found]
+                similarity[rows[block], :width] = np.clip(cosines, -1.0, 1.0)
     return Neighbours(index, similarity)
 
 
-def product_distance(first: View, second: View, *, k: int = K) -> Neighbours:
+def product_distance(
+    first: View,
+    second: View,
+    *,
+    found: tuple[Neighbours, Neighbours] | None = None,
+    k: int = K,
+) -> Neighbours:
     """Neighbours by both views' distances taken together, D = D1 + D2 − D1·D2.
 
     Candidates are the neighbours in either view; the cosine of the view that did not find a pair
@@ -93,6 +107,7 @@ def product_distance(first: View, second: View, *, k: int = K) -> Neighbours:
     Args:
         first: a view of the listings.
         second: another view of the same listings.
+        found: their neighbours, where these are known; searched otherwise.
         k: neighbours of a listing, itself included, in each view and in the result.
 
     Returns:
@@ -104,7 +119,11 @@ def product_distance(first: View, second: View, *, k: int = K) -> Neighbours:
     if len(first) != len(second):
         raise ValueError(f"The views must be equally long, got {len(first)} and {len(second)}.")
     n = len(first)
-    row, column = _candidates(n, first, second, k=k)
+    found = found or (
+        nearest(first.vectors, k=k, present=first.present),
+        nearest(second.vectors, k=k, present=second.present),
+    )
+    row, column = _candidates(n, found)
     similarity = np.ones(len(row), dtype=np.float32)
     for view in (first, second):
         both = np.flatnonzero(view.present[row] & view.present[column])
@@ -157,12 +176,12 @@ def _alone(n: int, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
 
 
 def _candidates(
-    n: int, first: View, second: View, *, k: int
+    n: int, found: tuple[Neighbours, Neighbours]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Pairs of listings that are neighbours in either view, each once."""
     pairs = []
-    for view in (first, second):
-        index = nearest(view.vectors, k=k, present=view.present).index.astype(np.int64)
+    for neighbours in found:
+        index = neighbours.index.astype(np.int64)
         row, place = np.nonzero(index >= 0)
         pairs.append(row * n + index[row, place])
     row, column = np.divmod(np.unique(np.concatenate(pairs)), max(1, n))

@@ -166,3 +166,16 @@ def test_pair_that_lacks_a_view_has_the_other_distance_alone() -> None:
 def test_views_of_other_lengths_have_no_distance() -> None:
     with pytest.raises(ValueError, match="equally long, got 3 and 4"):
         product_distance(embedding_view("a", unit(3, 2)), embedding_view("b", unit(4, 2)))
+
+
+def test_galleries_side_by_side_have_the_neighbours_they_have_alone() -> None:
+    vectors = unit(30, 8)
+    present = np.arange(30) % 7 != 3
+
+    together = nearest(vectors, k=5, present=present, starts=np.array([0, 12, 13]))
+
+    for start, stop in ((0, 12), (12, 13), (13, 30)):
+        alone = nearest(vectors[start:stop], k=5, present=present[start:stop])
+        expected = np.where(alone.index >= 0, alone.index + start, -1)
+        assert np.array_equal(together.index[start:stop], expected)
+        assert np.allclose(together.similarity[start:stop], alone.similarity, atol=1e-6)
