@@ -98,6 +98,11 @@ def read_products(folder: Path) -> tuple[pl.LazyFrame, tuple[Path, ...]]:
     return with_row_numbers(frame), files
 
 
+def has_table(folder: Path, table: str) -> bool:
+    """Whether a data folder has a table, as a file or as a partitioned folder."""
+    return _place(folder, table) is not None
+
+
 def with_row_numbers(frame: pl.LazyFrame) -> pl.LazyFrame:
     """The frame with the column `row`, Int64 from 0; a `row` of its own becomes `row (given)`."""
     frame = frame.rename({ROW: f"{ROW} (given)"}, strict=False)

@@ -12,6 +12,7 @@ from purchase_predictor.errors import nearest
 
 COMMANDS = {
     "train": "train a market's model and its baselines, evaluate, log and register them",
+    "match": "find which listings are the same product, train the encoders of products",
     "sample": "write the sample marketplace and its truth",
     "convert": "bring a public data set into the data layout",
 }

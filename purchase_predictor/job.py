@@ -73,7 +73,7 @@ class Job:
             self._follow(predictor)
             return
         self._make_output()
-        source = self._data_folder()
+        source = sample_folder(self.reporter) if self.data is None else self.data
         tables = self._read(source)
         experiment = self.settings.tracking.experiment or source.resolve().name
         tags = {"market": self.market, "scope": self.scope}
@@ -116,16 +116,6 @@ class Job:
             self.folder.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
             raise SettingsError(f"--output {self.folder} is a file, not a folder") from error
-
-    def _data_folder(self) -> Path:
-        if self.data is not None:
-            return self.data
-        if not SAMPLE.exists():
-            from purchase_predictor.data.marketplace import write_sample
-
-            self.reporter.step(f"no --data: making the sample marketplace in {SAMPLE}")
-            write_sample(SAMPLE, progress=self.reporter.step)
-        return SAMPLE
 
     def _read(self, source: Path) -> Tables:
         tables = load_tables(source, max_title_chars=self.settings.data.max_title_chars)
@@ -299,6 +289,16 @@ class Job:
             f"written to {self.folder}: model/, metrics.json, predictions.parquet, "
             "report.html, quarantine.parquet"
         )
+
+
+def sample_folder(reporter: Reporter) -> Path:
+    """The folder of the sample marketplace, which is made on first use."""
+    if not SAMPLE.exists():
+        from purchase_predictor.data.marketplace import write_sample
+
+        reporter.step(f"no --data: making the sample marketplace in {SAMPLE}")
+        write_sample(SAMPLE, progress=reporter.step)
+    return SAMPLE
 
 
 def folder_hash(folder: Path) -> str:
