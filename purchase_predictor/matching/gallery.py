@@ -229,7 +229,7 @@ def draw_galleries(split: Split, part: str, *, size: int = 0, padded_to: int = 0
             "scored: it takes more match groups (match_group of products)."
         )
     if size == 0 or size >= len(left):
-        spare = max(max(size, padded_to) - len(left), 0)
+        spare = max(padded_to - len(left), 0)
         unseen = np.flatnonzero(split.part == UNUSED)
         padding = whole_groups(split.key, unseen, size=spare) if spare else unseen[:0]
         return [_gallery(split, np.union1d(left, padding), part)]
