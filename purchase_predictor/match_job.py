@@ -108,6 +108,7 @@ class MatchJob:
         for label, value in facts(listings).items():
             reporter.line(f"{label}: {value}")
         _check_parts(listings)
+        _check_galleries(listings, self.settings.ladder.galleries)
         return listings
 
     # ---- climb
@@ -363,6 +364,17 @@ def _check_parts(listings: Listings) -> None:
                 "of the same product and is judged on others (match_group of products); parts go "
                 "by the MD5 of the group, so a few dozen groups are the least"
             )
+
+
+def _check_galleries(listings: Listings, sizes: Sequence[int]) -> None:
+    """See that there are galleries of every size, before encoders are trained for hours."""
+    if not sizes:
+        raise SettingsError(
+            "ladder.galleries names no size: give the listings of a gallery, 0 for all"
+        )
+    for size in sizes:
+        for part in ("validation", "test"):
+            draw_galleries(listings.split, part, size=size)
 
 
 def _counts(listings: Listings) -> dict[str, int]:

@@ -242,8 +242,8 @@ def draw_galleries(split: Split, part: str, *, size: int = 0, padded_to: int = 0
     galleries = [gallery for gallery in galleries if gallery.scored.any()]
     if not galleries:
         raise DataError(
-            f"The first joined group of the {part} part has more than {size} listings: raise "
-            f"{size}."
+            f"No gallery of {size} listings of the {part} part holds a match group, since whole "
+            "groups are drawn: give larger galleries (ladder.galleries)."
         )
     return galleries
 
