@@ -204,8 +204,8 @@ def draw_galleries(split: Split, part: str, *, size: int = 0, padded_to: int = 0
 
     Listings with a match group are scored; those without one are distractors. What is left when
     the last gallery of the size is full is dropped, since a smaller gallery is an easier one.
-    A part that does not fill one is a single gallery, padded by listings that no encoder was
-    trained on although their fold is a training one (`UNUSED`).
+    A part that does not fill one is a single gallery; what pads it, where that is asked for, are
+    listings that no encoder was trained on although their fold is a training one (`UNUSED`).
 
     Args:
         split: of `split_listings`.

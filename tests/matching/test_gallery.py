@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 
 from purchase_predictor.errors import DataError, SettingsError
 from purchase_predictor.matching.gallery import (
+    UNUSED,
+    draw_galleries,
     fold,
+    halve_galleries,
     joined_groups,
-    make_gallery,
     match_truth,
     split_listings,
     whole_groups,
@@ -223,55 +225,165 @@ def test_a_smaller_draw_is_whole_nested_and_the_same_in_any_order(
     assert np.array_equal(whole_groups(keys, shuffled, size=max(first, second)), large)
 
 
-def test_a_gallery_scores_listings_with_a_group_and_pads_with_the_rest_of_its_part() -> None:
+def test_one_gallery_of_a_part_scores_its_listings_with_a_group() -> None:
     split = split_listings(market())
     inside = split.part == "validation"
-    n_scored = np.count_nonzero(inside & split.grouped)
 
-    plain = make_gallery(split, "validation", size=40)
-    padded = make_gallery(split, "validation", size=40, padded_to=90)
-    whole = make_gallery(split, "validation", padded_to=10_000)
+    (gallery,) = draw_galleries(split, "validation")
 
-    assert plain.scored.all()
-    assert 30 < len(plain) <= 40
-    assert np.array_equal(padded.rows[padded.scored], plain.rows)
-    assert 80 < len(padded) <= 90
-    assert not split.grouped[padded.rows[~padded.scored]].all()
-    assert np.array_equal(whole.rows, np.flatnonzero(inside))
-    assert np.count_nonzero(whole.scored) == n_scored
-    assert np.array_equal(whole.truth, split.truth[whole.rows])
-    assert np.array_equal(whole.key, split.key[whole.rows])
+    assert np.array_equal(gallery.rows, np.flatnonzero(inside))
+    assert np.array_equal(gallery.scored, split.grouped[inside])
+    assert 0 < gallery.scored.sum() < len(gallery)
+    assert np.array_equal(gallery.truth, split.truth[inside])
+    assert np.array_equal(gallery.key, split.key[inside])
 
 
-def test_galleries_are_nested_and_distractors_share_no_truth_with_the_scored() -> None:
+@pytest.mark.parametrize("size", [25, 60])
+def test_galleries_are_filled_with_whole_groups_as_often_as_they_last(size: int) -> None:
+    split = split_listings(market())
+    inside = np.flatnonzero(split.part == "test")
+
+    galleries = draw_galleries(split, "test", size=size)
+
+    rows = np.concatenate([gallery.rows for gallery in galleries])
+    largest_group = np.unique(split.key[inside], return_counts=True)[1].max()
+    assert len(galleries) > 1
+    assert len(set(rows)) == len(rows)
+    assert set(rows) < set(inside)
+    for gallery in galleries:
+        # full: the next group did not fit
+        assert size - largest_group < len(gallery) <= size
+        outside = np.setdiff1d(inside, gallery.rows)
+        assert set(gallery.key).isdisjoint(split.key[outside])
+        assert np.array_equal(gallery.scored, split.grouped[gallery.rows])
+    # what is left would not fill another one
+    assert len(inside) - len(rows) <= size
+
+
+def test_what_is_left_of_a_part_is_dropped_however_much_it_is() -> None:
+    names = [key_in((8, 9), number) for number in range(3)]
+    split = split_listings(listings([name for name in names for _ in range(4)]))
+
+    galleries = draw_galleries(split, "test", size=11)
+
+    # two groups of four fill the first gallery; the third alone would be an easier one
+    assert [len(gallery) for gallery in galleries] == [8]
+
+
+def test_a_part_that_does_not_fill_a_gallery_is_padded_by_unused_listings_alone() -> None:
+    products = market()
+    early = np.random.default_rng(2).random(len(products)) < 0.7
+    split = split_listings(products, eligible=early)
+    inside, unused = np.flatnonzero(split.part == "test"), split.part == UNUSED
+
+    (padded,) = draw_galleries(split, "test", padded_to=len(inside) + 40)
+    (plain,) = draw_galleries(split, "test", size=len(inside) + 40)
+
+    padding = np.setdiff1d(padded.rows, inside)
+    assert unused.sum() > 40
+    assert 20 < len(padding) <= 40
+    assert unused[padding].all()
+    assert np.array_equal(padded.rows[padded.scored], inside[split.grouped[inside]])
+    assert not set(padded.truth[padded.scored]) & set(split.truth[padding])
+    # it is padded where that is asked for, not because a size is larger than the part
+    assert np.array_equal(plain.rows, inside)
+
+
+@pytest.mark.parametrize("size", [0, 10_000])
+def test_padding_ends_with_the_unused_listings(size: int) -> None:
+    products = market()
+    split = split_listings(products, eligible=np.arange(len(products)) % 3 > 0)
+
+    (gallery,) = draw_galleries(split, "validation", size=size, padded_to=10_000)
+
+    assert len(gallery) == np.isin(split.part, ["validation", UNUSED]).sum()
+
+
+def test_without_unused_listings_a_size_beyond_the_part_is_the_part() -> None:
     split = split_listings(market())
 
-    galleries = [make_gallery(split, "test", size=size) for size in (10, 30, 60, 0)]
-    padded = [make_gallery(split, "test", size=30, padded_to=size) for size in (40, 70, 1000)]
+    (gallery,) = draw_galleries(split, "test", size=10_000, padded_to=20_000)
 
-    for smaller, larger in [*zip(galleries, galleries[1:], strict=False),
-                            *zip(padded, padded[1:], strict=False)]:  # fmt: skip
-        assert set(smaller.rows) < set(larger.rows)
-    for gallery in padded:
-        assert not set(gallery.truth[gallery.scored]) & set(gallery.truth[~gallery.scored])
-        assert set(split.part[gallery.rows]) == {"test"}
+    assert np.array_equal(gallery.rows, np.flatnonzero(split.part == "test"))
+
+
+def test_padding_is_for_a_single_gallery_alone() -> None:
+    products = market()
+    split = split_listings(products, eligible=np.zeros(len(products), np.bool_))
+
+    galleries = draw_galleries(split, "test", size=30, padded_to=90)
+
+    assert len(galleries) > 1
+    assert all(len(gallery) <= 30 for gallery in galleries)
+    assert {part for gallery in galleries for part in split.part[gallery.rows]} == {"test"}
+
+
+def test_halving_keeps_every_listing_and_nests() -> None:
+    split = split_listings(market())
+    whole = np.flatnonzero(split.part == "test")
+
+    steps = halve_galleries(split, "test", smallest=len(whole) // 9)
+
+    assert [len(step) for step in steps] == [1, 2, 4, 8]
+    for step in steps:
+        rows = np.concatenate([gallery.rows for gallery in step])
+        assert np.array_equal(np.sort(rows), whole)
+        keys = [set(gallery.key) for gallery in step]
+        assert sum(map(len, keys)) == len(set().union(*keys))
+        for gallery in step:
+            assert np.array_equal(gallery.scored, split.grouped[gallery.rows])
+    for larger, smaller in zip(steps, steps[1:], strict=False):
+        for gallery in smaller:
+            (around,) = [other for other in larger if set(gallery.rows) & set(other.rows)]
+            assert set(gallery.rows) < set(around.rows)
+
+
+def test_halving_makes_galleries_of_about_half_the_size() -> None:
+    split = split_listings(market())
+    n = np.count_nonzero(split.part == "test")
+
+    _, halves, quarters = halve_galleries(split, "test", smallest=n // 4)[:3]
+
+    # a group is never torn, so a gallery is off by less than the largest group
+    assert all(abs(len(gallery) - n / 2) < 20 for gallery in halves)
+    assert all(abs(len(gallery) - n / 4) < 20 for gallery in quarters)
+
+
+def test_halving_stops_before_galleries_are_too_small() -> None:
+    split = split_listings(market())
+    n = np.count_nonzero(split.part == "test")
+
+    assert len(halve_galleries(split, "test", smallest=n)) == 1
+    assert len(halve_galleries(split, "test", smallest=n // 2)) == 2
+    assert len(halve_galleries(split, "test", smallest=n // 2 + 1)) == 1
+
+
+def test_halving_a_single_group_leaves_it_whole() -> None:
+    split = split_listings(listings([key_in((8, 9))] * 6))
+
+    steps = halve_galleries(split, "test", smallest=2)
+
+    assert [[len(gallery) for gallery in step] for step in steps] == [[6], [6]]
 
 
 def test_a_gallery_of_one() -> None:
     split = split_listings(listings([key_in((8, 9)), key_in((0,))]))
 
-    gallery = make_gallery(split, "test", size=1)
-
-    assert (gallery.rows.tolist(), gallery.scored.tolist(), len(gallery)) == ([0], [True], 1)
+    for galleries in (
+        draw_galleries(split, "test", size=1),
+        draw_galleries(split, "test"),
+        *halve_galleries(split, "test", smallest=2),
+    ):
+        (gallery,) = galleries
+        assert (gallery.rows.tolist(), gallery.scored.tolist(), len(gallery)) == ([0], [True], 1)
 
 
 @pytest.mark.parametrize(
     ("part", "options", "error", "message"),
     [
         ("validation", {}, DataError, "No listing of the validation part has a match group"),
-        ("test", {"size": 1}, DataError, "has more than 1 listings"),
+        ("test", {"size": 1}, DataError, "No gallery of 1 listings of the test part"),
         ("test", {"size": -1}, SettingsError, "must be 0"),
-        ("test", {"size": 3, "padded_to": 2}, SettingsError, "of 3 cannot be padded to 2"),
         ("rest", {}, SettingsError, "one of train, validation, test"),
     ],
 )
@@ -282,7 +394,7 @@ def test_a_gallery_that_cannot_be_is_one_sentence(
     split = split_listings(listings([name, name, None, key_in((1,))]))
 
     with pytest.raises(error, match=message):
-        make_gallery(split, part, **options)
+        draw_galleries(split, part, **options)
 
 
 def test_truth_numbers_the_groups_and_tells_the_rest_apart() -> None:
