@@ -7,30 +7,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import polars as pl
-
 from purchase_predictor import tracking
 from purchase_predictor.checkpoint import write_file
 from purchase_predictor.cli import Reporter
 from purchase_predictor.encoders.content import ContentEncoders
-from purchase_predictor.encoders.pictures import PictureReader
 from purchase_predictor.encoders.store import digest
 from purchase_predictor.errors import DataError, SettingsError
 from purchase_predictor.job import peak_memory_gb, sample_folder
-from purchase_predictor.matching.bench import Bench, Views
-from purchase_predictor.matching.findings import Findings, examples, find
+from purchase_predictor.matching.findings import Findings, find
 from purchase_predictor.matching.gallery import draw_galleries
 from purchase_predictor.matching.generations import Generations, fit_generations
 from purchase_predictor.matching.ladder import UNTRAINED, Ladder, Step, make_rungs
-from purchase_predictor.matching.listings import THUMBNAIL, Listings, read_listings
+from purchase_predictor.matching.listings import Listings, read_listings
+from purchase_predictor.matching.page import facts, make_report
 from purchase_predictor.matching.strategies import Alone, Search
 from purchase_predictor.report import matching as page
 from purchase_predictor.settings import MatchSettings
-
-SHOWN = 8
-"""Examples of each kind on the page."""
-
 
 class MatchJob:
     """One run of `match`.
@@ -76,6 +68,7 @@ class MatchJob:
             logged.log_settings(self.settings.model_dump())
             logged.log_data(_fingerprint(listings), source.resolve().name, _counts(listings))
             generations = fit_generations(listings, self.settings, progress=self.reporter.step)
+            self._warn_of_pictures(generations)
             save_encoders(generations.encoders[generations.last], self.folder / "encoders")
             ladder = self._climb(listings, generations)
             self._write_json("ladder.json", [step.row() for step in ladder.steps_])
@@ -84,7 +77,8 @@ class MatchJob:
             self.reporter.step(f"matching all {len(listings):,} listings")
             findings = self._find(listings, generations, ladder)
             write_file(self.folder / "matches.parquet", findings.table.write_parquet)
-            self._write_report(listings, generations, ladder, curve, findings)
+            report = make_report(listings, generations, ladder, curve, findings, self.settings)
+            page.write_match_report(report, self.folder / "report.html", language=self.language)
             seconds = time.perf_counter() - began
             self._log(logged, ladder, seconds)
         self._print(listings, ladder, findings, seconds)
@@ -110,6 +104,13 @@ class MatchJob:
         _check_parts(listings)
         _check_galleries(listings, self.settings.ladder.galleries)
         return listings
+
+    def _warn_of_pictures(self, generations: Generations) -> None:
+        failures = generations.views[generations.last].failures
+        for product, path, reason in failures[:5]:
+            self.reporter.warn(f"picture {path} of product {product} is not read: {reason}")
+        if len(failures) > 5:
+            self.reporter.warn(f"{len(failures):,} pictures in all are not read")
 
     # ---- climb
 
@@ -156,49 +157,6 @@ class MatchJob:
         text = json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False)
         write_file(self.folder / name, lambda path: Path(path).write_text(text, "utf-8"))
 
-    def _write_report(
-        self,
-        listings: Listings,
-        generations: Generations,
-        ladder: Ladder,
-        curve: list[dict[str, Any]],
-        findings: Findings,
-    ) -> None:
-        best, show = ladder.best(), _Show(listings, self.settings)
-        report = page.MatchReport(
-            title=f"Product matching: {listings.folder.resolve().name}",
-            facts=facts(listings),
-            ladder=[step.row() for step in ladder.steps_],
-            curve=curve,
-            thresholds=_flat(best.thresholds),
-            pairs=self._pairs(listings, generations.views[generations.last], best, show),
-            clusters=show.clusters(findings),
-            suspects=show.suspects(findings),
-            suggestions=show.suggestions(findings),
-            category_check=_category_check(findings),
-            caveats=_caveats(listings, best, generations),
-            confidence=self.settings.ladder.confidence,
-        )
-        page.write_match_report(report, self.folder / "report.html", language=self.language)
-
-    def _pairs(
-        self, listings: Listings, views: Views, best: Step, show: "_Show"
-    ) -> list[page.Pair]:
-        settings = self.settings.ladder
-        galleries = draw_galleries(listings.split, "test")
-        bench = Bench(galleries, views, listings.products["title"], k=settings.neighbours)
-        matches = best.rung.strategy.match(bench, best.thresholds, settings.largest_group)
-        rows = np.concatenate([gallery.rows for gallery in galleries])
-        return [
-            page.Pair(
-                example.kind,  # type: ignore[arg-type]
-                show.listing(example.left),
-                show.listing(example.right),
-                example.similarity,
-            )
-            for example in examples(bench, rows, matches, n_each=SHOWN)
-        ]
-
     # ---- log and print
 
     def _log(self, logged: tracking.Run, ladder: Ladder, seconds: float) -> None:
@@ -241,82 +199,6 @@ class MatchJob:
         )
 
 
-class _Show:
-    """Listings as the page shows them, their pictures read once."""
-
-    def __init__(self, listings: Listings, settings: MatchSettings) -> None:
-        self.listings = listings
-        limits = settings.data
-        self.reader = PictureReader(limits.max_image_bytes, limits.max_image_pixels, THUMBNAIL)
-        self.rows: dict[int, page.Listing] = {}
-
-    def listing(self, row: int) -> page.Listing:
-        """A listing of the catalogue by its row."""
-        if row not in self.rows:
-            values = self.listings.products.row(row, named=True)
-            picture = None
-            if self.listings.pictures.number[row] >= 0:
-                try:
-                    content = self.reader.content(self.listings.folder, values["image"])
-                    picture = page.thumbnail(content, self.reader)
-                except DataError:  # counted and told where pictures are embedded
-                    picture = None
-            self.rows[row] = page.Listing(
-                values["product_id"],
-                title=values["title"],
-                picture=picture,
-                group=values["match_group"],
-                price=values["price"],
-            )
-        return self.rows[row]
-
-    def clusters(self, findings: Findings) -> list[page.Cluster]:
-        """Clusters with the widest spread of prices."""
-        prices = self.listings.prices
-        shown = []
-        for row in findings.spread.head(SHOWN).iter_rows(named=True):
-            members = np.flatnonzero(findings.table["cluster"].to_numpy() == row["cluster"])
-            own = prices.filter(pl.col("market").eq_missing(row["market"]))
-            median = dict(own.group_by("product_id").agg(pl.col("price").median()).iter_rows())
-            listed = [self.listing(int(member)) for member in members]
-            priced = [
-                page.Listing(
-                    one.product_id, one.title, one.picture, one.group, median[one.product_id]
-                )
-                for one in listed
-                if one.product_id in median
-            ]
-            shown.append(page.Cluster(priced, row["price_low"], row["price_high"], row["market"]))
-        return shown
-
-    def suspects(self, findings: Findings) -> list[page.Suspect]:
-        """Listings with the title of one product and the picture of another."""
-        return [
-            page.Suspect(
-                self.listing(row["row"]),
-                self.listing(row["title_like"]),
-                self.listing(row["picture_like"]),
-                row["score"],
-            )
-            for row in findings.suspects.head(SHOWN).iter_rows(named=True)
-        ]
-
-    def suggestions(self, findings: Findings) -> list[page.Suggestion]:
-        """Categories for listings without one, the surest first."""
-        lacking = (
-            findings.table.with_row_index("row")
-            .filter(self.listings.products["category"].is_null())
-            .drop_nulls("suggested_category")
-            .sort("category_confidence", descending=True, maintain_order=True)
-        )
-        return [
-            page.Suggestion(
-                self.listing(row["row"]), row["suggested_category"], row["category_confidence"]
-            )
-            for row in lacking.head(SHOWN).iter_rows(named=True)
-        ]
-
-
 def save_encoders(content: ContentEncoders, folder: Path) -> None:
     """Write encoders into a folder that is there whole or not at all."""
     partial = folder.with_name(f".{folder.name}.partial")
@@ -324,34 +206,6 @@ def save_encoders(content: ContentEncoders, folder: Path) -> None:
     content.save(partial)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
-
-
-def facts(listings: Listings) -> dict[str, str]:
-    """What there is to match, label by label."""
-    products, split = listings.products, listings.split
-    n = len(listings)
-    titles = int(products["title"].is_not_null().sum())
-    found = {
-        "listings": f"{n:,}, {titles:,} with a title",
-        "pictures": f"{int((listings.pictures.number >= 0).sum()):,}; picture hashes: "
-        f"{n - products['image_hash'].null_count():,}",
-        "match groups": f"{products['match_group'].n_unique() - _nulls(products):,}; "
-        f"{n - int(split.grouped.sum()):,} listings have none",
-        "parts": ", ".join(
-            f"{name} {int((split.part == name).sum()):,}"
-            for name in ("train", "validation", "test", "unused")
-        ),
-    }
-    if failures := listings.pictures.failures:
-        path, reason = next(iter(failures.items()))
-        found["pictures that cannot be read"] = f"{len(failures):,}, as {path}: {reason}"
-    if listings.has_impressions:
-        found["may train"] = f"{int(listings.eligible.sum()):,} products of the training period"
-    return found
-
-
-def _nulls(products: pl.DataFrame) -> int:
-    return int(products["match_group"].null_count() > 0)
 
 
 def _check_parts(listings: Listings) -> None:
@@ -411,36 +265,3 @@ def _alone(ladder: Ladder) -> dict[str, float]:
         for name in ("image", "title")
         if name in step.thresholds
     }
-
-
-def _flat(thresholds: Any) -> dict[str, float | None]:
-    """Thresholds by name, the looser one of the nearest other listing as NAME_second."""
-    flat: dict[str, float | None] = {}
-    for name, value in thresholds.items():
-        if name == "further":
-            flat |= _flat(value)
-        elif isinstance(value, list | tuple):
-            flat[name] = value[0]
-            if len(value) > 1:
-                flat[f"{name}_second"] = value[1]
-        else:
-            flat[name] = value
-    return flat
-
-
-def _category_check(findings: Findings) -> page.CategoryCheck | None:
-    check = findings.categories
-    if check is None or check.accuracy is None:
-        return None
-    return page.CategoryCheck(accuracy=check.accuracy, n=check.n_suggested)
-
-
-def _caveats(listings: Listings, best: Step, generations: Generations) -> list[str]:
-    told = [
-        f"F1 falls as the gallery grows: the figure of {best.gallery:,} listings does not hold "
-        f"for the {len(listings):,} of the whole catalogue.",
-        "Test groups were never seen in training or tuning; training listings are matched by "
-        "encoders that know them, so matches among them look better than those of new listings.",
-        "A listing whose title and picture disagree is one to look at, no verdict.",
-    ]
-    return told + list(generations.encoders[generations.last].spec.notes)

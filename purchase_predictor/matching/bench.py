@@ -25,12 +25,14 @@ class Views:
         further: other views by name, among them `raw` (embeddings side by side before they are
             normalised) and `tfidf`.
         comb: image and title side by side, each normalised; the one there is where one is absent.
+        failures: product, path and reason of each picture that could not be read.
     """
 
     image: View | None
     title: View | None
     comb: View
     further: Mapping[str, View]
+    failures: Sequence[tuple[str, str, str]] = ()
 
     def of(self, name: str) -> View:
         """One view by name.

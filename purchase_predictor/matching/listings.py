@@ -177,7 +177,7 @@ def make_views(
         ]
         further["raw"] = embedding_view("raw", np.concatenate(lengths, axis=1))
     comb = comb_view(sides) if len(sides) > 1 else renamed(sides[0], "comb")
-    return Views(views.get("image"), views.get("title"), comb, further)
+    return Views(views.get("image"), views.get("title"), comb, further, unit.failures)
 
 
 def words_view(listings: Listings) -> View:
