@@ -24,6 +24,7 @@ from purchase_predictor.matching.strategies import Alone, Search
 from purchase_predictor.report import matching as page
 from purchase_predictor.settings import MatchSettings
 
+
 class MatchJob:
     """One run of `match`.
 

@@ -13,7 +13,7 @@ from features.context import Kind
 from features.encoding import FeatureEncoder
 from features.leaks import leaky_columns
 from features.schema import Tables, load_tables
-from features.splits import split_impressions, training_products
+from features.splits import Split, split_impressions, training_products
 from purchase_predictor.baselines.lightgbm import LightGBMSystem
 from purchase_predictor.baselines.registry import make_baseline
 from purchase_predictor.baselines.system import System
@@ -134,25 +134,19 @@ class PurchasePredictor:
                 products of the validation or test period.
         """
         tables = self._tables(data, require_labels=True)
-        fractions = self.settings.data
-        split = split_impressions(
-            tables,
-            validation_fraction=fractions.validation_fraction,
-            test_fraction=fractions.test_fraction,
-            seed=self.settings.seed,
-        )
+        split = self._split(tables)
         learns_from = self.market if self.scope == "local" else ALL_MARKETS
         selection = select_market(tables, split, learns_from)
         for wanted in {learns_from, self.market}:
             rows = select_market(tables, split, wanted)
-            check_rows(rows, wanted, fractions.min_conversions)
+            check_rows(rows, wanted, self.settings.data.min_conversions)
         training = training_products(tables, split)
         if content is None:
             content = ContentEncoders.fit(
                 tables.products,
                 tables.folder,
                 self.settings.encoders,
-                fractions,
+                self.settings.data,
                 training=training,
                 seed=self.settings.seed,
                 progress=progress,
@@ -170,6 +164,16 @@ class PurchasePredictor:
         learned = self._fit_systems(checkpoints, resume, progress, on_epoch)
         self.facts_ = self._facts(tables, selection, learned)
         return self
+
+    def _split(self, tables: Tables) -> Split:
+        """Training, validation and test, by the settings' shares of time."""
+        fractions = self.settings.data
+        return split_impressions(
+            tables,
+            validation_fraction=fractions.validation_fraction,
+            test_fraction=fractions.test_fraction,
+            seed=self.settings.seed,
+        )
 
     def _fit_systems(
         self, folder: Path | None, resume: bool, progress: Progress, on_epoch: OnEpoch

@@ -266,7 +266,7 @@ def suspects(titles: Evidence, pictures: Evidence, matches: Matches) -> pl.DataF
     product by its title and another by its picture would itself join the two.
 
     What looks alike but is innocent scores low or is left out. One photo for all models of a
-    thing: the titles resemble one another, so they are not far. A placeholder, a size chart, a
+    thing: the titles resemble one another, so they are not far. A stand-in photo, a size chart, a
     generic title: their near neighbours are of many groups, and each view weighs as much as its
     commonest group has of its neighbours. A listing without title or picture says nothing, nor
     does a neighbour that lacks what would have to differ. Two listings with the same title and the
