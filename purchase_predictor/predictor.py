@@ -18,7 +18,7 @@ from purchase_predictor.baselines.lightgbm import LightGBMSystem
 from purchase_predictor.baselines.registry import make_baseline
 from purchase_predictor.baselines.system import System
 from purchase_predictor.checkpoint import ModelFolder, read_folder, write_folder
-from purchase_predictor.encoders.content import ContentEncoders
+from purchase_predictor.encoders.content import ContentEncoders, silent
 from purchase_predictor.errors import DataError, ModelFolderError, SettingsError, nearest
 from purchase_predictor.evaluation.summary import evaluate
 from purchase_predictor.panel import FUSION, LIGHTGBM, Panel
@@ -73,10 +73,6 @@ class Facts:
     encoders_saw_other_markets: bool
     n_train: int
     n_train_conversions: int
-
-
-def silent(_line: str) -> None:
-    """Say nothing."""
 
 
 class PurchasePredictor:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from purchase_predictor.errors import SettingsError
 from purchase_predictor.errors import nearest as nearest_name
 from purchase_predictor.matching.matches import CAP, Matches, capped, keep, union
-from purchase_predictor.matching.neighbours import K, Neighbours, Vectors, nearest
-from purchase_predictor.matching.views import COMB, View, comb_view, unit_rows
+from purchase_predictor.matching.neighbours import K, Neighbours, nearest
+from purchase_predictor.matching.views import COMB, Vectors, View, comb_view, unit_rows
 
 STAGES = 3
 

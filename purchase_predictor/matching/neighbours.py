@@ -1,24 +1,16 @@
 """Exact nearest neighbours by cosine, and the two distances taken together."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 
-if TYPE_CHECKING:
-    from purchase_predictor.matching.views import View
+from purchase_predictor.matching.views import Vectors, View
 
 K = 51
 """Neighbours of a listing, itself included: groups end at 50."""
-
-Vectors: TypeAlias = NDArray[np.float32] | sparse.csr_array
-"""Rows of listings, float32 [n, d]: dense, or sparse where d is a vocabulary."""
 
 _COLUMNS_TOGETHER = 16
 _ROWS_AT_ONCE = 512

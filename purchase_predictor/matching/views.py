@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import polars as pl
@@ -10,7 +11,8 @@ from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
-from purchase_predictor.matching.neighbours import Vectors
+Vectors: TypeAlias = NDArray[np.float32] | sparse.csr_array
+"""Rows of listings, float32 [n, d]: dense, or sparse where d is a vocabulary."""
 
 COMB = "comb"
 """Name of the view that is all embeddings side by side."""
