@@ -202,7 +202,9 @@ def _similarity(bench: Bench, left: int, right: int) -> dict[str, float | None]:
 
 def _suspects(bench: Bench, matches: Matches, alone: dict[str, float]) -> pl.DataFrame:
     """Listings with the title of one product and the picture of another."""
-    if not (bench.views.has("image") and bench.views.has("title")):
+    both = bench.views.has("image") and bench.views.has("title")
+    # A view in which nothing is near enough to match is no evidence for anything.
+    if not both or min(alone["image"], alone["title"]) <= 0.0:
         none: Sequence[Any] = []
         return pl.DataFrame(
             {"row": none, "title_like": none, "picture_like": none, "score": none},
@@ -213,16 +215,13 @@ def _suspects(bench: Bench, matches: Matches, alone: dict[str, float]) -> pl.Dat
                 "score": pl.Float64,
             },
         )
-    title, image = (
-        Evidence(
-            bench.views.of(name),
-            bench.neighbours(name),
-            NEAR * alone[name],
-            min(FAR * alone[name], 1.0),
-        )
-        for name in ("title", "image")
-    )
+    title, image = (_evidence(bench, name, alone[name]) for name in ("title", "image"))
     return suspects(title, image, matches)
+
+
+def _evidence(bench: Bench, name: str, threshold: float) -> Evidence:
+    far = min(FAR * threshold, 1.0)
+    return Evidence(bench.views.of(name), bench.neighbours(name), min(NEAR * threshold, far), far)
 
 
 def _lists(ids: pl.Series, matches: Matches) -> pl.Series:
