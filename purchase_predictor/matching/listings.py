@@ -30,6 +30,10 @@ from purchase_predictor.settings import CatalogueSettings
 IMAGE, HASH = "image", "picture hash"
 """What the image view may show."""
 
+ENOUGH = 0.9
+"""Pictures per picture hash from which pictures are looked at: a few lost files are no reason to
+do without trained encoders."""
+
 THUMBNAIL = 160
 """Side of a picture on a page, in pixels."""
 
@@ -42,8 +46,8 @@ class Listings:
         catalogue: the products.
         split: parts by joined group; only products of the training period may train.
         eligible: bool [n], products of the training period; all where there is no time.
-        shown_by: `IMAGE` where pictures are looked at, `HASH` where their hashes are, empty where
-            there is neither.
+        shown_by: `IMAGE` where pictures are looked at, `HASH` where their hashes are since many
+            of the pictures are not there, empty where there is neither.
         prices: `product_id, market, price`; market null where the price is the catalogue's own.
         pictures: the different picture files.
         has_impressions: whether the encoders may feed purchase prediction.
@@ -110,7 +114,8 @@ def read_listings(folder: Path, settings: CatalogueSettings, *, seed: int) -> Li
         int((pictures.number >= 0).sum()),
         int(products["image_hash"].is_not_null().sum()),
     )
-    shown_by = "" if not n_pictures + n_hashes else IMAGE if n_pictures >= n_hashes else HASH
+    looked_at = IMAGE if n_pictures >= ENOUGH * n_hashes else HASH
+    shown_by = looked_at if n_pictures + n_hashes else ""
     if not shown_by and not _has_text(products["title"]).any():
         raise DataError(f"No product of {folder} has a title or a picture to match it by.")
     digests = pl.Series([*pictures.digests, None], dtype=pl.String).gather(
