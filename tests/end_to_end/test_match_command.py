@@ -315,14 +315,35 @@ def test_rows_set_aside_and_broken_pictures_are_told(
 
     code = command("--data", data, "--output", output, also=SHORT)
 
-    out, err = capsys.readouterr()
+    err = capsys.readouterr().err
     assert code == 0
     quarantine = pl.read_parquet(output / "quarantine.parquet")
     kept = pl.read_parquet(output / "matches.parquet")["product_id"]
     assert len(quarantine) + len(kept) == len(twice)
     assert kept.n_unique() == len(kept)
     assert f"products: {len(quarantine)} rows set aside" in err
-    assert "pictures that cannot be read: " in out
+    assert "picture images/3.png of product p3 is not read" in err
+    assert "13 pictures in all are not read" in err
+
+
+def test_groups_of_one_teach_nothing_and_match_nothing(
+    command: Command, catalogue_of: Callable[..., pl.DataFrame], tmp_path: Path
+) -> None:
+    data, output = tmp_path / "data", tmp_path / "out"
+    data.mkdir()
+    products = catalogue_of(data, pictures=False, hashes=True)
+    products.with_columns(match_group="product_id").write_parquet(data / "products.parquet")
+
+    code = command("--data", data, "--output", output, "--quiet", also=SHORT)
+
+    assert code == 0
+    rows = json.loads((output / "ladder.json").read_text("utf-8"))
+    figures = {row["rung"]: row["f1"] for row in rows}
+    assert "title" not in figures
+    # nothing is kept, which is right but for the odd threshold that validation lets pass
+    assert figures["picture hash"] == pytest.approx(1.0, abs=0.05)
+    table = pl.read_parquet(output / "matches.parquet")
+    assert table["suspect_score"].null_count() == len(table)
 
 
 # mistakes
@@ -434,7 +455,11 @@ def without_seconds(output: Path) -> list[dict]:
 
 
 def test_killed_in_training_and_called_again_ends_as_if_uninterrupted(
-    command: Command, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command,
+    finished: Finished,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     output, taken = tmp_path / "out", []
     step = learning._Learner.step
@@ -446,15 +471,19 @@ def test_killed_in_training_and_called_again_ends_as_if_uninterrupted(
         return step(self, *batch)
 
     monkeypatch.setattr(learning, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    arguments = ["--data", finished.data, "--output", output, "--quiet"]
+    arguments = ["--data", finished.data, "--output", output]
     with monkeypatch.context() as patch:
         patch.setattr(learning._Learner, "step", killed)
         assert command(*arguments) == 130
     assert not (output / "ladder.json").exists()
     assert not (output / "encoders").exists()
 
+    capsys.readouterr()
     assert command(*arguments) == 0
 
+    told = capsys.readouterr().err
+    assert "small image encoder: goes on at epoch 1, step" in told
+    assert told.count("small text encoder: epoch 1/1") == 1  # of validation groups too
     assert files_of(output / "encoders") == files_of(finished.output / "encoders")
     assert without_seconds(output) == without_seconds(finished.output)
     assert_frame_equal(pl.read_parquet(output / "matches.parquet"), finished.matches)
