@@ -20,7 +20,7 @@ from purchase_predictor.matching.ladder import (
     make_rungs,
 )
 from purchase_predictor.matching.matches import Matches, f1_by_listing
-from purchase_predictor.matching.strategies import Alone, Found, Search
+from purchase_predictor.matching.strategies import Alone, Found, Search, Vetoed
 from purchase_predictor.settings import LadderSettings, load_match_settings
 from tests.matching.markets import Market, make_market
 
@@ -260,6 +260,18 @@ def test_a_veto_is_judged_on_validation_listings_of_its_own(climbed: Ladder) -> 
 
     assert rows[VETO].thresholds == rows[JOINT].thresholds
     assert rows[VETO].validation_f1 != rows[JOINT].validation_f1
+
+
+def test_a_veto_does_not_search_again(
+    listed: Market, generations: dict[str, Views], search: Search
+) -> None:
+    watched = Watched()
+    rungs = [Rung("plain", watched, ALL), Rung("veto", Vetoed(watched), ALL, keeps="plain")]
+
+    ladder_of(listed, search, rungs, generations, galleries=[0]).climb()
+
+    assert len(watched.tuned) == 1
+    assert len(watched.matched) == 4  # validation and test, without and with the veto
 
 
 def test_the_same_seed_climbs_the_same(generations: dict[str, Views], climbed: Ladder) -> None:
