@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from features.checking import RowCounts, check_table
+from features.checking import CheckedTable, RowCounts, check_table
 from features.errors import DataError
 from features.reading import read_products
 from features.rules import Products
@@ -15,6 +15,8 @@ PRODUCTS_TOLD = {
     "titles_cut": "Titles cut because they are too long",
     "titles_cleaned": "Titles in which control characters became spaces",
     "hashes_unreadable": "Picture hashes that are not 16 hexadecimal digits, taken as missing",
+    "prices_unreadable": "Prices of products that are no numbers from 0 up, taken as missing",
+    "groups_blank": "Match groups that are blank, taken as missing",
 }
 """What is told of the products that were kept with a change, by counter."""
 
@@ -62,7 +64,7 @@ def load_catalogue(folder: Path, *, max_title_chars: int = 2000) -> Catalogue:
     checked = check_table(frame, "products", Products, files=files)
     if not checked.rows.read:
         raise DataError("The table 'products' has no rows.")
-    products, counters = clean_products(checked.used, max_title_chars)
+    products, counters = clean_products(checked, max_title_chars)
     unused = {f"products.{name}": reason for name, reason in checked.unused.items()}
     return Catalogue(
         products=products,
@@ -75,29 +77,36 @@ def load_catalogue(folder: Path, *, max_title_chars: int = 2000) -> Catalogue:
     )
 
 
-def clean_products(products: pl.DataFrame, max_chars: int) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Bring titles and picture hashes into one form.
+def clean_products(checked: CheckedTable, max_chars: int) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Bring titles, picture hashes and match groups into one form.
 
     Args:
-        products: the good rows.
+        checked: the table of products.
         max_chars: a longer title is cut here.
 
     Returns:
-        The rows, their titles with a space for each control character and of bounded length,
-        their hashes in lower case or null where they cannot be read; and how many were changed.
+        The good rows, their titles with a space for each control character and of bounded length,
+        their hashes in lower case or null where they cannot be read, their match groups null where
+        they are blank; and how many were changed or, of hashes and prices, are missing.
     """
+    products, lost = checked.used, checked.lost
     title = pl.col("title").str
     # a listing with a broken hash still has its title and its picture: it is not set aside
     digits = pl.col("image_hash").str.strip_chars().str.to_lowercase()
     readable = digits.str.contains(_HASH)
+    # blanks are how files say "unknown": as a label, they would join all those listings
+    blank = pl.col("match_group").str.strip_chars() == ""
     counts = products.select(
         titles_cleaned=title.contains(_CONTROL).sum(),
         titles_cut=(title.len_chars() > max_chars).sum(),
-        hashes_unreadable=(~readable).sum(),
+        hashes_unreadable=(~readable).sum() + lost.get("image_hash", 0),
+        prices_unreadable=pl.lit(lost.get("price", 0)),
+        groups_blank=blank.sum(),
     ).row(0, named=True)
     clean = title.replace_all(_CONTROL, " ").str.slice(0, max_chars)
     hashes = pl.when(readable).then(digits)
-    return products.with_columns(title=clean, image_hash=hashes), counts
+    groups = pl.when(~blank).then("match_group")
+    return products.with_columns(title=clean, image_hash=hashes, match_group=groups), counts
 
 
 def sentences(

@@ -7,11 +7,11 @@ from pathlib import Path
 import dataframely as dy
 import polars as pl
 
-from features.coercion import Reading, read_as, refuse_unreadable
+from features.coercion import Reading, misfit, read_as, refuse_unreadable
 from features.context import usable
 from features.errors import DataError, nearest
 from features.reading import ROW, collect, stored_schema, with_row_numbers
-from features.rules import reason
+from features.rules import FORGIVEN, reason
 
 KEYS = {"products": "product_id", "events": "session_id", "impressions": "impression_id"}
 """The column that a row set aside is known by."""
@@ -42,6 +42,7 @@ class CheckedTable:
         quarantine: the rows set aside, columns as `QUARANTINE`, in the order of the table.
         rows: the counts.
         unused: why a column is not used, by its name.
+        lost: by column of `FORGIVEN`, in how many good rows a cell was bad and is missing now.
     """
 
     used: pl.DataFrame
@@ -49,6 +50,7 @@ class CheckedTable:
     quarantine: pl.DataFrame
     rows: RowCounts
     unused: dict[str, str]
+    lost: dict[str, int]
 
 
 def check_table(
@@ -60,6 +62,9 @@ def check_table(
     with_context: bool = False,
 ) -> CheckedTable:
     """Check one table.
+
+    A bad cell of a column of `FORGIVEN` is taken as missing, and such a column of a wrong type as
+    absent: neither sets a row aside nor refuses the table.
 
     Args:
         frame: the table, None where it is absent; rows are numbered unless it has `row`.
@@ -87,22 +92,26 @@ def check_table(
     extra = {name: dtype for name, dtype in stored.items() if name not in {*columns, ROW}}
     kept, unused = usable(extra) if with_context else ([], dict.fromkeys(extra, _NO_PLACE))
     types = {name: column.dtype for name, column in columns.items() if name in stored}
+    misfits = _misfits(table, stored, types)
+    types = {name: dtype for name, dtype in types.items() if name not in misfits}
     readings = {name: read_as(name, stored[name], types[name], table) for name in types}
     rows = collect(frame.select(ROW, *types, *kept), table, files)
     read, reasons = _read(rows, table, types, readings)
+    forgiven = {name: columns[name] for name in FORGIVEN.get(table, ()) if name in types}
+    read, lost = _forgive(rows, read, forgiven)
     absent = {name: c.dtype for name, c in columns.items() if name not in types}
     read = read.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in absent.items())
     used, quarantine = _divide(read, reasons, table, schema)
     if rows.height and not used.height:
         raise DataError(_nothing_left(table, quarantine))
+    good = rows[ROW].is_in(used[ROW].implode())
     return CheckedTable(
         used=used,
-        other=rows.select(ROW, *kept).join(
-            used.select(ROW), on=ROW, how="semi", maintain_order="left"
-        ),
+        other=rows.select(ROW, *kept).filter(good),
         quarantine=quarantine,
         rows=RowCounts(rows.height, used.height, quarantine.height),
-        unused=unused,
+        unused=unused | misfits,
+        lost={name: int(lost.filter(good)[name].sum()) for name in forgiven},
     )
 
 
@@ -113,6 +122,7 @@ def _absent(schema: type[dy.Schema]) -> CheckedTable:
         quarantine=pl.DataFrame(schema=QUARANTINE),
         rows=RowCounts(0, 0, 0),
         unused={},
+        lost={},
     )
 
 
@@ -136,6 +146,18 @@ def _require(
     )
 
 
+def _misfits(
+    table: str, stored: Mapping[str, pl.DataType], types: Mapping[str, pl.DataType]
+) -> dict[str, str]:
+    """Why columns of `FORGIVEN` are not used: storage types that never hold such values."""
+    found = {
+        name: misfit(name, stored[name], types[name])
+        for name in FORGIVEN.get(table, ())
+        if name in types
+    }
+    return {name: f"it {why}" for name, why in found.items() if why is not None}
+
+
 def _read(
     rows: pl.DataFrame,
     table: str,
@@ -143,20 +165,43 @@ def _read(
     readings: Mapping[str, Reading],
 ) -> tuple[pl.DataFrame, pl.Series]:
     """Typed columns, and for each row why a cell cannot be read, empty where all can."""
-    bad = {why: where for reading in readings.values() for why, where in reading.bad.items()}
+    strict = {n: reading for n, reading in readings.items() if n not in FORGIVEN.get(table, ())}
+    bad = {why: where for reading in strict.values() for why, where in reading.bad.items()}
     read = rows.select(
         ROW,
         *(reading.value for reading in readings.values()),
         *(where.alias(f"bad: {why}") for why, where in bad.items()),
     )
     counts = {why: int(read[f"bad: {why}"].sum()) for why in bad}
-    for name, reading in readings.items():
+    for name, reading in strict.items():
         refuse_unreadable(
             rows[name], types[name], {why: counts[why] for why in reading.bad}, table
         )
     met = {why: pl.col(f"bad: {why}") for why, count in counts.items() if count}
     reasons = read.select(ROW, reason=_joined(met))["reason"]
     return read.select(ROW, *types), reasons
+
+
+def _forgive(
+    rows: pl.DataFrame, read: pl.DataFrame, columns: Mapping[str, dy.Column]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Take cells that break a rule of their column as missing.
+
+    Args:
+        rows: as stored.
+        read: typed, rows as `rows`.
+        columns: those to forgive, by name.
+
+    Returns:
+        The typed rows; and for each of the columns whether a cell was lost.
+    """
+    good = {
+        name: pl.all_horizontal(True, *column.validation_rules(pl.col(name)).values())
+        for name, column in columns.items()
+    }
+    read = read.with_columns(pl.when(fits).then(name).alias(name) for name, fits in good.items())
+    lost = [rows[name].is_not_null() & read[name].is_null() for name in columns]
+    return read, pl.DataFrame(lost)
 
 
 def _divide(

@@ -1,7 +1,7 @@
 """Giving the columns of a table the types of the contract, without losing a value unseen.
 
 A column whose storage type cannot hold what the contract asks for is an error of the whole table;
-a single cell that cannot be read sets its row aside.
+a single cell that cannot be read sets its row aside (`features.rules.FORGIVEN` names exceptions).
 """
 
 from collections.abc import Mapping
@@ -55,6 +55,30 @@ def read_as(name: str, dtype: pl.DataType, wanted: pl.DataType, table: str) -> R
     Raises:
         DataError: if the storage type never holds such values.
     """
+    reading = _reading(name, dtype, wanted)
+    if reading is None:
+        raise DataError(_wrong_type(name, dtype, wanted, table))
+    return reading
+
+
+def misfit(name: str, dtype: pl.DataType, wanted: pl.DataType) -> str | None:
+    """Why a storage type never holds the values that are wanted.
+
+    Args:
+        name: the column.
+        dtype: its type in storage.
+        wanted: String, Float64, Boolean or Datetime.
+
+    Returns:
+        A clause without its subject, None where the type may hold such values.
+    """
+    if _reading(name, dtype, wanted) is not None:
+        return None
+    return f"should hold {_EXPECTED[wanted.base_type()]}, but its type is {dtype}"
+
+
+def _reading(name: str, dtype: pl.DataType, wanted: pl.DataType) -> Reading | None:
+    """How to read a stored column, None where its type never holds such values."""
     column = pl.col(name)
     if isinstance(dtype, pl.Categorical | pl.Enum):
         dtype, column = pl.String(), column.cast(pl.String)
@@ -66,10 +90,7 @@ def read_as(name: str, dtype: pl.DataType, wanted: pl.DataType, table: str) -> R
         pl.Boolean: _read_flag,
         pl.Datetime: _read_time,
     }
-    reading = readers[wanted.base_type()](name, column, dtype)
-    if reading is None:
-        raise DataError(_wrong_type(name, dtype, wanted, table))
-    return reading
+    return readers[wanted.base_type()](name, column, dtype)
 
 
 def refuse_unreadable(
@@ -160,10 +181,7 @@ def _read_time(name: str, column: pl.Expr, dtype: pl.DataType) -> Reading | None
 
 
 def _wrong_type(name: str, dtype: pl.DataType, wanted: pl.DataType, table: str) -> str:
-    message = (
-        f"The column '{name}' of {table} should hold {_EXPECTED[wanted.base_type()]}, "
-        f"but its type is {dtype}"
-    )
+    message = f"The column '{name}' of {table} {misfit(name, dtype, wanted)}"
     if wanted != TIME:
         return f"{message}."
     if isinstance(dtype, pl.Datetime):

@@ -102,6 +102,10 @@ TABLES: dict[str, type[dy.Schema]] = {
 }
 """The schema of each table."""
 
+FORGIVEN = {"products": ("image_hash", "price")}
+"""Columns of which a bad cell is missing and sets no row aside: impressions need no price of the
+catalogue and no hash, and would lose the title and the picture with it."""
+
 _REASONS = {
     "product_id_repeats": "product_id repeats an earlier row",
     "impression_id_repeats": "impression_id repeats an earlier row",

@@ -1,7 +1,8 @@
 """The data contract: three tables, checked at the door (DESIGN, section 3).
 
 A table whose columns are missing or of the wrong type is refused with one sentence (`DataError`);
-a row that breaks a rule is set aside with its reasons, so that `read = used + set aside`.
+a row that breaks a rule is set aside with its reasons, so that `read = used + set aside`. Bad
+hashes and prices of products are missing instead.
 `Products`, `Events` and `Impressions` may be used alone: `validate` raises, `filter` returns the
 good rows and the failures.
 """
@@ -47,7 +48,7 @@ class Tables:
         rows: counts of each table.
         counters: what was kept but is worth telling: `unknown_products` (impressions whose product
             is not in the catalogue), `unknown_event_products`, `titles_cut`, `titles_cleaned`,
-            `hashes_unreadable`.
+            `hashes_unreadable`, `prices_unreadable`, `groups_blank`.
         unused: why a column is not used, by `table.column`.
         notes: the sentences about all of this, to print.
     """
@@ -129,7 +130,7 @@ def check_tables(
     if not shown.rows.read:
         raise DataError("The table 'impressions' has no rows.")
     found = _context(shown.other, raw, context)
-    products, product_counts = clean_products(checked["products"].used, max_title_chars)
+    products, product_counts = clean_products(checked["products"], max_title_chars)
     counters = {**_unknown_products(raw, checked), **product_counts}
     unused = {
         f"{table}.{name}": reason

@@ -5,6 +5,7 @@ import pytest
 from dataframely.exc import SchemaError, ValidationError
 
 from features.rules import (
+    FORGIVEN,
     TABLES,
     Events,
     Impressions,
@@ -29,6 +30,12 @@ def test_every_rule_has_a_sentence_that_names_a_column(schema: type) -> None:
     for rule in schema._validation_rules(with_cast=False):
         column = reason(rule).split(" ")[0]
         assert column in schema.column_names()
+
+
+def test_only_columns_that_may_be_missing_are_forgiven() -> None:
+    for table, names in FORGIVEN.items():
+        columns = TABLES[table].columns()
+        assert all(columns[name].nullable for name in names)
 
 
 def test_good_rows_validate() -> None:

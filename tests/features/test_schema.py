@@ -213,6 +213,39 @@ def test_a_few_discounts_above_one_are_slips_of_their_rows(discounts: list[float
     assert tables.impressions["discount_rate"].to_list() == expected
 
 
+def test_a_bad_price_or_hash_of_a_product_costs_its_impressions_nothing() -> None:
+    products = pl.DataFrame(
+        {
+            "product_id": ["p", "q", "r"],
+            "title": ["x", "y", "z"],
+            "price": ["$1", "-1", "free"],
+            "image_hash": [b"1", b"2", b"3"],
+            "match_group": ["", "g", "g"],
+        }
+    )
+
+    tables = _check(_shown(product_id=["p", "q", "r", "p"]), products=products)
+
+    assert tables.products["title"].to_list() == ["x", "y", "z"]
+    assert tables.products["price"].null_count() == 3
+    assert tables.products["match_group"].to_list() == [None, "g", "g"]
+    assert tables.counters["unknown_products"] == tables.rows["products"].set_aside == 0
+    assert tables.notes == (
+        "Prices of products that are no numbers from 0 up, taken as missing: 3.",
+        "Match groups that are blank, taken as missing: 1.",
+        "The column products.image_hash is not used: it should hold text or whole numbers, but "
+        "its type is Binary.",
+    )
+
+
+def test_a_bad_price_of_an_impression_still_sets_it_aside() -> None:
+    tables = _check(_shown(price=["1", "free", "-1", None]))
+
+    assert tables.quarantine["reason"].to_list() == ["price is not a number", "price is negative"]
+    with pytest.raises(DataError, match="'price' of impressions should hold numbers"):
+        _check(_shown(price=["free"] * 4))
+
+
 def test_columns_that_are_no_context_are_told() -> None:
     tables = _check(
         _shown(
