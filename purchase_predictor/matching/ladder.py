@@ -10,7 +10,7 @@ Source: handbook/matching.md.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -39,6 +39,12 @@ UNTRAINED, BASE, ALL = "untrained", "base", "all"
 MIN2, ALL_DATA = "min2", "all data"
 JOINT = "blending: image, title, comb at stage 1, joint thresholds"
 VETO = "quantity veto"
+
+Resampled: TypeAlias = tuple[float, NDArray[np.float64]]
+"""A mean as it is, and under resampling."""
+
+NO_GAIN: Mapping[str, float | None] = {"value": None, "low": None, "high": None}
+"""Of the first rung, which follows none."""
 
 _CHUNK = 64
 
@@ -75,6 +81,11 @@ class Step:
         n_listings: scored listings in all of them.
         seconds: of searching neighbours and matching, without encoders and tuning.
         thresholds: what tuning found.
+        resampled: F1 and, float64 [n_resamples], F1 under resampling; all rungs in galleries of
+            one size have the same resamples, so their differences are paired.
+        gain: F1 minus that of `gain_over`; `value`, `low`, `high`.
+        gain_over: the rung whose thresholds it keeps, else the one before it in galleries of this
+            size; None of the first.
     """
 
     rung: Rung
@@ -85,6 +96,9 @@ class Step:
     n_listings: int
     seconds: float
     thresholds: Found
+    resampled: Resampled = field(default=(np.nan, np.empty(0)), repr=False, compare=False)
+    gain: Mapping[str, float | None] = field(default_factory=lambda: NO_GAIN)
+    gain_over: str | None = None
 
     def row(self) -> dict[str, Any]:
         """As `ladder.json` holds it."""
@@ -93,6 +107,10 @@ class Step:
             "f1": self.f1["value"],
             "low": self.f1["low"],
             "high": self.f1["high"],
+            "gain": self.gain["value"],
+            "gain_low": self.gain["low"],
+            "gain_high": self.gain["high"],
+            "gain_over": self.gain_over,
             "gallery": self.gallery,
             "seconds": round(self.seconds, 3),
             "note": self.rung.note,
@@ -247,16 +265,31 @@ class Ladder:
         began = time.perf_counter()
         matches = rung.strategy.match(bench, found, self.settings.largest_group)
         seconds = time.perf_counter() - began
+        reached = self._resampled(bench, f1_by_listing(matches, bench.truth))
+        before = self._before(rung, bench.size)
         return Step(
             rung=rung,
-            f1=self._interval(bench, f1_by_listing(matches, bench.truth)),
+            f1=percentile_interval(*reached, self.settings.confidence),
             validation_f1=validation_f1,
             gallery=bench.size,
             n_galleries=len(bench.starts),
             n_listings=int(bench.scored.sum()),
             seconds=seconds,
             thresholds=found,
+            resampled=reached,
+            gain=NO_GAIN if before is None else self._gain(reached, before.resampled),
+            gain_over=None if before is None else before.rung.name,
         )
+
+    def _before(self, rung: Rung, gallery: int) -> Step | None:
+        """The step that a rung is compared with, in galleries of the same size."""
+        steps = {step.rung.name: step for step in self.steps_ if step.gallery == gallery}
+        return steps[rung.keeps] if rung.keeps else next(reversed(steps.values()), None)
+
+    def _gain(self, found: Resampled, before: Resampled) -> dict[str, float | None]:
+        """F1 minus that of an earlier step, the same groups resampled for both."""
+        gain, draws = found[0] - before[0], found[1] - before[1]
+        return percentile_interval(gain, draws, self.settings.confidence)
 
     def best(self) -> Step:
         """The rung with the highest validation F1 in the largest gallery.
@@ -311,17 +344,34 @@ class Ladder:
         return Bench(galleries, views, self.titles, k=self.settings.neighbours)
 
     def _interval(self, bench: Bench, f1: NDArray[np.float64]) -> dict[str, float | None]:
+        return percentile_interval(*self._resampled(bench, f1), self.settings.confidence)
+
+    def _resampled(self, bench: Bench, f1: NDArray[np.float64]) -> Resampled:
         """Mean F1 of the scored listings, joined groups resampled."""
-        present, unit = np.unique(bench.unit[bench.scored], return_inverse=True)
-        sums = np.bincount(unit, weights=f1[bench.scored])
-        counts = np.bincount(unit).astype(np.float64)
-        draws = np.concatenate(
-            [
-                (sums @ weights) / (counts @ weights)
-                for _, weights in resample(
-                    len(present), self.settings.resamples, _CHUNK, self.seed
-                )
-            ]
+        scored = bench.scored
+        return resampled_mean(
+            f1[scored], bench.unit[scored], n_resamples=self.settings.resamples, seed=self.seed
         )
-        value = float(sums.sum() / counts.sum())
-        return percentile_interval(value, draws, self.settings.confidence)
+
+
+def resampled_mean(
+    values: NDArray[np.float64], unit: NDArray[Any], *, n_resamples: int, seed: int
+) -> Resampled:
+    """A mean as it is and under resampling of units.
+
+    Args:
+        values: of at least one listing [n].
+        unit: what is resampled whole, such as joined groups [n].
+        n_resamples: how often.
+        seed: of the draws; with the same units and seed the draws of two means are paired.
+
+    Returns:
+        The mean, and float64 [n_resamples].
+    """
+    present, number = np.unique(unit, return_inverse=True)
+    sums, counts = np.bincount(number, weights=values), np.bincount(number).astype(np.float64)
+    draws = [
+        (sums @ weights) / (counts @ weights)
+        for _, weights in resample(len(present), n_resamples, _CHUNK, seed)
+    ]
+    return float(sums.sum() / counts.sum()), np.concatenate(draws)

@@ -4,15 +4,21 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 
 from purchase_predictor.encoders.pictures import PictureReader
 from purchase_predictor.errors import DataError
-from purchase_predictor.matching.bench import Bench
-from purchase_predictor.matching.findings import Findings, examples
-from purchase_predictor.matching.gallery import draw_galleries
+from purchase_predictor.evaluation.intervals import percentile_interval
+from purchase_predictor.matching.bench import Bench, Views
+from purchase_predictor.matching.findings import Findings, examples, whole_bench
+from purchase_predictor.matching.gallery import Split, draw_galleries
 from purchase_predictor.matching.generations import Generations
-from purchase_predictor.matching.ladder import Ladder, Step
+from purchase_predictor.matching.ladder import Ladder, Step, resampled_mean
 from purchase_predictor.matching.listings import THUMBNAIL, Listings
+from purchase_predictor.matching.uses import CategoryCheck, suggest_categories
+from purchase_predictor.matching.views import COMB
 from purchase_predictor.report import matching as page
 from purchase_predictor.settings import MatchSettings
 
@@ -39,10 +45,16 @@ def make_report(
         settings: of the run.
     """
     best, show = ladder.best(), _Show(listings, settings)
+    last, check = generations.last, None
+    if findings.categories is not None and findings.categories.n_suggested:
+        views, k = generations.views[last], settings.ladder.neighbours
+        judged = judge_categories(listings, views, findings, k=k)
+        check = check_categories(findings.categories, judged, listings.split, settings)
     return page.MatchReport(
-        title=f"Product matching: {listings.folder.resolve().name}",
-        facts=facts(listings),
+        data=listings.folder.resolve().name,
+        counts=counts(listings),
         ladder=[step.row() for step in ladder.steps_],
+        chosen=best.rung.name,
         curve=curve,
         thresholds=_flat(best.thresholds),
         pairs=_pairs(
@@ -56,33 +68,37 @@ def make_report(
         clusters=show.clusters(findings),
         suspects=show.suspects(findings),
         suggestions=show.suggestions(findings),
-        category_check=_category_check(findings),
-        caveats=_caveats(listings, best, generations),
+        category_check=check,
+        unread=len(generations.views[last].failures),
+        notes=generations.encoders[last].spec.notes,
         confidence=settings.ladder.confidence,
     )
 
 
 def facts(listings: Listings) -> dict[str, str]:
-    """What there is to match, label by label."""
+    """What there is to match, label by label, in English."""
+    return page.facts(counts(listings))
+
+
+def counts(listings: Listings) -> page.Counts:
+    """What there is to match."""
     products, split = listings.products, listings.split
-    n = len(listings)
     titles = products["title"].drop_nulls()
-    empty = int((titles.str.strip_chars() == "").sum())
-    found = {
-        "listings": f"{n:,}, {len(titles):,} with a title"
-        + f", {empty:,} of them empty" * (empty > 0),
-        "pictures": f"{int((listings.pictures.number >= 0).sum()):,}; picture hashes: "
-        f"{n - products['image_hash'].null_count():,}",
-        "match groups": f"{products['match_group'].n_unique() - _nulls(products):,}; "
-        f"{n - int(split.grouped.sum()):,} listings have none",
-        "parts": ", ".join(
-            f"{name} {int((split.part == name).sum()):,}"
+    eligible = int(listings.eligible.sum())
+    return page.Counts(
+        listings=len(listings),
+        titled=len(titles),
+        empty=int((titles.str.strip_chars() == "").sum()),
+        pictures=int((listings.pictures.number >= 0).sum()),
+        hashes=len(listings) - products["image_hash"].null_count(),
+        groups=products["match_group"].n_unique() - _nulls(products),
+        ungrouped=len(listings) - int(split.grouped.sum()),
+        parts={
+            name: int((split.part == name).sum())
             for name in ("train", "validation", "test", "unused")
-        ),
-    }
-    if listings.has_impressions:
-        found["may train"] = f"{int(listings.eligible.sum()):,} products of the training period"
-    return found
+        },
+        may_train=eligible if listings.has_impressions else None,
+    )
 
 
 def _nulls(products: pl.DataFrame) -> int:
@@ -200,21 +216,74 @@ def _flat(thresholds: Any) -> dict[str, float | None]:
     return flat
 
 
-def _category_check(findings: Findings) -> page.CategoryCheck | None:
-    check = findings.categories
-    if check is None or check.accuracy is None:
-        return None
-    return page.CategoryCheck(accuracy=check.accuracy, n=check.n_suggested)
+def judge_categories(
+    listings: Listings, views: Views, findings: Findings, *, k: int
+) -> pl.DataFrame:
+    """Which suggestions of a known category are right where no duplicate of the listing votes.
+
+    Args:
+        listings: the catalogue.
+        views: of all listings.
+        findings: of the whole catalogue.
+        k: neighbours of a listing.
+
+    Returns:
+        `row, confidence, right`, a row for each listing with a known and a suggested category.
+    """
+    n, category = len(listings), listings.products["category"]
+    rows, firsts = [], []
+    for group in (findings.table["cluster"].to_numpy(), listings.split.truth):
+        _, first, number = np.unique(group, return_index=True, return_inverse=True)
+        rows.append(np.arange(n))
+        firsts.append(first[number])
+    edges = (np.ones(2 * n), (np.concatenate(rows), np.concatenate(firsts)))
+    _, same = connected_components(csr_array(edges, shape=(n, n)), directed=False)
+    neighbours = whole_bench(listings, views, k=k).neighbours(COMB)
+    return (
+        suggest_categories(category, neighbours, exclude=same)
+        .with_row_index("row")
+        .select(
+            "row",
+            confidence="category_confidence",
+            right=pl.col("suggested_category") == category,
+        )
+        .drop_nulls()
+    )
 
 
-def _caveats(listings: Listings, best: Step, generations: Generations) -> list[str]:
-    unread = len(generations.views[generations.last].failures)
-    told = [f"{unread:,} pictures could not be read and count as missing."] * (unread > 0)
-    told += [
-        f"F1 falls as the gallery grows: the figure of {best.gallery:,} listings does not hold "
-        f"for the {len(listings):,} of the whole catalogue.",
-        "Test groups were never seen in training or tuning; training listings are matched by "
-        "encoders that know them, so matches among them look better than those of new listings.",
-        "A listing whose title and picture disagree is one to look at, no verdict.",
-    ]
-    return told + list(generations.encoders[generations.last].spec.notes)
+def check_categories(
+    check: CategoryCheck, judged: pl.DataFrame, split: Split, settings: MatchSettings
+) -> page.CategoryCheck:
+    """How good suggestions are, with intervals over joined groups.
+
+    Args:
+        check: with at least one suggestion.
+        judged: `row, confidence, right` of each suggestion that was checked.
+        split: joined groups of the listings.
+        settings: resamples and level of the intervals.
+    """
+    unit = split.key[judged["row"].to_numpy()].astype(str)
+    right = judged["right"].to_numpy().astype(np.float64)
+    confidence = judged["confidence"].to_numpy()
+
+    def share(those: NDArray[np.bool_]) -> dict[str, float | None]:
+        mean = resampled_mean(
+            right[those],
+            unit[those],
+            n_resamples=settings.ladder.resamples,
+            seed=settings.seed,
+        )
+        return percentile_interval(*mean, settings.ladder.confidence)
+
+    bands = []
+    for row in check.bands.iter_rows(named=True):
+        low, high = row["confidence_low"], row["confidence_high"]
+        those = (confidence >= low) & ((confidence < high) | (high == 1.0))
+        bands.append(page.Band(low, high, row["n_listings"], row["confidence"], share(those)))
+    return page.CategoryCheck(
+        accuracy=share(np.ones(len(right), dtype=np.bool_)),
+        n=len(right),
+        coverage=check.coverage,
+        commonest=check.commonest,
+        bands=bands,
+    )

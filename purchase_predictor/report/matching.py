@@ -6,7 +6,6 @@ The page knows nothing of how listings are matched; it shows the plain data that
 import base64
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,22 +20,37 @@ from purchase_predictor.report.matching_charts import (
     Row,
     curve_chart,
     f1_text,
+    gain_text,
     ladder_chart,
     seconds_text,
+)
+from purchase_predictor.report.matching_data import (
+    Band,
+    CategoryCheck,
+    Cluster,
+    Counts,
+    Listing,
+    MatchReport,
+    Pair,
+    Suggestion,
+    Suspect,
 )
 from purchase_predictor.report.matching_words import Words, words_of
 from purchase_predictor.report.pages import write_page
 from purchase_predictor.report.thumbnails import thumbnail
 
 __all__ = [
+    "Band",
     "CategoryCheck",
     "Cluster",
+    "Counts",
     "Listing",
     "MatchReport",
     "Pair",
     "Suggestion",
     "Suspect",
     "curve_chart",
+    "facts",
     "ladder_chart",
     "ladder_table",
     "thumbnail",
@@ -55,141 +69,6 @@ _UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff"
 """Thai, Japanese and Chinese letters: no spaces between words, so each is compared alone."""
 
 _TOKENS = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+|[\W_]+")
-
-
-@dataclass(frozen=True)
-class Listing:
-    """A listing as the page shows it.
-
-    Attributes:
-        product_id: its id.
-        title: None where it has none.
-        picture: a small PNG or JPEG file, as `thumbnail` makes it; None where there is none.
-        group: its match group, where known.
-        price: in its own currency, where known.
-    """
-
-    product_id: str
-    title: str | None = None
-    picture: bytes | None = None
-    group: str | None = None
-    price: float | None = None
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two listings that were matched, rightly or not, or should have been.
-
-    Attributes:
-        kind: `match` found and right, `missed` the same but not found, `false` found but another.
-        left: one listing.
-        right: the other.
-        similarity: view → cosine, None where a listing lacks the view.
-    """
-
-    kind: Literal["match", "missed", "false"]
-    left: Listing
-    right: Listing
-    similarity: Mapping[str, float | None]
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """Listings found to be the same product, at different prices.
-
-    Attributes:
-        listings: all of them.
-        price_low: lowest price.
-        price_high: highest price.
-        market: where they are offered, if they are of one market.
-    """
-
-    listings: Sequence[Listing]
-    price_low: float
-    price_high: float
-    market: str | None = None
-
-
-@dataclass(frozen=True)
-class Suspect:
-    """A listing with the title of one product and the picture of another.
-
-    Attributes:
-        listing: the suspicious one.
-        title_like: the listing whose title is like its own.
-        picture_like: the listing whose picture is like its own.
-        score: the higher, the more suspicious.
-    """
-
-    listing: Listing
-    title_like: Listing
-    picture_like: Listing
-    score: float
-
-
-@dataclass(frozen=True)
-class Suggestion:
-    """A category for a listing that has none.
-
-    Attributes:
-        listing: the listing.
-        category: the one suggested.
-        confidence: from 0 to 1.
-    """
-
-    listing: Listing
-    category: str
-    confidence: float
-
-
-@dataclass(frozen=True)
-class CategoryCheck:
-    """How often suggestions are right where the category is known and was hidden.
-
-    Attributes:
-        accuracy: share of right ones.
-        n: listings it was checked on.
-        low: lower bound of its interval, None where there is none.
-        high: upper bound.
-    """
-
-    accuracy: float
-    n: int
-    low: float | None = None
-    high: float | None = None
-
-
-@dataclass(frozen=True)
-class MatchReport:
-    """All that the page shows.
-
-    Attributes:
-        title: heading of the page.
-        facts: label → text, a short list about the data.
-        ladder: entries of `ladder.json`: `rung, f1, low, high, gallery, seconds`, perhaps `note`.
-        curve: `rung, gallery, f1, low, high`; no chart where it is empty.
-        thresholds: name → largest distance; `x_second` stands beside `x`.
-        pairs: examples, in the order in which each kind is shown.
-        clusters: widest spread first.
-        suspects: most suspicious first.
-        suggestions: categories for listings without one.
-        category_check: how good such suggestions are, where it could be measured.
-        caveats: sentences.
-        confidence: level of all intervals.
-    """
-
-    title: str
-    facts: Mapping[str, str]
-    ladder: Sequence[Row]
-    curve: Sequence[Row] = ()
-    thresholds: Mapping[str, float | None] = field(default_factory=dict)
-    pairs: Sequence[Pair] = ()
-    clusters: Sequence[Cluster] = ()
-    suspects: Sequence[Suspect] = ()
-    suggestions: Sequence[Suggestion] = ()
-    category_check: CategoryCheck | None = None
-    caveats: Sequence[str] = ()
-    confidence: float = 0.95
 
 
 def write_match_report(report: MatchReport, file: Path, *, language: str = "en") -> None:
@@ -212,45 +91,106 @@ def write_match_report(report: MatchReport, file: Path, *, language: str = "en")
         charts.append(curve_chart(report.curve, language=language, confidence=level))
     content = {
         "words": words,
-        "bottom_line": bottom_line(report.ladder, words),
-        "facts": report.facts,
+        "bottom_line": bottom_line(report, words),
+        "facts": {} if report.counts is None else facts(report.counts, language=language),
         "blocks": [_block(kind, report.pairs, words) for kind in ("match", "missed", "false")],
         "clusters": [_cluster(cluster, words) for cluster in report.clusters],
         "suspects": [_suspect(suspect) for suspect in report.suspects],
         "suggestions": [_suggestion(suggestion) for suggestion in report.suggestions],
         "check": _check(report.category_check, words),
+        "bands": _bands(report.category_check),
         "thresholds": _thresholds(report.thresholds),
-        "caveats": report.caveats,
+        "caveats": caveats(report, words),
     }
-    write_page("matching.html", charts, file, report.title, content, language=language)
+    title = words.title.format(name=report.data)
+    write_page("matching.html", charts, file, title, content, language=language)
 
 
-def bottom_line(ladder: Sequence[Row], words: Words) -> str:
-    """The best rung of the largest gallery, in a sentence.
+def bottom_line(report: MatchReport, words: Words) -> str:
+    """The rung that validation chose and its F1 in the largest gallery, in a sentence.
+
+    The highest F1 of the ladder would be one chosen on the test listings it is measured on.
 
     Args:
-        ladder: entries of `ladder.json`.
+        report: what the page shows.
         words: of the page's language.
     """
-    if not ladder:
+    if not report.ladder:
         return words.nothing_measured
-    gallery = max(row["gallery"] for row in ladder)
-    best = max((row for row in ladder if row["gallery"] == gallery), key=lambda row: row["f1"])
-    return words.best.format(gallery=f"{gallery:,}", rung=best["rung"], f1=f1_text(best))
+    row = _chosen_row(report)
+    gallery = f"{row['gallery']:,}"
+    return words.best.format(gallery=gallery, rung=row["rung"], f1=f1_text(row))
+
+
+def _chosen_row(report: MatchReport) -> Row:
+    gallery = max(row["gallery"] for row in report.ladder)
+    (chosen,) = (
+        row for row in report.ladder if row["gallery"] == gallery and row["rung"] == report.chosen
+    )
+    return chosen
+
+
+def facts(counts: Counts, *, language: str = "en") -> dict[str, str]:
+    """What there was to match, label by label.
+
+    Args:
+        counts: of the listings.
+        language: `en` or `ko`.
+    """
+    words = words_of(language)
+    told = words.listings_told_empty if counts.empty else words.listings_told
+    found = {
+        words.listings: told.format(
+            n=f"{counts.listings:,}", titled=f"{counts.titled:,}", empty=f"{counts.empty:,}"
+        ),
+        words.pictures: words.pictures_told.format(
+            n=f"{counts.pictures:,}", hashes=f"{counts.hashes:,}"
+        ),
+        words.groups: words.groups_told.format(
+            n=f"{counts.groups:,}", ungrouped=f"{counts.ungrouped:,}"
+        ),
+        words.parts: ", ".join(
+            f"{getattr(words, f'part_{name}')} {n:,}" for name, n in counts.parts.items()
+        ),
+    }
+    if counts.may_train is not None:
+        found[words.may_train] = words.may_train_told.format(n=f"{counts.may_train:,}")
+    return found
+
+
+def caveats(report: MatchReport, words: Words) -> list[str]:
+    """What the figures do not say, a sentence each.
+
+    Args:
+        report: what the page shows.
+        words: of the page's language.
+    """
+    told = []
+    if report.unread:
+        told.append(words.unread.format(n=f"{report.unread:,}"))
+    if report.ladder and report.counts is not None:
+        gallery = f"{_chosen_row(report)['gallery']:,}"
+        told.append(words.falls.format(gallery=gallery, n=f"{report.counts.listings:,}"))
+        told.append(words.seen)
+    if report.suspects:
+        told.append(words.no_verdict)
+    return [*told, *report.notes]
 
 
 def ladder_table(ladder: Sequence[Row]) -> Table:
-    """The ladder for the console: rung, F1 with its interval, gallery and seconds.
+    """The ladder for the console: rung, F1 and gain with their intervals, gallery and seconds.
 
     Args:
         ladder: entries of `ladder.json`.
     """
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold underline", pad_edge=False)
     table.add_column("rung")
-    for name in ("F1", "gallery", "seconds"):
-        table.add_column(name, justify="left" if name == "F1" else "right", no_wrap=True)
+    for name in ("F1", "gain", "gallery", "seconds"):
+        justify: Literal["left", "right"] = "left" if name in ("F1", "gain") else "right"
+        table.add_column(name, justify=justify, no_wrap=True)
     for row in ladder:
-        table.add_row(escape(row["rung"]), f1_text(row), f"{row['gallery']:,}", seconds_text(row))
+        figures = f1_text(row), gain_text(row), f"{row['gallery']:,}", seconds_text(row)
+        table.add_row(escape(row["rung"]), *figures)
     return table
 
 
@@ -330,8 +270,25 @@ def _suggestion(suggestion: Suggestion) -> dict[str, Any]:
 def _check(check: CategoryCheck | None, words: Words) -> str:
     if check is None:
         return ""
-    share = text({"value": check.accuracy, "low": check.low, "high": check.high}, ".1%")
-    return words.check.format(accuracy=share, n=f"{check.n:,}")
+    return words.check.format(
+        accuracy=text(check.accuracy, ".1%"),
+        n=f"{check.n:,}",
+        commonest=number(check.commonest, ".1%"),
+        coverage=number(check.coverage, ".1%"),
+    )
+
+
+def _bands(check: CategoryCheck | None) -> list[list[str]]:
+    """Confidence from and to, its mean, number of suggestions and their accuracy."""
+    return [
+        [
+            f"{band.low:.0%}–{band.high:.0%}",
+            number(band.confidence, ".1%"),
+            f"{band.n:,}",
+            text(band.accuracy, ".1%"),
+        ]
+        for band in (check.bands if check else ())
+    ]
 
 
 def _thresholds(thresholds: Mapping[str, float | None]) -> list[list[str]]:

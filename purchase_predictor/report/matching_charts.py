@@ -8,7 +8,7 @@ import altair as alt
 import polars as pl
 
 from purchase_predictor.report.figures import level, number, text
-from purchase_predictor.report.matching_words import Words, words_of
+from purchase_predictor.report.matching_words import Words, note_in, words_of
 from purchase_predictor.report.pages import Chart
 from purchase_predictor.report.style import COLOURS, colour, finished, frame, in_lines
 
@@ -29,8 +29,8 @@ def ladder_chart(
     """F1 of each rung with its interval, rungs from top to bottom as they were climbed.
 
     Args:
-        ladder: `rung, f1, low, high, gallery, seconds` and, if there is one, `note`; the bounds
-            may be None.
+        ladder: `rung, f1, low, high, gain, gain_low, gain_high, gallery, seconds` and, if there
+            is one, `note`; bounds and gains may be None.
         language: `en` or `ko`.
         confidence: level of the intervals.
     """
@@ -129,6 +129,16 @@ def f1_text(row: Row) -> str:
     return text({"value": row["f1"], "low": row["low"], "high": row["high"]})
 
 
+def gain_text(row: Row) -> str:
+    """Gain over an earlier rung with its interval, as in `+0.012 (+0.004 to +0.020)`.
+
+    Args:
+        row: an entry of the ladder.
+    """
+    gain = {"value": row["gain"], "low": row["gain_low"], "high": row["gain_high"]}
+    return text(gain, "+.3f")
+
+
 def seconds_text(row: Row) -> str:
     """Seconds that a rung took.
 
@@ -147,19 +157,25 @@ def _ladder_table(ladder: Sequence[Row], words: Words) -> dict[str, Any]:
     noted = any(row.get("note") for row in ladder)
     return {
         "columns": [
-            words.rung, "F1", words.gallery, words.seconds, *([words.note] if noted else []),
+            words.rung,
+            "F1",
+            words.gain,
+            words.gallery,
+            words.seconds,
+            *([words.note] if noted else []),
         ],
         "rows": [
             [
                 row["rung"],
                 _cell(row),
+                gain_text(row),
                 f"{row['gallery']:,}",
                 seconds_text(row),
-                *([row.get("note") or ""] if noted else []),
+                *([note_in(row.get("note") or "", words)] if noted else []),
             ]
             for row in ladder
         ],
-    }  # fmt: skip
+    }
 
 
 def _points(rows: Sequence[Row], words: Words) -> pl.DataFrame:

@@ -17,26 +17,40 @@ from rich.console import Console
 from purchase_predictor.encoders.pictures import PictureReader
 from purchase_predictor.errors import DataError, SettingsError
 from purchase_predictor.report.matching import (
+    Band,
     CategoryCheck,
     Cluster,
+    Counts,
     Listing,
     MatchReport,
     Pair,
     Suggestion,
     Suspect,
     bottom_line,
+    caveats,
     curve_chart,
     differing_words,
+    facts,
     ladder_chart,
     ladder_table,
     thumbnail,
     write_match_report,
 )
-from purchase_predictor.report.matching_words import ENGLISH, KOREAN
+from purchase_predictor.report.matching_words import ENGLISH, KOREAN, NOTES, note_in
 from purchase_predictor.report.pages import write_svg
 
 HOSTILE = '</script><img src=x onerror="alert(1)">'
 LONG = "blending: image, title, comb at stage 1, joint thresholds"
+COUNTS = Counts(
+    listings=34250,
+    titled=34000,
+    empty=0,
+    pictures=32412,
+    hashes=0,
+    groups=11014,
+    ungrouped=12,
+    parts={"train": 20000, "validation": 7000, "test": 7000, "unused": 250},
+)
 READER = PictureReader(max_bytes=1_000_000, max_pixels=1_000_000, size=8)
 
 
@@ -54,6 +68,9 @@ def make_ladder() -> list[dict[str, Any]]:
             "f1": f1 + gain,
             "low": f1 + gain - 0.01,
             "high": f1 + gain + 0.01,
+            "gain": None if rung == "image" else -0.04,
+            "gain_low": None if rung == "image" else -0.055,
+            "gain_high": None if rung == "image" else 0.025,
             "gallery": gallery,
             "seconds": 1234.5,
         }
@@ -66,9 +83,10 @@ def make_report(**changes: Any) -> MatchReport:
     first = Listing("p1", "Susu Dancow 400g", make_picture(), group="g1", price=12000.0)
     second = Listing("p2", HOSTILE, None, group=HOSTILE, price=30000.5)
     report = MatchReport(
-        title="Product matching",
-        facts={"Listings": "34,250", HOSTILE: HOSTILE},
+        data="shopee",
+        counts=COUNTS,
         ladder=make_ladder(),
+        chosen="all data",
         curve=[
             {"rung": LONG, "gallery": n, "f1": 0.9 - n / 1e5, "low": None, "high": None}
             for n in (500, 3000)
@@ -81,8 +99,17 @@ def make_report(**changes: Any) -> MatchReport:
         clusters=[Cluster([second, first], 12000.0, 30000.5, HOSTILE)],
         suspects=[Suspect(first, second, first, 0.875)],
         suggestions=[Suggestion(second, HOSTILE, 0.97)],
-        category_check=CategoryCheck(0.874, 1200, 0.85, 0.89),
-        caveats=[HOSTILE],
+        category_check=CategoryCheck(
+            accuracy={"value": 0.874, "low": 0.85, "high": 0.89},
+            n=1200,
+            coverage=0.96,
+            commonest=0.125,
+            bands=[
+                Band(0.0, 0.5, 200, 0.41, {"value": 0.44, "low": 0.4, "high": 0.48}),
+                Band(0.9, 1.0, 1000, 0.98, {"value": 0.95, "low": None, "high": None}),
+            ],
+        ),
+        notes=[HOSTILE],
     )
     return dataclasses.replace(report, **changes)
 
@@ -115,7 +142,7 @@ class Tags(HTMLParser):
 
 @pytest.mark.parametrize("language", ["en", "ko"])
 def test_page_needs_no_network_and_trusts_no_text(language: str, tmp_path: Path) -> None:
-    markup = write(make_report(title=HOSTILE), tmp_path, language)
+    markup = write(make_report(data=HOSTILE), tmp_path, language)
 
     tags = Tags()
     tags.feed(markup)
@@ -133,10 +160,12 @@ def test_sections_stand_in_order_with_their_figures(tmp_path: Path) -> None:
     markup = write(make_report(), tmp_path)
 
     shown = [
-        "0.790 (0.780–0.800).", ENGLISH.ladder, "1,234.5", ENGLISH.curve, ENGLISH.match,
+        "<h1>Product matching: shopee</h1>", "0.750 (0.740–0.760).", "34,250, 34,000 with a title",
+        ENGLISH.ladder, "−0.040 (−0.055 to +0.025)", "1,234.5", ENGLISH.curve, ENGLISH.match,
         "None.", ENGLISH.missed, "−0.25", ENGLISH.false, "no title", ENGLISH.clusters,
         "12,000 – 30,000.50", "×2.50", ENGLISH.suspects, "0.88", ENGLISH.suggestions,
-        "87.4% (85.0%–89.0%) of 1,200", "97%", ENGLISH.thresholds, ENGLISH.caveats,
+        "87.4% (85.0%–89.0%) of 1,200", "right for 12.5%", "96.0% of those", "44.0% (40.0%–48.0%)",
+        "97%", ENGLISH.thresholds, ENGLISH.caveats,
     ]  # fmt: skip
     places = []
     for text in shown:
@@ -155,20 +184,127 @@ def test_looser_thresholds_stand_beside_theirs(tmp_path: Path) -> None:
 
 
 def test_page_of_nothing_says_so(tmp_path: Path) -> None:
-    markup = write(MatchReport(title="Nothing", facts={}, ladder=[]), tmp_path)
+    markup = write(MatchReport(data="nothing"), tmp_path)
 
     assert ENGLISH.nothing_measured in markup
     assert markup.count("None.") == 6
     assert 'class="chart"' not in markup
     assert ENGLISH.thresholds not in markup
+    assert ENGLISH.caveats not in markup
 
 
-def test_bottom_line_is_about_the_largest_gallery() -> None:
-    line = bottom_line(make_ladder(), ENGLISH)
+@pytest.mark.parametrize("chosen", ["image", "all data"])
+def test_bottom_line_is_about_the_rung_that_validation_chose_in_the_largest_gallery(
+    chosen: str,
+) -> None:
+    f1 = {"image": "0.700 (0.690–0.710)", "all data": "0.750 (0.740–0.760)"}
+
+    line = bottom_line(make_report(chosen=chosen), ENGLISH)
 
     assert line == (
-        f"The best rung in a gallery of 6,821 listings is “{LONG}”: F1 0.790 (0.780–0.800)."
+        f"Validation chose “{chosen}”; in a test gallery of 6,821 listings its F1 is {f1[chosen]}."
     )
+
+
+def test_a_choice_that_is_no_rung_of_the_ladder_is_an_error() -> None:
+    with pytest.raises(ValueError, match="unpack"):
+        bottom_line(make_report(chosen="another"), ENGLISH)
+
+
+def test_facts_tell_what_there_is() -> None:
+    told = facts(dataclasses.replace(COUNTS, empty=3, hashes=5, may_train=900))
+
+    assert told == {
+        "listings": "34,250, 34,000 with a title, 3 of them empty",
+        "pictures": "32,412; picture hashes: 5",
+        "match groups": "11,014; 12 listings have none",
+        "parts": "train 20,000, validation 7,000, test 7,000, unused 250",
+        "may train": "900 products of the training period",
+    }
+
+
+def test_facts_say_nothing_of_what_there_is_not() -> None:
+    told = facts(COUNTS)
+
+    assert told["listings"] == "34,250, 34,000 with a title"
+    assert "may train" not in told
+
+
+def test_caveats_are_those_that_hold() -> None:
+    told = caveats(make_report(unread=1234), ENGLISH)
+
+    assert told == [
+        "1,234 pictures could not be read and count as missing.",
+        "F1 falls as the gallery grows: the figure of 6,821 listings does not hold for the 34,250 "
+        "of the whole catalogue.",
+        ENGLISH.seen,
+        ENGLISH.no_verdict,
+        HOSTILE,
+    ]
+    assert caveats(make_report(suspects=[]), ENGLISH) == [*told[1:3], HOSTILE]
+
+
+def test_a_korean_page_says_all_its_own_words_in_korean(tmp_path: Path) -> None:
+    ladder = make_ladder()
+    for row, name in zip(ladder, NOTES, strict=True):
+        row["note"] = getattr(ENGLISH, name).format(rung="title, min2")
+    counts = dataclasses.replace(COUNTS, may_train=5)
+    report = make_report(ladder=ladder, counts=counts, notes=[], unread=2)
+
+    shown = Text()
+    shown.feed(write(report, tmp_path, "ko"))
+
+    for name, english in dataclasses.asdict(ENGLISH).items():
+        for part in re.split(r"\{\w+\}", english):
+            words = part.strip(" ,;.:()“”")
+            # words that say as much in either language, or that are also rungs or views
+            if name != "formula" and len(words) > 3 and words not in SAME:
+                assert words not in shown.text, (name, words)
+
+
+SAME = ("“title, min2”", "image", "title")
+
+
+class Text(HTMLParser):
+    """What is read on a page: no tags, no styles."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text, self.tag = "", ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tag = tag
+        self.text += "\n" + " ".join(value or "" for name, value in attrs if name == "alt")
+
+    def handle_data(self, data: str) -> None:
+        self.text += "" if self.tag == "style" else data
+
+
+@pytest.mark.parametrize("name", NOTES)
+def test_notes_of_rungs_are_translated(name: str) -> None:
+    english = getattr(ENGLISH, name).format(rung="all “data”")
+
+    korean = note_in(english, KOREAN)
+
+    assert korean == getattr(KOREAN, name).format(rung="all “data”")
+    assert note_in(english, ENGLISH) == english
+
+
+@pytest.mark.parametrize("note", ["", "of another set", "thresholds of “x” kept, and more"])
+def test_another_note_stays_as_it_is(note: str) -> None:
+    assert note_in(note, KOREAN) == note
+
+
+def test_suggestions_are_told_by_confidence(tmp_path: Path) -> None:
+    markup = write(make_report(), tmp_path)
+
+    part = markup[markup.index(ENGLISH.suggestions_note) : markup.index(ENGLISH.thresholds_note)]
+    cells = [re.findall(r"<td>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", part)]
+    assert cells == [
+        [],
+        ["0%–50%", "41.0%", "200", "44.0% (40.0%–48.0%)"],
+        ["90%–100%", "98.0%", "1,000", "95.0%"],
+    ]
 
 
 def test_large_cluster_shows_the_cheapest_and_the_dearest(tmp_path: Path) -> None:
@@ -256,7 +392,8 @@ def test_console_table_keeps_every_digit_on_80_columns() -> None:
     console.print(ladder_table([*make_ladder(), {**make_ladder()[0], "rung": "[red]x"}]))
 
     printed = console.export_text()
-    for text in ("0.790 (0.780–0.800)", "6,821", "1,234.5", "joint thresholds", "[red]x"):
+    for text in ("0.790 (0.780–0.800)", "−0.040 (−0.055 to +0.025)", "6,821", "1,234.5",
+                 "1, joint", "thresholds", "[red]x"):  # fmt: skip
         assert text in printed
     assert max(len(line.rstrip()) for line in printed.splitlines()) <= 80
 
@@ -319,7 +456,7 @@ def test_thumbnail_keeps_the_reader_limits(content: bytes) -> None:
 
 def test_specifications_are_json_with_the_hostile_name(tmp_path: Path) -> None:
     ladder = [{**make_ladder()[0], "rung": HOSTILE}]
-    write_match_report(make_report(ladder=ladder), tmp_path / "page.html")
+    write_match_report(make_report(ladder=ladder, chosen=HOSTILE), tmp_path / "page.html")
 
     page = (tmp_path / "page.html").read_text("utf-8")
     found = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', page)
