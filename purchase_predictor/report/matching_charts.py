@@ -153,6 +153,11 @@ def _cell(row: Row) -> str:
     return f1_text(row).replace("–", "–\N{WORD JOINER}")
 
 
+def _gain_cell(row: Row) -> str:
+    # in no language, and its bounds on one line
+    return gain_text(row).replace(" to ", "\N{NO-BREAK SPACE}–\N{WORD JOINER}\N{NO-BREAK SPACE}")
+
+
 def _ladder_table(ladder: Sequence[Row], words: Words) -> dict[str, Any]:
     noted = any(row.get("note") for row in ladder)
     return {
@@ -168,7 +173,7 @@ def _ladder_table(ladder: Sequence[Row], words: Words) -> dict[str, Any]:
             [
                 row["rung"],
                 _cell(row),
-                gain_text(row),
+                _gain_cell(row),
                 f"{row['gallery']:,}",
                 seconds_text(row),
                 *([note_in(row.get("note") or "", words)] if noted else []),

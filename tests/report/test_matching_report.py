@@ -161,7 +161,8 @@ def test_sections_stand_in_order_with_their_figures(tmp_path: Path) -> None:
 
     shown = [
         "<h1>Product matching: shopee</h1>", "0.750 (0.740–0.760).", "34,250, 34,000 with a title",
-        ENGLISH.ladder, "−0.040 (−0.055 to +0.025)", "1,234.5", ENGLISH.curve, ENGLISH.match,
+        ENGLISH.ladder, "−0.040 (−0.055\N{NO-BREAK SPACE}–\N{WORD JOINER}\N{NO-BREAK SPACE}+0.025)",
+        "1,234.5", ENGLISH.curve, ENGLISH.match,
         "None.", ENGLISH.missed, "−0.25", ENGLISH.false, "no title", ENGLISH.clusters,
         "12,000 – 30,000.50", "×2.50", ENGLISH.suspects, "0.88", ENGLISH.suggestions,
         "87.4% (85.0%–89.0%) of 1,200", "right for 12.5%", "96.0% of those", "44.0% (40.0%–48.0%)",
