@@ -1,13 +1,10 @@
 """The match report shows what it is given, needs no network and trusts no text."""
 
-import dataclasses
 import io
 import json
 import re
-import string
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,108 +14,30 @@ from rich.console import Console
 from purchase_predictor.encoders.pictures import PictureReader
 from purchase_predictor.errors import DataError, SettingsError
 from purchase_predictor.report.matching import (
-    Band,
-    CategoryCheck,
     Cluster,
-    Counts,
     Listing,
     MatchReport,
     Pair,
-    Suggestion,
-    Suspect,
     bottom_line,
-    caveats,
     curve_chart,
     differing_words,
-    facts,
     ladder_chart,
     ladder_table,
     thumbnail,
     write_match_report,
 )
-from purchase_predictor.report.matching_words import ENGLISH, KOREAN, NOTES, note_in
+from purchase_predictor.report.matching_words import ENGLISH
 from purchase_predictor.report.pages import write_svg
-
-HOSTILE = '</script><img src=x onerror="alert(1)">'
-LONG = "blending: image, title, comb at stage 1, joint thresholds"
-COUNTS = Counts(
-    listings=34250,
-    titled=34000,
-    empty=0,
-    pictures=32412,
-    hashes=0,
-    groups=11014,
-    ungrouped=12,
-    parts={"train": 20000, "validation": 7000, "test": 7000, "unused": 250},
+from tests.report.matching_pages import (
+    HOSTILE,
+    make_ladder,
+    make_picture,
+    make_report,
+    write,
 )
+
+DASH = "\N{NO-BREAK SPACE}–\N{WORD JOINER}\N{NO-BREAK SPACE}"
 READER = PictureReader(max_bytes=1_000_000, max_pixels=1_000_000, size=8)
-
-
-def make_picture(size: tuple[int, int] = (40, 20), kind: str = "PNG", **options: Any) -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", size, "teal").save(file, kind, **options)
-    return file.getvalue()
-
-
-def make_ladder() -> list[dict[str, Any]]:
-    figures = {"image": 0.70, LONG: 0.79, "all data": 0.75}
-    return [
-        {
-            "rung": rung,
-            "f1": f1 + gain,
-            "low": f1 + gain - 0.01,
-            "high": f1 + gain + 0.01,
-            "gain": None if rung == "image" else -0.04,
-            "gain_low": None if rung == "image" else -0.055,
-            "gain_high": None if rung == "image" else 0.025,
-            "gallery": gallery,
-            "seconds": 1234.5,
-        }
-        for rung, f1 in figures.items()
-        for gallery, gain in ((6821, 0.0), (3000, 0.1))
-    ]
-
-
-def make_report(**changes: Any) -> MatchReport:
-    first = Listing("p1", "Susu Dancow 400g", make_picture(), group="g1", price=12000.0)
-    second = Listing("p2", HOSTILE, None, group=HOSTILE, price=30000.5)
-    report = MatchReport(
-        data="shopee",
-        counts=COUNTS,
-        ladder=make_ladder(),
-        chosen="all data",
-        curve=[
-            {"rung": LONG, "gallery": n, "f1": 0.9 - n / 1e5, "low": None, "high": None}
-            for n in (500, 3000)
-        ],
-        thresholds={"image": 0.31, "image_second": 0.42, "tfidf": 0.5, "stage2_second": None},
-        pairs=[
-            Pair("missed", first, second, {"image": None, "title": -0.25}),
-            Pair("false", first, Listing("p3"), {HOSTILE: 0.5}),
-        ],
-        clusters=[Cluster([second, first], 12000.0, 30000.5, HOSTILE)],
-        suspects=[Suspect(first, second, first, 0.875)],
-        suggestions=[Suggestion(second, HOSTILE, 0.97)],
-        category_check=CategoryCheck(
-            accuracy={"value": 0.874, "low": 0.85, "high": 0.89},
-            n=1200,
-            coverage=0.96,
-            commonest=0.125,
-            bands=[
-                Band(0.0, 0.5, 200, 0.41, {"value": 0.44, "low": 0.4, "high": 0.48}),
-                Band(0.9, 1.0, 1000, 0.98, {"value": 0.95, "low": None, "high": None}),
-            ],
-        ),
-        notes=[HOSTILE],
-    )
-    return dataclasses.replace(report, **changes)
-
-
-def write(report: MatchReport, folder: Path, language: str = "en") -> str:
-    """The page without the bundle of Vega and its specifications."""
-    write_match_report(report, folder / "page.html", language=language)
-    page = (folder / "page.html").read_text("utf-8")
-    return re.sub(r"<script[^>]*>.*?</script>", "", page, flags=re.DOTALL)
 
 
 class Tags(HTMLParser):
@@ -161,8 +80,7 @@ def test_sections_stand_in_order_with_their_figures(tmp_path: Path) -> None:
 
     shown = [
         "<h1>Product matching: shopee</h1>", "0.750 (0.740–0.760).", "34,250, 34,000 with a title",
-        ENGLISH.ladder, "−0.040 (−0.055\N{NO-BREAK SPACE}–\N{WORD JOINER}\N{NO-BREAK SPACE}+0.025)",
-        "1,234.5", ENGLISH.curve, ENGLISH.match,
+        ENGLISH.ladder, f"−0.040 (−0.055{DASH}+0.025)", "1,234.5", ENGLISH.curve, ENGLISH.match,
         "None.", ENGLISH.missed, "−0.25", ENGLISH.false, "no title", ENGLISH.clusters,
         "12,000 – 30,000.50", "×2.50", ENGLISH.suspects, "0.88", ENGLISH.suggestions,
         "87.4% (85.0%–89.0%) of 1,200", "right for 12.5%", "96.0% of those", "44.0% (40.0%–48.0%)",
@@ -210,90 +128,6 @@ def test_bottom_line_is_about_the_rung_that_validation_chose_in_the_largest_gall
 def test_a_choice_that_is_no_rung_of_the_ladder_is_an_error() -> None:
     with pytest.raises(ValueError, match="unpack"):
         bottom_line(make_report(chosen="another"), ENGLISH)
-
-
-def test_facts_tell_what_there_is() -> None:
-    told = facts(dataclasses.replace(COUNTS, empty=3, hashes=5, may_train=900))
-
-    assert told == {
-        "listings": "34,250, 34,000 with a title, 3 of them empty",
-        "pictures": "32,412; picture hashes: 5",
-        "match groups": "11,014; 12 listings have none",
-        "parts": "train 20,000, validation 7,000, test 7,000, unused 250",
-        "may train": "900 products of the training period",
-    }
-
-
-def test_facts_say_nothing_of_what_there_is_not() -> None:
-    told = facts(COUNTS)
-
-    assert told["listings"] == "34,250, 34,000 with a title"
-    assert "may train" not in told
-
-
-def test_caveats_are_those_that_hold() -> None:
-    told = caveats(make_report(unread=1234), ENGLISH)
-
-    assert told == [
-        "1,234 pictures could not be read and count as missing.",
-        "F1 falls as the gallery grows: the figure of 6,821 listings does not hold for the 34,250 "
-        "of the whole catalogue.",
-        ENGLISH.seen,
-        ENGLISH.no_verdict,
-        HOSTILE,
-    ]
-    assert caveats(make_report(suspects=[]), ENGLISH) == [*told[1:3], HOSTILE]
-
-
-def test_a_korean_page_says_all_its_own_words_in_korean(tmp_path: Path) -> None:
-    ladder = make_ladder()
-    for row, name in zip(ladder, NOTES, strict=True):
-        row["note"] = getattr(ENGLISH, name).format(rung="title, min2")
-    counts = dataclasses.replace(COUNTS, may_train=5)
-    report = make_report(ladder=ladder, counts=counts, notes=[], unread=2)
-
-    shown = Text()
-    shown.feed(write(report, tmp_path, "ko"))
-
-    for name, english in dataclasses.asdict(ENGLISH).items():
-        for part in re.split(r"\{\w+\}", english):
-            words = part.strip(" ,;.:()“”")
-            # words that say as much in either language, or that are also rungs or views
-            if name != "formula" and len(words) > 3 and words not in SAME:
-                assert words not in shown.text, (name, words)
-
-
-SAME = ("“title, min2”", "image", "title")
-
-
-class Text(HTMLParser):
-    """What is read on a page: no tags, no styles."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.text, self.tag = "", ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tag = tag
-        self.text += "\n" + " ".join(value or "" for name, value in attrs if name == "alt")
-
-    def handle_data(self, data: str) -> None:
-        self.text += "" if self.tag == "style" else data
-
-
-@pytest.mark.parametrize("name", NOTES)
-def test_notes_of_rungs_are_translated(name: str) -> None:
-    english = getattr(ENGLISH, name).format(rung="all “data”")
-
-    korean = note_in(english, KOREAN)
-
-    assert korean == getattr(KOREAN, name).format(rung="all “data”")
-    assert note_in(english, ENGLISH) == english
-
-
-@pytest.mark.parametrize("note", ["", "of another set", "thresholds of “x” kept, and more"])
-def test_another_note_stays_as_it_is(note: str) -> None:
-    assert note_in(note, KOREAN) == note
 
 
 def test_suggestions_are_told_by_confidence(tmp_path: Path) -> None:
@@ -397,17 +231,6 @@ def test_console_table_keeps_every_digit_on_80_columns() -> None:
                  "1, joint", "thresholds", "[red]x"):  # fmt: skip
         assert text in printed
     assert max(len(line.rstrip()) for line in printed.splitlines()) <= 80
-
-
-def test_both_languages_fill_in_the_same_braces() -> None:
-    for name, english in dataclasses.asdict(ENGLISH).items():
-        korean = getattr(KOREAN, name)
-        braces = [
-            {part[1] for part in string.Formatter().parse(text) if part[1]}
-            for text in (english, korean)
-        ]
-        assert braces[0] == braces[1], name
-        assert re.search("[가-힣]", korean), name
 
 
 def test_unknown_language_is_refused(tmp_path: Path) -> None:
