@@ -1,5 +1,6 @@
 """`python -m purchase_predictor.match --data DIR`: which listings are the same product."""
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,7 +47,7 @@ def match(
     changes = list(overrides or [])
     for view, encoders in (("text", text_encoder), ("image", image_encoder)):
         if encoders:
-            changes.append(f"{view}.encoders={list(encoders)!r}")
+            changes.append(f"{view}.encoders={json.dumps(list(encoders))}")
     from purchase_predictor.settings import load_match_settings
 
     seeds = [] if seed is None else [f"seed={seed}"]

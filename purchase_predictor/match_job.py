@@ -12,17 +12,21 @@ from purchase_predictor.checkpoint import write_file
 from purchase_predictor.cli import Reporter
 from purchase_predictor.encoders.content import ContentEncoders
 from purchase_predictor.encoders.store import digest
+from purchase_predictor.encoders.text import SMALL
 from purchase_predictor.errors import DataError, SettingsError
 from purchase_predictor.job import peak_memory_gb, sample_folder
 from purchase_predictor.matching.findings import Findings, find
 from purchase_predictor.matching.gallery import draw_galleries
 from purchase_predictor.matching.generations import Generations, fit_generations
 from purchase_predictor.matching.ladder import UNTRAINED, Ladder, Step, make_rungs
-from purchase_predictor.matching.listings import Listings, read_listings
+from purchase_predictor.matching.listings import HASH, Listings, read_listings
 from purchase_predictor.matching.page import facts, make_report
 from purchase_predictor.matching.strategies import Alone, Search
 from purchase_predictor.report import matching as page
 from purchase_predictor.settings import MatchSettings
+
+FINE_TUNING_RATE = 3e-4
+"""A larger learning rate makes a pretrained encoder forget more than it learns."""
 
 
 class MatchJob:
@@ -62,7 +66,7 @@ class MatchJob:
         listings = self._read(source)
         with tracking.start_run(
             self.settings.tracking,
-            experiment=f"match-{source.resolve().name}",
+            experiment=source.resolve().name,
             run_name="match",
             tags={"command": "match"},
         ) as logged:
@@ -98,7 +102,7 @@ class MatchJob:
         reasons = catalogue.quarantine.group_by("reason").len().sort("len", descending=True)
         for reason, n in reasons.iter_rows():
             reporter.warn(f"products: {n:,} rows set aside: {reason}")
-        for note in catalogue.notes:
+        for note in (*catalogue.notes, *_warnings(listings, self.settings)):
             reporter.warn(note)
         for label, value in facts(listings).items():
             reporter.line(f"{label}: {value}")
@@ -209,9 +213,38 @@ def save_encoders(content: ContentEncoders, folder: Path) -> None:
     partial.rename(folder)
 
 
+def _warnings(listings: Listings, settings: MatchSettings) -> list[str]:
+    """What a user may not expect of the pictures and of the encoders named."""
+    told = []
+    failures = listings.pictures.failures
+    if failures:
+        path, reason = next(iter(failures.items()))
+        told.append(f"{len(failures):,} picture files cannot be read, as {path}: {reason}")
+    n_pictures = int((listings.pictures.number >= 0).sum())
+    if listings.shown_by == HASH and n_pictures:
+        told.append(
+            f"the picture view is the hashes', which most listings have: {n_pictures:,} pictures "
+            "are not looked at and no image encoder is trained"
+        )
+    for name, view in (("text", settings.text), ("image", settings.image)):
+        named = [encoder for encoder in view.encoders if encoder != SMALL]
+        if named and view.epochs and view.learning_rate > FINE_TUNING_RATE:
+            told.append(
+                f"{name}.learning_rate is {view.learning_rate:g}, which suits the small encoder; "
+                f"fine-tuning {named[0]} usually takes {FINE_TUNING_RATE:g} or less and fewer "
+                f"{name}.epochs, see configs/match-shopee-cpu.yaml"
+            )
+    return told
+
+
 def _check_parts(listings: Listings) -> None:
     """See that there is something to learn from, to tune on and to judge on."""
     split = listings.split
+    if split.grouped.any() and not (split.grouped & listings.eligible).any():
+        raise DataError(
+            "no product with a match group was seen in an event or impression of the training "
+            "period, so encoders that may feed purchase prediction have nothing to learn from"
+        )
     for part in ("train", "validation", "test"):
         if not (split.grouped & (split.part == part)).any():
             raise DataError(

@@ -161,7 +161,7 @@ class TrackingSettings(StoreSettings):
 class Settings(Section):
     """All settings of the package."""
 
-    seed: int
+    seed: int = Field(ge=0, lt=2**32)
     data: DataSettings
     encoders: EncoderSettings
     model: ModelSettings
@@ -228,7 +228,7 @@ class LadderSettings(Section):
 class MatchSettings(Section):
     """All settings of `match`."""
 
-    seed: int
+    seed: int = Field(ge=0, lt=2**32)
     cache: str
     data: CatalogueSettings
     image: ImageViewSettings

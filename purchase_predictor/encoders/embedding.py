@@ -22,6 +22,9 @@ from purchase_predictor.encoders.text import TextEncoder
 
 Progress = Callable[[str], None]
 
+_FORMAT = 2
+"""Of the store: its vectors are as long as the encoders make them (before: of unit length)."""
+
 
 @dataclass(frozen=True)
 class Pictures:
@@ -147,7 +150,9 @@ def _store(
 ) -> EmbeddingStore | None:
     if cache is None:
         return None
-    return EmbeddingStore(cache / "embeddings" / digest([fingerprint, cap])[:32], progress)
+    return EmbeddingStore(
+        cache / "embeddings" / digest([_FORMAT, fingerprint, cap])[:32], progress
+    )
 
 
 def _side_by_side(parts: list[NDArray[np.float32]], n: int, *, raw: bool) -> NDArray[np.float32]:
@@ -166,6 +171,8 @@ def _side_by_side(parts: list[NDArray[np.float32]], n: int, *, raw: bool) -> NDA
     if raw:
         return np.concatenate(parts, axis=1)
     share = np.float32(1 / np.sqrt(len(parts)))
+    if not n:  # scikit-learn refuses to normalise nothing
+        return np.concatenate(parts, axis=1)
     return np.concatenate([share * normalize(part) for part in parts], axis=1)
 
 

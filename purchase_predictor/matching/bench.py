@@ -1,7 +1,8 @@
 """Galleries laid side by side with their views: what strategies are tuned and judged on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -51,6 +52,11 @@ class Views:
         named = {"image": self.image, "title": self.title}
         return named[name] is not None if name in named else name in (COMB, *self.further)
 
+    @property
+    def sides(self) -> list[str]:
+        """Which of the views of pictures and titles there are."""
+        return [name for name in ("image", "title") if self.has(name)]
+
     def select(self, rows: NDArray[np.int64]) -> "Views":
         """The views of some listings, in the order given."""
         return Views(
@@ -74,6 +80,7 @@ class Bench:
         scored: bool [n], listings whose F1 counts; the others are distractors.
         starts: the first listing of each gallery.
         k: neighbours of a listing, itself included.
+        tuned: thresholds that strategies share, so that each is searched once.
     """
 
     def __init__(
@@ -97,6 +104,7 @@ class Bench:
         self.starts = np.cumsum([0, *sizes[:-1]])
         self.size, self.k = max(sizes), k
         self._found: dict[str, Neighbours] = {}
+        self.tuned: dict[Hashable, Mapping[str, Any]] = {}
 
     def __len__(self) -> int:
         return len(self.truth)

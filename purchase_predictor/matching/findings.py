@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 
 from purchase_predictor.matching.bench import Bench, Views
 from purchase_predictor.matching.gallery import Gallery
@@ -92,10 +94,25 @@ def find(
         .join(doubts, on="row", how="left", maintain_order="left")
         .drop("row")
     )
-    # Its own cluster may not vote, or the check would measure how well duplicates are found.
+    # Its duplicates may not vote, found or not, or the check would measure how they are found.
+    same = _joined(cluster, listings.split.truth)
     known = category.null_count() < len(category)
-    check = category_check(category, neighbours, exclude=cluster) if known else None
+    check = category_check(category, neighbours, exclude=same) if known else None
     return Findings(matches, table, spread, found, check)
+
+
+def _joined(*groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Components of listings that share a group in any of the groupings, int64 [n]."""
+    n = len(groups[0])
+    rows, columns, n_nodes = [], [], n
+    for group in groups:
+        _, code = np.unique(group, return_inverse=True)
+        rows.append(np.arange(n))
+        columns.append(code + n_nodes)
+        n_nodes += int(code.max(initial=-1)) + 1
+    row, column = np.concatenate(rows), np.concatenate(columns)
+    edges = csr_array((np.ones(len(row)), (row, column)), shape=(n_nodes, n_nodes))
+    return connected_components(edges, directed=False)[1][:n].astype(np.int64)
 
 
 def whole_bench(listings: Listings, views: Views, *, k: int) -> Bench:

@@ -203,7 +203,8 @@ def draw_galleries(split: Split, part: str, *, size: int = 0, padded_to: int = 0
     """Fill galleries with the whole joined groups of a part, as often as they last.
 
     Listings with a match group are scored; those without one are distractors. What is left when
-    the last gallery of the size is full is dropped, since a smaller gallery is an easier one.
+    the last gallery of the size is full is dropped, since a smaller gallery is an easier one; so
+    is a joined group that is larger than the size by itself.
     A part that does not fill one is a single gallery; what pads it, where that is asked for, are
     listings that no encoder was trained on although their fold is a training one (`UNUSED`).
 
@@ -230,15 +231,20 @@ def draw_galleries(split: Split, part: str, *, size: int = 0, padded_to: int = 0
         )
     if size == 0 or size >= len(left):
         spare = max(padded_to - len(left), 0)
-        unseen = np.flatnonzero(split.part == UNUSED)
+        trained = np.unique(split.key[split.training].astype(str))
+        unseen = np.flatnonzero((split.part == UNUSED) & ~np.isin(split.key.astype(str), trained))
         padding = whole_groups(split.key, unseen, size=spare) if spare else unseen[:0]
         return [_gallery(split, np.union1d(left, padding), part)]
-    galleries = []
-    while len(drawn := whole_groups(split.key, left, size=size)) < len(left):
-        if not len(drawn):
-            break
+    _, group, counts = np.unique(
+        split.key[left].astype(str), return_inverse=True, return_counts=True
+    )
+    left = left[counts[group] <= size]
+    galleries: list[Gallery] = []
+    drawn = whole_groups(split.key, left, size=size)
+    while len(drawn) and (not galleries or len(drawn) < len(left)):
         galleries.append(_gallery(split, drawn, part))
         left = np.setdiff1d(left, drawn, assume_unique=True)
+        drawn = whole_groups(split.key, left, size=size)
     galleries = [gallery for gallery in galleries if gallery.scored.any()]
     if not galleries:
         raise DataError(

@@ -66,12 +66,17 @@ def fit_generations(
     if all_data:
         plan[ALL] = (True, with_validation, everything)
     words = words_view(listings)
-    encoders, views = {}, {}
+    encoders: dict[str, ContentEncoders] = {}
+    views: dict[str, Views] = {}
     for name, (trained, training, rows) in plan.items():
         progress(f"encoders, {name}: {int(training.sum()):,} listings to learn from")
         encoders[name] = _fit(listings, settings, training, trained=trained, progress=progress)
         progress(f"encoders, {name}: embedding {int(rows.sum()):,} listings")
-        views[name] = make_views(listings, encoders[name], rows, tfidf=words, progress=progress)
+        # No threshold was tuned for a view that only the last encoders have.
+        sides = views[BASE].sides if name == ALL else ("image", "title")
+        views[name] = make_views(
+            listings, encoders[name], rows, tfidf=words, progress=progress, sides=sides
+        )
     return Generations(encoders, views)
 
 

@@ -137,7 +137,7 @@ def make_rungs(
         At least one rung.
     """
     base = views[BASE]
-    sides = [name for name in ("image", "title") if base.has(name)]
+    sides = base.sides
     called = {"image": image_name, "title": "title"}
     rungs = []
     if UNTRAINED in views:
@@ -244,7 +244,7 @@ class Ladder:
                 generation = UNTRAINED if rung.generation == UNTRAINED else BASE
                 if generation not in tuned_on:
                     tuned_on[generation] = self._bench(
-                        "validation", size, generation, padded_to=largest
+                        "validation", largest, generation, padded_to=largest
                     )
                 bench = tuned_on[generation]
                 if rung.keeps is None:

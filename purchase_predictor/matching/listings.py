@@ -1,6 +1,6 @@
 """The listings to match: the catalogue, its parts, and the views that encoders give it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +9,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.catalogue import Catalogue, load_catalogue
-from features.reading import has_table
-from features.schema import load_tables
+from features.reading import has_table, read_folder
+from features.schema import check_tables
 from features.splits import split_impressions, training_products
 from purchase_predictor.encoders.content import ContentEncoders
 from purchase_predictor.encoders.pictures import PictureFiles, PictureReader, find_pictures
@@ -96,8 +96,11 @@ def read_listings(folder: Path, settings: CatalogueSettings, *, seed: int) -> Li
     ).drop_nulls("price")
     has_impressions = has_table(folder, "impressions")
     if has_impressions:
-        tables = load_tables(
-            folder, require_labels=False, max_title_chars=settings.max_title_chars
+        raw = read_folder(folder)
+        # as `train` reads them where there are labels, so that both cut time at the same places
+        labelled = "converted" in raw.impressions.collect_schema()
+        tables = check_tables(
+            raw, require_labels=labelled, max_title_chars=settings.max_title_chars
         )
         split = split_impressions(
             tables,
@@ -134,6 +137,7 @@ def make_views(
     *,
     tfidf: View,
     progress: Callable[[str], None],
+    sides: Collection[str] = ("image", "title"),
 ) -> Views:
     """The views of listings by one generation of encoders.
 
@@ -143,6 +147,7 @@ def make_views(
         rows: bool [n], the listings to embed; the others are absent from the encoders' views.
         tfidf: the view of words, which no training changes.
         progress: takes a line where there is much to embed.
+        sides: views of pictures and titles that are wanted.
 
     Returns:
         Views of all listings.
@@ -167,21 +172,21 @@ def make_views(
     views = {
         name: embedding_view(name, vectors, there)
         for name, (vectors, _, there) in parts.items()
-        if vectors.shape[1] and there.any()
+        if name in sides and vectors.shape[1] and there.any()
     }
     if not views:
         raise DataError(
             "There is nothing to match by: no encoder of titles or pictures, and no picture hash."
         )
-    sides = [views[name] for name in ("image", "title") if name in views]
+    present = [views[name] for name in ("image", "title") if name in views]
     further = {TFIDF: tfidf} if tfidf.present.any() else {}
-    if len(sides) > 1:
+    if len(present) > 1:
         lengths = [
             np.where(there[:, None], vectors, np.float32(0))
             for _, vectors, there in (parts[name] for name in ("image", "title"))
         ]
         further["raw"] = embedding_view("raw", np.concatenate(lengths, axis=1))
-    comb = comb_view(sides) if len(sides) > 1 else renamed(sides[0], "comb")
+    comb = comb_view(present) if len(present) > 1 else renamed(present[0], "comb")
     return Views(views.get("image"), views.get("title"), comb, further, unit.failures)
 
 

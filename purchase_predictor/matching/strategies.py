@@ -103,6 +103,12 @@ class Union:
 
     def tune(self, bench: Bench, search: Search) -> Found:
         """See `Strategy`."""
+        key = (self, search.union_trials, search.cap, search.seed)
+        if key not in bench.tuned:
+            bench.tuned[key] = self._tune(bench, search)
+        return bench.tuned[key]
+
+    def _tune(self, bench: Bench, search: Search) -> Found:
         pairs, _ = tune_union(
             {name: bench.neighbours(name) for name in self.views},
             bench.truth,
@@ -153,6 +159,7 @@ class Blended:
             n_trials=search.blending_trials,
             seed=search.seed,
             progress=search.progress,
+            cap=search.cap,
         )
         search.progress(f"thresholds: blending, all together, F1 {f1:.4f}")
         return tuned.to_dict()

@@ -171,6 +171,7 @@ def tune_blending(
     n_trials: int,
     seed: int,
     progress: Progress = silent,
+    cap: int = CAP,
 ) -> tuple[Thresholds, float]:
     """Thresholds of iterative neighbourhood blending, searched jointly.
 
@@ -185,6 +186,7 @@ def tune_blending(
         n_trials: how often the gallery is matched.
         seed: of the search.
         progress: takes a line every `PROGRESS_SECONDS`.
+        cap: listings that a listing may match, itself included.
 
     Returns:
         The best thresholds, never worse than `start`, and their mean F1.
@@ -204,7 +206,7 @@ def tune_blending(
     space = {name: (min(0.0, value), 2 * max(value, 0.0) + 0.1) for name, value in first.items()}
 
     def f1(values: dict[str, float]) -> float:
-        matches = blender.match(_changed(start, values))
+        matches = blender.match(_changed(start, values), cap=cap)
         return float(f1_by_listing(matches, groups)[scored].mean())
 
     found, best = search(f1, space, start=first, n_trials=n_trials, seed=seed, progress=progress)

@@ -336,3 +336,24 @@ def test_a_block_left_out_stays_out_when_loaded(folder: Path, tmp_path: Path) ->
 def test_a_folder_of_something_else_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a folder of trained encoders"):
         ContentEncoders.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("title", "image"),
+    [(["red shoe"], [None]), (["red shoe"], ["images/absent.png"]), ([None], [None]), ([], [])],
+)
+def test_products_without_any_picture_or_title_are_encoded(
+    encoders: ContentEncoders, tmp_path: Path, title: list[str | None], image: list[str | None]
+) -> None:
+    products = pl.DataFrame(
+        {"product_id": [f"p{n}" for n in range(len(title))], "title": title, "image": image},
+        schema=dict.fromkeys(("product_id", "title", "image"), pl.String),
+    )
+
+    for raw in (False, True):
+        content = encoders.encode(products, tmp_path, raw=raw)
+
+        assert content.image.shape == (len(title), sum(e.d for e in encoders.images))
+        assert content.text.shape == (len(title), sum(e.d for e in encoders.texts))
+        assert not content.has_image.any()
+        assert np.isfinite(content.text).all()

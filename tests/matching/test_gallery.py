@@ -296,7 +296,11 @@ def test_padding_ends_with_the_unused_listings(size: int) -> None:
 
     (gallery,) = draw_galleries(split, "validation", size=size, padded_to=10_000)
 
-    assert len(gallery) == np.isin(split.part, ["validation", UNUSED]).sum()
+    unseen = (split.part == UNUSED) & ~np.isin(
+        split.key.astype(str), split.key[split.training].astype(str)
+    )
+    assert 0 < unseen.sum() < (split.part == UNUSED).sum()
+    assert len(gallery) == ((split.part == "validation") | unseen).sum()
 
 
 def test_without_unused_listings_a_size_beyond_the_part_is_the_part() -> None:
@@ -402,3 +406,28 @@ def test_truth_numbers_the_groups_and_tells_the_rest_apart() -> None:
 
     assert truth[0] == truth[3]
     assert len(set(truth.tolist())) == 4
+
+
+def test_a_group_larger_than_the_size_is_left_out_and_ends_nothing() -> None:
+    huge, small = key_in((8, 9)), [key_in((8, 9), number) for number in range(1, 9)]
+    products = listings([huge] * 20 + [name for name in small for _ in range(3)])
+    split = split_listings(products)
+
+    galleries = draw_galleries(split, "test", size=9)
+
+    assert [len(gallery) for gallery in galleries] == [9, 9]
+    assert huge not in {key for gallery in galleries for key in gallery.key}
+
+
+def test_what_pads_is_of_groups_that_no_encoder_saw() -> None:
+    names = [key_in((0, 1, 2, 3, 4, 5), number) for number in range(6)]
+    held_out = [key_in((6, 7), number) for number in range(3)]
+    products = listings([name for name in [*names, *held_out] for _ in range(2)])
+    eligible = np.ones(len(products), np.bool_)
+    eligible[[1, 3, 4, 5, 6, 7]] = False  # one of two listings of two groups, both of two others
+    split = split_listings(products, eligible=eligible)
+
+    (gallery,) = draw_galleries(split, "validation", padded_to=20)
+
+    padding = set(gallery.key[~gallery.scored])
+    assert padding == {names[2], names[3]}

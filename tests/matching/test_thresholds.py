@@ -295,10 +295,10 @@ class LastStage:
 
     neighbours: Neighbours
 
-    def match(self, chosen: Thresholds) -> Matches:
+    def match(self, chosen: Thresholds, *, cap: int = 50) -> Matches:
         (further,) = chosen.further.values()
-        last = keep(self.neighbours, chosen.stage3, second=chosen.stage3_second)
-        return union(last, keep(self.neighbours, further[0], second=further[1]))
+        last = keep(self.neighbours, chosen.stage3, second=chosen.stage3_second, cap=cap)
+        return union(last, keep(self.neighbours, further[0], second=further[1], cap=cap))
 
 
 NAMES = ["image", "title", "comb", "stage2", "stage3"]
