@@ -5,20 +5,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
 
 from purchase_predictor.encoders.pictures import PictureReader
 from purchase_predictor.errors import DataError
 from purchase_predictor.evaluation.intervals import percentile_interval
-from purchase_predictor.matching.bench import Bench, Views
-from purchase_predictor.matching.findings import Findings, examples, whole_bench
+from purchase_predictor.matching.bench import Bench
+from purchase_predictor.matching.findings import Findings, examples
 from purchase_predictor.matching.gallery import Split, draw_galleries
 from purchase_predictor.matching.generations import Generations
 from purchase_predictor.matching.ladder import Ladder, Step, resampled_mean
 from purchase_predictor.matching.listings import THUMBNAIL, Listings
-from purchase_predictor.matching.uses import CategoryCheck, suggest_categories
-from purchase_predictor.matching.views import COMB
+from purchase_predictor.matching.uses import CategoryCheck
 from purchase_predictor.report import matching as page
 from purchase_predictor.settings import MatchSettings
 
@@ -47,9 +44,7 @@ def make_report(
     best, show = ladder.best(), _Show(listings, settings)
     last, check = generations.last, None
     if findings.categories is not None and findings.categories.n_suggested:
-        views, k = generations.views[last], settings.ladder.neighbours
-        judged = judge_categories(listings, views, findings, k=k)
-        check = check_categories(findings.categories, judged, listings.split, settings)
+        check = check_categories(findings.categories, listings.split, settings)
     return page.MatchReport(
         data=listings.folder.resolve().name,
         counts=counts(listings),
@@ -216,52 +211,17 @@ def _flat(thresholds: Any) -> dict[str, float | None]:
     return flat
 
 
-def judge_categories(
-    listings: Listings, views: Views, findings: Findings, *, k: int
-) -> pl.DataFrame:
-    """Which suggestions of a known category are right where no duplicate of the listing votes.
-
-    Args:
-        listings: the catalogue.
-        views: of all listings.
-        findings: of the whole catalogue.
-        k: neighbours of a listing.
-
-    Returns:
-        `row, confidence, right`, a row for each listing with a known and a suggested category.
-    """
-    n, category = len(listings), listings.products["category"]
-    rows, firsts = [], []
-    for group in (findings.table["cluster"].to_numpy(), listings.split.truth):
-        _, first, number = np.unique(group, return_index=True, return_inverse=True)
-        rows.append(np.arange(n))
-        firsts.append(first[number])
-    edges = (np.ones(2 * n), (np.concatenate(rows), np.concatenate(firsts)))
-    _, same = connected_components(csr_array(edges, shape=(n, n)), directed=False)
-    neighbours = whole_bench(listings, views, k=k).neighbours(COMB)
-    return (
-        suggest_categories(category, neighbours, exclude=same)
-        .with_row_index("row")
-        .select(
-            "row",
-            confidence="category_confidence",
-            right=pl.col("suggested_category") == category,
-        )
-        .drop_nulls()
-    )
-
-
 def check_categories(
-    check: CategoryCheck, judged: pl.DataFrame, split: Split, settings: MatchSettings
+    check: CategoryCheck, split: Split, settings: MatchSettings
 ) -> page.CategoryCheck:
     """How good suggestions are, with intervals over joined groups.
 
     Args:
         check: with at least one suggestion.
-        judged: `row, confidence, right` of each suggestion that was checked.
         split: joined groups of the listings.
         settings: resamples and level of the intervals.
     """
+    judged = check.judged
     unit = split.key[judged["row"].to_numpy()].astype(str)
     right = judged["right"].to_numpy().astype(np.float64)
     confidence = judged["confidence"].to_numpy()

@@ -33,6 +33,7 @@ class CategoryCheck:
         bands: `confidence_low, confidence_high, n_listings, confidence, accuracy`, a row for each
             band of confidence with a suggestion in it: `confidence` is the mean. Confidence can
             be read as a probability where `accuracy` is close to it.
+        judged: `row, confidence, right` of each listing with a known and a suggested category.
     """
 
     n_known: int
@@ -41,6 +42,7 @@ class CategoryCheck:
     accuracy: float | None
     commonest: float | None
     bands: pl.DataFrame
+    judged: pl.DataFrame
 
 
 @dataclass(frozen=True)
@@ -165,8 +167,13 @@ def category_check(
             the last one both.
     """
     suggestions = suggest_categories(category, neighbours, n_votes=n_votes, exclude=exclude)
-    known = suggestions.with_columns(category=category).filter(pl.col("category").is_not_null())
+    known = (
+        suggestions.with_columns(category=category)
+        .with_row_index("row")
+        .filter(pl.col("category").is_not_null())
+    )
     judged = known.drop_nulls("suggested_category").select(
+        "row",
         confidence="category_confidence",
         right=pl.col("suggested_category") == pl.col("category"),
         band=pl.col("category_confidence").map_batches(
@@ -186,14 +193,16 @@ def category_check(
         confidence=pl.col("confidence").mean(),
         accuracy=pl.col("right").mean(),
     )
-    counts = known["category"].value_counts()["count"].to_numpy()
+    named = known.drop_nulls("suggested_category")["category"]
+    counts = named.value_counts()["count"].to_numpy()
     return CategoryCheck(
         n_known=len(known),
         n_suggested=len(judged),
         coverage=len(judged) / len(known) if len(known) else None,
         accuracy=float(judged["right"].sum() / len(judged)) if len(judged) else None,
-        commonest=float(counts.max() / len(known)) if len(known) else None,
+        commonest=float(counts.max() / len(named)) if len(named) else None,
         bands=edges.join(counted, on="band").sort("band").drop("band"),
+        judged=judged.select("row", "confidence", "right"),
     )
 
 

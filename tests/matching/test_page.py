@@ -30,7 +30,6 @@ from purchase_predictor.matching.page import (
     check_categories,
     counts,
     facts,
-    judge_categories,
     make_report,
 )
 from purchase_predictor.matching.strategies import Alone, Search
@@ -153,12 +152,13 @@ def found_by(listings: Listings, views: Views) -> Findings:
     return find(listings, views, best, {"image": 0.2, "title": 0.2}, k=K, cap=50)
 
 
-def test_suggestions_are_judged_as_the_check_counts_them(listings: Listings, views: Views) -> None:
+def test_suggestions_are_judged_without_votes_of_duplicates(
+    listings: Listings, views: Views
+) -> None:
     findings = found_by(listings, views)
 
-    judged = judge_categories(listings, views, findings, k=K)
-
     check = findings.categories
+    judged = check.judged
     assert len(judged) == check.n_suggested
     assert 0 < judged["right"].mean() == pytest.approx(check.accuracy)
     assert listings.products["category"].gather(judged["row"]).null_count() == 0
@@ -169,10 +169,10 @@ def test_suggestions_are_judged_as_the_check_counts_them(listings: Listings, vie
 
 def test_accuracies_have_intervals_over_joined_groups(listings: Listings, views: Views) -> None:
     findings = found_by(listings, views)
-    judged = judge_categories(listings, views, findings, k=K)
+    judged = findings.categories.judged
     chosen = settings(resamples=500)
 
-    shown = check_categories(findings.categories, judged, listings.split, chosen)
+    shown = check_categories(findings.categories, listings.split, chosen)
 
     accuracy = shown.accuracy
     assert accuracy["value"] == pytest.approx(findings.categories.accuracy)
@@ -185,7 +185,7 @@ def test_accuracies_have_intervals_over_joined_groups(listings: Listings, views:
     )
     # one unit: nothing else can be drawn
     whole = replace(listings.split, key=np.full(len(listings), "g", dtype=object))
-    alone = check_categories(findings.categories, judged, whole, chosen).accuracy
+    alone = check_categories(findings.categories, whole, chosen).accuracy
     assert alone["low"] == alone["value"] == alone["high"]
 
 

@@ -139,7 +139,7 @@ def test_the_check_hides_each_known_category_and_counts_what_is_right() -> None:
     assert (check.n_known, check.n_suggested) == (5, 4)
     assert check.coverage == 0.8
     assert check.accuracy == 0.5
-    assert check.commonest == 0.4
+    assert check.commonest == 0.5
     assert_frame_equal(
         check.bands,
         pl.DataFrame(
