@@ -24,7 +24,7 @@ SETTINGS = load_settings(
         "baselines.lightgbm.threads=1",
         "baselines.tabnet.n_d=8",
         "baselines.tabnet.n_steps=2",
-        "baselines.tabnet.max_epochs=8",
+        "baselines.tabnet.max_epochs=20",
         "baselines.tabnet.batch_size=256",
         "baselines.tabnet.virtual_batch_size=64",
     ]

@@ -64,8 +64,7 @@ def test_an_embedding_is_the_mean_over_the_tokens_of_the_title(folder: Path) -> 
 
     with torch.inference_mode():
         states = model(torch.tensor([[3, 4, 5, 7]])).last_hidden_state
-    expected = torch.nn.functional.normalize(states.mean(1)).numpy()
-    assert np.allclose(vector, expected, atol=1e-6)
+    assert np.allclose(vector, states.mean(1).numpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["small", "pretrained"])
@@ -79,8 +78,7 @@ def test_padding_and_company_change_nothing(words: WordPieces, folder: Path, kin
     together = encoder.embed(TITLES)
     alone = np.concatenate([encoder.embed([title]) for title in TITLES])
 
-    assert np.allclose(together, alone, atol=1e-6)
-    assert np.allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
+    assert np.allclose(together, alone, rtol=1e-4, atol=1e-5)
 
 
 def test_the_small_encoder_is_the_same_for_the_same_seed(words: WordPieces) -> None:
