@@ -48,7 +48,7 @@ def nearest(
 
     The product is taken in blocks of rows; of a block only the greatest cosine of every sixteen
     columns is sorted, since the k greatest of all lie in the k groups with the greatest heads.
-    On two cores and 100,000 × 512 that took a third of the time of faiss's exact index
+    On two cores and 100,000 × 512 that took a third to a half of the time of faiss's exact index
     (`benchmarks/matching_scale.py` shows both), with the same neighbours.
 
     Args:
