@@ -87,7 +87,7 @@ class Job:
             predictor.fit(
                 tables,
                 checkpoints=self._checkpoints(tables),
-                content=self._content(),
+                content=self._content(tables),
                 resume=self.resume,
                 progress=self.reporter.step,
                 on_epoch=logged.log_epoch,
@@ -134,10 +134,18 @@ class Job:
         self.reporter.line(f"context columns: {context or 'none'}")
         return tables
 
-    def _content(self) -> Any:
+    def _content(self, tables: Tables | None = None) -> Any:
         if self.encoders is None:
             return None
-        return ContentEncoders.load(self.encoders)
+        content = ContentEncoders.load(self.encoders)
+        if tables is not None and len(content.trained_on):
+            known = tables.products["product_id"].is_in(content.trained_on.implode())
+            if not known.any():
+                self.reporter.warn(
+                    f"the encoders in {self.encoders} learned from another catalogue: none of its "
+                    "products is among these"
+                )
+        return content
 
     def _checkpoints(self, tables: Tables) -> Path:
         """The folder of checkpoints, of this very run: other settings or data are refused."""

@@ -15,7 +15,7 @@ from purchase_predictor.encoders.store import digest
 from purchase_predictor.encoders.text import SMALL
 from purchase_predictor.errors import DataError, SettingsError
 from purchase_predictor.job import peak_memory_gb, sample_folder
-from purchase_predictor.matching.findings import Findings, find
+from purchase_predictor.matching.findings import Findings, find, right_pairs
 from purchase_predictor.matching.gallery import draw_galleries
 from purchase_predictor.matching.generations import Generations, fit_generations
 from purchase_predictor.matching.ladder import UNTRAINED, Ladder, Step, make_rungs
@@ -187,10 +187,18 @@ class MatchJob:
             f"listings: {int((findings.table['n_matches'] > 1).sum()):,} have a match, "
             f"{findings.table['cluster'].n_unique():,} clusters"
         )
-        if findings.categories is not None and findings.categories.accuracy is not None:
+        check = findings.categories
+        if check is not None and check.accuracy is not None:
             reporter.line(
-                f"suggested categories: {findings.categories.accuracy:.1%} right on "
-                f"{findings.categories.n_suggested:,} listings whose category was hidden"
+                f"suggested categories: {check.accuracy:.1%} right on {check.n_suggested:,} "
+                "listings whose category was hidden and whose duplicates did not vote "
+                f"(always the commonest: {check.commonest:.1%})"
+            )
+        right, labelled = right_pairs(findings.matches, listings.split)
+        if labelled:
+            reporter.line(
+                f"of {labelled:,} matched pairs of labelled listings, those that taught among "
+                f"them, {right / labelled:.1%} are of one match group; the others join no clusters"
             )
         reporter.line(
             f"{len(findings.spread):,} clusters with several prices, "
@@ -240,7 +248,12 @@ def _warnings(listings: Listings, settings: MatchSettings) -> list[str]:
 def _check_parts(listings: Listings) -> None:
     """See that there is something to learn from, to tune on and to judge on."""
     split = listings.split
-    if split.grouped.any() and not (split.grouped & listings.eligible).any():
+    if not split.grouped.any():
+        raise DataError(
+            "no product has a match_group: matching learns from listings that are labelled as the "
+            "same product and is judged on others (column match_group of products)"
+        )
+    if not (split.grouped & listings.eligible).any():
         raise DataError(
             "no product with a match group was seen in an event or impression of the training "
             "period, so encoders that may feed purchase prediction have nothing to learn from"

@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from purchase_predictor.matching.bench import Bench, Views
-from purchase_predictor.matching.gallery import Gallery
+from purchase_predictor.matching.gallery import Gallery, Split
 from purchase_predictor.matching.ladder import Step
 from purchase_predictor.matching.listings import Listings
 from purchase_predictor.matching.matches import Matches, rows_of
@@ -65,7 +65,8 @@ def find(
     """
     bench = whole_bench(listings, views, k=k)
     matches = best.rung.strategy.match(bench, best.thresholds, cap)
-    products, cluster = listings.products, clusters(matches)
+    products = listings.products
+    cluster = labelled_clusters(matches, listings.split)
     ids = products["product_id"]
     spread = price_spread(cluster, ids, listings.prices)
     widest = spread.unique("cluster", keep="first", maintain_order=True).select(
@@ -99,6 +100,47 @@ def find(
     known = category.null_count() < len(category)
     check = category_check(category, neighbours, exclude=same) if known else None
     return Findings(matches, table, spread, found, check)
+
+
+def labelled_clusters(matches: Matches, split: Split) -> NDArray[np.int64]:
+    """Clusters of near duplicates that never join two match groups.
+
+    Listings of one match group are joined where they match mutually, and so are listings without
+    one. Each cluster of the latter then joins the labelled cluster of its most similar match, and
+    no other: it would bridge what is labelled as two products.
+
+    Args:
+        matches: of the catalogue.
+        split: its match groups.
+
+    Returns:
+        int64 [n], numbered in the order of their first listings.
+    """
+    row, column, grouped = rows_of(matches), matches.indices, split.grouped
+    same = np.where(grouped[row], split.truth[row] == split.truth[column], ~grouped[column])
+    pairs = (matches.data[same], (row[same], column[same]))
+    cluster = clusters(csr_array(pairs, shape=matches.shape))
+    linked = csr_array((np.ones(matches.nnz), column, matches.indptr), shape=matches.shape)
+    mutual = matches.multiply(linked.T).tocoo()
+    across = ~grouped[mutual.row] & grouped[mutual.col]
+    own, other = cluster[mutual.row[across]], cluster[mutual.col[across]]
+    order = np.lexsort((other, -mutual.data[across], own))
+    joining, first = np.unique(own[order], return_index=True)
+    target = np.arange(len(cluster))
+    target[joining] = other[order][first]
+    _, first, place = np.unique(target[cluster], return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[place].astype(np.int64)
+
+
+def right_pairs(matches: Matches, split: Split) -> tuple[int, int]:
+    """How many matched pairs of labelled listings are of one match group, and how many there are.
+
+    Each direction counts, a listing with itself does not.
+    """
+    row = rows_of(matches)
+    counted = (row != matches.indices) & split.grouped[row] & split.grouped[matches.indices]
+    same = split.truth[row] == split.truth[matches.indices]
+    return int((counted & same).sum()), int(counted.sum())
 
 
 def _joined(*groups: NDArray[np.int64]) -> NDArray[np.int64]:

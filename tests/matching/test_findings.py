@@ -1,6 +1,6 @@
 """What the whole catalogue's matches are worth, and the pairs shown beside them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -8,11 +8,19 @@ import pytest
 from scipy import sparse
 
 from purchase_predictor.matching.bench import Bench, Views
-from purchase_predictor.matching.findings import Findings, examples, find, whole_bench
+from purchase_predictor.matching.findings import (
+    Findings,
+    examples,
+    find,
+    labelled_clusters,
+    right_pairs,
+    whole_bench,
+)
 from purchase_predictor.matching.gallery import Split, draw_galleries
 from purchase_predictor.matching.ladder import Rung, Step
 from purchase_predictor.matching.matches import Matches
 from purchase_predictor.matching.strategies import Alone
+from purchase_predictor.matching.uses import clusters
 from tests.matching.markets import Market
 
 K, CAP = 12, 50
@@ -265,3 +273,24 @@ def test_rows_are_those_of_the_catalogue_and_cosines_none_where_a_view_is_absent
         )
         assert listed.split.part[example.left] == "test"
     assert lacking
+
+
+def test_a_cluster_never_joins_two_match_groups() -> None:
+    # 0 and 1 are one product, 2 another; 3 and 4 have no label, 3 is more like 2 than like 0
+    similarity = np.ones((5, 5), dtype=np.float32)
+    similarity[3, 0] = similarity[0, 3] = 0.6
+    similarity[3, 2] = similarity[2, 3] = 0.9
+    similarity[4, :3] = similarity[:3, 4] = 0.0
+    similarity[1, 3] = similarity[3, 1] = 0.5
+    matches = sparse.csr_array(similarity)
+    split = Split(
+        part=np.full(5, "test"),
+        key=np.array(["a", "a", "b", "p3", "p4"], dtype=object),
+        truth=np.array([0, 0, 1, 2, 3]),
+        grouped=np.array([True, True, True, False, False]),
+    )
+
+    assert labelled_clusters(matches, split).tolist() == [0, 0, 1, 1, 1]
+    assert right_pairs(matches, split) == (2, 6)
+    nothing = replace(split, grouped=np.zeros(5, dtype=bool))
+    assert labelled_clusters(matches, nothing).tolist() == clusters(matches).tolist() == [0] * 5
