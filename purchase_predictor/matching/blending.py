@@ -213,26 +213,6 @@ class Blender:
         return self._later[at][1:]
 
 
-def iterative_blending(
-    image: View | None,
-    title: View | None,
-    thresholds: Thresholds,
-    *,
-    further: Sequence[View] = (),
-    k: int = K,
-) -> Matches:
-    """Matches of a gallery in three stages, for one call; see `Blender`.
-
-    Args:
-        image: of pictures, or of their hashes.
-        title: of titles.
-        thresholds: of all stages.
-        further: views of stage 1 that stay out of the comb embedding.
-        k: neighbours of a listing, itself included.
-    """
-    return Blender(image, title, further=further, k=k).match(thresholds)
-
-
 def _is_there(vectors: Vectors) -> NDArray[np.bool_]:
     if isinstance(vectors, np.ndarray):
         return np.asarray(vectors.any(axis=1))

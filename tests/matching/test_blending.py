@@ -1,6 +1,7 @@
 """Blending by hand, and all stages against a plain reading of the recipe."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,12 +11,18 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from purchase_predictor.errors import SettingsError
-from purchase_predictor.matching.blending import Blender, Thresholds, blend, iterative_blending
+from purchase_predictor.matching.blending import Blender, Thresholds, blend
 from purchase_predictor.matching.matches import Matches, f1_by_listing, keep, rows_of
 from purchase_predictor.matching.neighbours import nearest
 from purchase_predictor.matching.views import View, embedding_view, hash_view, tfidf_view
 
 LOOSE = Thresholds(0.3, 0.4, 0.25, 0.35, 0.3, 0.4, 0.2, 0.3, 0.1, 0.15, {"tfidf": (0.4, 0.5)})
+
+
+def iterative_blending(
+    image: View | None, title: View | None, thresholds: Thresholds, *, further: Sequence[View] = ()
+) -> Matches:
+    return Blender(image, title, further=further).match(thresholds)
 
 
 def pairs(matches: Matches) -> set[tuple[int, int]]:
