@@ -54,15 +54,15 @@ def fit_generations(
         UserError: if an encoder cannot be loaded, trained or kept.
     """
     part, n = listings.split.part, len(listings)
-    eligible = listings.split.part == "train"
+    training_part = listings.split.training
     everything, held_out = np.ones(n, dtype=bool), part != "train"
-    with_validation = eligible | _may_train(listings)
+    with_validation = training_part | ((part == "validation") & listings.eligible)
     plan: dict[str, tuple[bool, NDArray[np.bool_], NDArray[np.bool_]]] = {}
     if settings.ladder.untrained:
-        plan[UNTRAINED] = (False, eligible, held_out)
+        plan[UNTRAINED] = (False, training_part, held_out)
     # Only the last generation has to embed what it learned from: it matches the whole catalogue.
     all_data = settings.ladder.all_data
-    plan[BASE] = (True, eligible, held_out if all_data else everything)
+    plan[BASE] = (True, training_part, held_out if all_data else everything)
     if all_data:
         plan[ALL] = (True, with_validation, everything)
     words = words_view(listings)
@@ -78,11 +78,6 @@ def fit_generations(
             listings, encoders[name], rows, tfidf=words, progress=progress, sides=sides
         )
     return Generations(encoders, views)
-
-
-def _may_train(listings: Listings) -> NDArray[np.bool_]:
-    """Validation listings of the training period."""
-    return (listings.split.part == "validation") & listings.eligible
 
 
 def _fit(

@@ -25,6 +25,7 @@ from purchase_predictor.matching.views import (
     hash_view,
     tfidf_view,
 )
+from purchase_predictor.report.thumbnails import SIDE
 from purchase_predictor.settings import CatalogueSettings
 
 IMAGE, HASH = "image", "picture hash"
@@ -33,9 +34,6 @@ IMAGE, HASH = "image", "picture hash"
 ENOUGH = 0.9
 """Pictures per picture hash from which pictures are looked at: a few lost files are no reason to
 do without trained encoders."""
-
-THUMBNAIL = 160
-"""Side of a picture on a page, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ def read_listings(folder: Path, settings: CatalogueSettings, *, seed: int) -> Li
         eligible = training_products(tables, split)
         shown = tables.impressions.select("product_id", "market", "price").drop_nulls()
         prices = pl.concat([prices, shown])
-    reader = PictureReader(settings.max_image_bytes, settings.max_image_pixels, THUMBNAIL)
+    reader = PictureReader(settings.max_image_bytes, settings.max_image_pixels, SIDE)
     pictures = find_pictures(products["image"], folder, reader)
     n_pictures, n_hashes = (
         int((pictures.number >= 0).sum()),

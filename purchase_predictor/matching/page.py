@@ -14,9 +14,10 @@ from purchase_predictor.matching.findings import Findings, examples
 from purchase_predictor.matching.gallery import Split, draw_galleries
 from purchase_predictor.matching.generations import Generations
 from purchase_predictor.matching.ladder import Ladder, Step, resampled_mean
-from purchase_predictor.matching.listings import THUMBNAIL, Listings
+from purchase_predictor.matching.listings import Listings
 from purchase_predictor.matching.uses import CategoryCheck
 from purchase_predictor.report import matching as page
+from purchase_predictor.report.thumbnails import SIDE
 from purchase_predictor.settings import MatchSettings
 
 SHOWN = 8
@@ -126,7 +127,7 @@ class _Show:
     def __init__(self, listings: Listings, settings: MatchSettings) -> None:
         self.listings = listings
         limits = settings.data
-        self.reader = PictureReader(limits.max_image_bytes, limits.max_image_pixels, THUMBNAIL)
+        self.reader = PictureReader(limits.max_image_bytes, limits.max_image_pixels, SIDE)
         self.rows: dict[int, page.Listing] = {}
 
     def listing(self, row: int) -> page.Listing:
