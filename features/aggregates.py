@@ -116,7 +116,7 @@ def _add_counts(behaviour: Behaviour, columns: ColumnSet) -> None:
     """Events by type, in the session and before it."""
     events, shown = behaviour.stream.events, behaviour.stream.shown
     session = behaviour.session
-    first, places = events.first[shown.unit], np.arange(len(events))
+    first = events.first[shown.unit]
     earlier = shown.cut - first - session.count
     columns.number("log_session_events", "clickstream", "session counts", np.log1p(session.count))
     columns.number("log_earlier_events", "clickstream", "earlier counts", np.log1p(earlier))
@@ -139,7 +139,7 @@ def _add_counts(behaviour: Behaviour, columns: ColumnSet) -> None:
         ("session", session, "session counts"),
         ("unit", None, "earlier counts"),
     ):
-        new = _first_of_product(getattr(events, within), events.product, places)
+        new = _first_of_product(getattr(events, within), events.product)
         if past is not None:
             distinct = past.sum(past.occasions.running(new))
         else:
@@ -148,9 +148,9 @@ def _add_counts(behaviour: Behaviour, columns: ColumnSet) -> None:
         columns.number(f"log_{within}_products", "clickstream", block, np.log1p(distinct))
 
 
-def _first_of_product(owner: Ints, product: Ints, places: Ints) -> Bools:
-    """Events that are their owner's first on their product, bool [E]; `places` is 0, 1, …, E-1."""
-    order = np.lexsort((places, product, owner))
+def _first_of_product(owner: Ints, product: Ints) -> Bools:
+    """Events that are their owner's first on their product, bool [E]."""
+    order = np.lexsort((product, owner))  # stable: a product's events keep their order
     new = np.zeros(len(owner), bool)
     owner, sorted_product = owner[order], product[order]
     changed = np.append(True, (np.diff(owner) != 0) | (np.diff(sorted_product) != 0))

@@ -125,18 +125,22 @@ class FeatureEncoder:
             phrases_=phrases,
         )
 
-    def transform(self, tables: Tables, split: Split | None) -> EncodedMarket:
+    def transform(
+        self, tables: Tables, split: Split | None, *, products: ProductArrays | None = None
+    ) -> EncodedMarket:
         """Encode tables.
 
         Args:
             tables: checked tables.
             split: where rows are training rows, their statistics are counted in time order; None
                 in scoring, where every row is a TEST row.
+            products: the catalogue of `tables` where it is encoded already; None encodes it.
 
         Returns:
-            The arrays; words, texts and pictures of the products are not in them.
+            The arrays; words, texts and pictures of the products are not in them unless given.
         """
-        products = product_arrays(tables.products, self.vocabularies_, self.phrases_)
+        if products is None:
+            products = product_arrays(tables.products, self.vocabularies_, self.phrases_)
         places = tables.products.select("product_id").with_row_index("product", offset=1)
         stream, sessions = build_clickstream(tables, places, history=self.history_)
         shown = tables.impressions[stream.shown.order]

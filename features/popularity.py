@@ -60,7 +60,12 @@ class Seen:
 
     def so_far(self, totals: Counts) -> Counts:
         """Counts before each row, [n]: running in training rows, frozen in the others."""
-        times = np.unique(np.concatenate([self.time, self.event_time]))
+        # the code -1 of what training never saw finds the zero at the end
+        frozen = [np.append(getattr(totals, name), 0.0)[self.code] for name in _KINDS]
+        if not self.learn.any():  # scoring: nothing runs
+            return Counts(*frozen)
+        # repeated times do no harm: equal ones share the first place
+        times = np.sort(np.concatenate([self.time, self.event_time]))
         now = np.searchsorted(times, self.time)
         rows = np.flatnonzero(self.learn & (self.code >= 0))
         clicks = np.flatnonzero(self.event_learn & (self.event_code >= 0))
@@ -69,14 +74,13 @@ class Seen:
             self.event_code[clicks], np.searchsorted(times, self.event_time[clicks]), len(times)
         )
         past = shown.before(self.code, now)
-        running = {
-            "shown": past.count,
-            "converted": past.sum(shown.running(self.converted[rows])),
-            "events": touched.before(self.code, now).count,
-        }
-        # the code -1 of what training never saw finds the zero at the end
-        frozen = {name: np.append(getattr(totals, name), 0.0)[self.code] for name in _KINDS}
-        return Counts(*(np.where(self.learn, running[name], frozen[name]) for name in _KINDS))
+        running = [
+            past.count,
+            past.sum(shown.running(self.converted[rows])),
+            touched.before(self.code, now).count,
+        ]
+        both = zip(running, frozen, strict=True)
+        return Counts(*(np.where(self.learn, ran, froze) for ran, froze in both))
 
     def average_so_far(self, totals: Counts) -> tuple[Floats, Floats]:
         """Impressions and events of the average value before each row, each [n]; as `so_far`."""
