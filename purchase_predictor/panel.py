@@ -27,7 +27,7 @@ class Panel:
     Attributes:
         systems_: by name.
         calibrators_: what turns a system's probability into a calibrated one.
-        stack_: of the fusion and LightGBM; None where LightGBM was not trained.
+        stack_: of the fusion and LightGBM; None where either was not trained.
         log_loss_: of each system, cross-fitted by unit on the CALIBRATE rows.
     """
 
@@ -52,7 +52,7 @@ class Panel:
             name: cross_fitted_log_loss(Calibrator, p, y, market, unit) for name, p in raw.items()
         }
         stack = None
-        if LIGHTGBM in raw:
+        if set(STACKED) <= set(raw):
             stacked = {name: raw[name] for name in STACKED}
             stack = Stack.fit(stacked, y, market)
             losses[STACK] = cross_fitted_log_loss(Stack, stacked, y, market, unit)

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from purchase_predictor.errors import DataError
-from purchase_predictor.evaluation.gap import normal_interval, paired_gaps
+from purchase_predictor.evaluation.gap import GAP_METRICS, normal_interval, paired_gaps
 from purchase_predictor.evaluation.intervals import (
     MACRO,
     POOLED,
@@ -33,6 +33,7 @@ def evaluate(
     settings: EvaluationSettings,
     seed: int,
     truth: pl.DataFrame | None = None,
+    gap_metrics: Sequence[str] = GAP_METRICS,
 ) -> dict[str, Any]:
     """Measure systems on the rows they predicted, with intervals, ceilings and gaps.
 
@@ -43,6 +44,7 @@ def evaluate(
         settings: resamples, level and thresholds.
         seed: of the resampling.
         truth: impression_id, p_true, p_observable and perhaps p_fitted, where they are known.
+        gap_metrics: metrics in which systems are held against LightGBM.
 
     Returns:
         What goes into `metrics.json`: `systems`, `ceilings`, `gaps` (every system against
@@ -68,7 +70,7 @@ def evaluate(
             ceiling: _describe(draws, name, settings.confidence, None)
             for ceiling, name in ceilings.items()
         },
-        "gaps": paired_gaps(draws, pairs, settings=settings),
+        "gaps": paired_gaps(draws, pairs, settings=settings, metrics=gap_metrics),
         "markets_averaged": [
             name for name, kept in zip(draws.markets, draws.averaged, strict=True) if kept
         ],

@@ -1,0 +1,177 @@
+"""Comparisons that the benchmarks quote, all by `purchase_predictor.evaluation`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from purchase_predictor.errors import DataError
+from purchase_predictor.evaluation.gap import paired_gaps
+from purchase_predictor.evaluation.intervals import MACRO, POOLED, draw, percentile_interval
+from purchase_predictor.evaluation.rows import Rows
+from purchase_predictor.evaluation.summary import BASELINE
+from purchase_predictor.panel import FUSION
+from purchase_predictor.settings import EvaluationSettings
+
+GAP_METRICS = ("auc", "normalised_entropy", "average_precision", "mrr", "log_loss")
+"""Metrics in which every system is held against LightGBM."""
+
+
+def shares(result: Mapping[str, Any]) -> dict[str, dict[str, dict[str, float | None]]]:
+    """How far each system comes from the base rate to each ceiling, in normalised entropy.
+
+    Args:
+        result: what `evaluate` returned.
+
+    Returns:
+        (1 − NE) / (1 − NE of the ceiling), by system, then scope (macro, pooled), then ceiling.
+        The interval of the share of the observable ceiling is `share_closed` of the result.
+    """
+    found: dict[str, dict[str, dict[str, float | None]]] = {}
+    for name, system in result["systems"].items():
+        found[name] = {}
+        for scope in ("macro", "pooled"):
+            reached = system[scope]["normalised_entropy"]["value"]
+            found[name][scope] = {
+                ceiling: _share(reached, figures[scope]["normalised_entropy"]["value"])
+                for ceiling, figures in result["ceilings"].items()
+            }
+    return found
+
+
+def _share(reached: float | None, best: float | None) -> float | None:
+    if reached is None or best is None or best >= 1:
+        return None
+    return (1 - reached) / (1 - best)
+
+
+def calibration_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Calibration of every system on every market, the markets with most conversions first.
+
+    Args:
+        result: what `evaluate` returned.
+
+    Returns:
+        `system, market, n_positive, base_rate, ece, ece_share` (of the base rate), `slope`,
+        `mean_ratio`; the market `all` is all rows pooled.
+    """
+    rows = []
+    for name, system in result["systems"].items():
+        for market, figures in [("all", system["pooled"]), *system["markets"].items()]:
+            n, n_positive = figures["n"], figures["n_positive"]
+            ece = figures["ece"]["value"]
+            rate = n_positive / n if n else 0.0
+            rows.append(
+                {
+                    "system": name,
+                    "market": market,
+                    "n_positive": n_positive,
+                    "base_rate": rate,
+                    "ece": ece,
+                    "ece_share": None if ece is None or not rate else ece / rate,
+                    "slope": figures["slope"]["value"],
+                    "mean_ratio": figures["mean_ratio"]["value"],
+                }
+            )
+    return sorted(rows, key=lambda row: (row["market"] != "all", -row["n_positive"]))
+
+
+def drop_gaps(
+    predictions: pl.DataFrame, dropped: Sequence[str], settings: EvaluationSettings, seed: int
+) -> list[dict[str, Any]]:
+    """What the fusion loses without each modality: a gap in log-loss above zero is a loss.
+
+    Args:
+        predictions: test rows with the columns `fusion` and `no MODALITY`.
+        dropped: the modalities.
+        settings: resamples and level.
+        seed: of the resampling.
+
+    Returns:
+        `paired_gaps` of each modality, `no MODALITY − fusion`: macro, pooled, each market.
+    """
+    arms = [f"no {modality}" for modality in dropped]
+    draws = draw(Rows.from_frame(predictions, [FUSION, *arms]), settings=settings, seed=seed)
+    pairs = [(arm, FUSION) for arm in arms]
+    return paired_gaps(draws, pairs, settings=settings, metrics=("log_loss", "auc"))
+
+
+def over_seeds(
+    frames: Mapping[int, pl.DataFrame], systems: Sequence[str], settings: EvaluationSettings
+) -> list[dict[str, Any]]:
+    """Mean difference to LightGBM over seeds, with both sources of variance.
+
+    A resample draws units, the same for every seed and system, and then seeds. The mean over
+    drawn seeds varies by (n − 1) / n of what it should, n being the number of seeds; its
+    deviations are stretched by as much (handbook: method, 7).
+
+    Args:
+        frames: test predictions of each seed, of the same rows.
+        systems: names; LightGBM among them.
+        settings: resamples and level.
+
+    Returns:
+        `arm, against, metric, scope` (macro, pooled), `value, low, high, by_seed`, `n_seeds`.
+
+    Raises:
+        DataError: the seeds judge different rows.
+    """
+    joined = _side_by_side(frames, systems)
+    names = [f"{name}@{seed}" for seed in frames for name in systems]
+    draws = draw(Rows.from_frame(joined, names), settings=settings, seed=0)
+    gaps = []
+    for metric in GAP_METRICS:
+        for scope, label in ((MACRO, "macro"), (POOLED, "pooled")):
+            for arm in systems:
+                if arm == BASELINE:
+                    continue
+                values, spreads = [], []
+                for seed in frames:
+                    a, b = (
+                        draws.of(f"{arm}@{seed}", metric),
+                        draws.of(f"{BASELINE}@{seed}", metric),
+                    )
+                    values.append(float(a[0][scope] - b[0][scope]))
+                    spreads.append(a[1][scope] - b[1][scope])
+                mean = resampled_mean(np.array(spreads))
+                gap = percentile_interval(float(np.mean(values)), mean, settings.confidence)
+                gaps.append(
+                    {
+                        "arm": arm, "against": BASELINE, "metric": metric, "scope": label, **gap,
+                        "by_seed": [None if np.isnan(value) else value for value in values],
+                        "n_seeds": len(values),
+                    }
+                )  # fmt: skip
+    return gaps
+
+
+def resampled_mean(spreads: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean over seeds under resampling of units and seeds.
+
+    Args:
+        spreads: float64 [n_seeds, n_resamples], each seed's figure under resampled units.
+
+    Returns:
+        float64 [n_resamples].
+    """
+    n_seeds, n_resamples = spreads.shape
+    mean = spreads.mean(axis=0)
+    if n_seeds == 1:
+        return mean
+    drawn = np.random.default_rng(0).integers(0, n_seeds, (n_seeds, n_resamples))
+    deviation = np.take_along_axis(spreads, drawn, axis=0).mean(axis=0) - mean
+    return mean + np.sqrt(n_seeds / (n_seeds - 1)) * deviation
+
+
+def _side_by_side(frames: Mapping[int, pl.DataFrame], systems: Sequence[str]) -> pl.DataFrame:
+    """The rows of the first seed with a column `SYSTEM@SEED` for each."""
+    first, *_ = frames.values()
+    joined = first.select("impression_id", "market", "converted", "unit", "list_number")
+    for seed, frame in frames.items():
+        named = frame.select("impression_id", **{f"{n}@{seed}": pl.col(n) for n in systems})
+        joined = joined.join(named, on="impression_id", how="full", coalesce=True)
+        if len(joined) != len(first) or joined[joined.columns[-1]].null_count():
+            raise DataError(f"seed {seed} judges other test rows than the seeds before it")
+    return joined

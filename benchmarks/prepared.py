@@ -1,0 +1,257 @@
+"""What the benchmarks share: rows prepared once for all systems, systems fitted and timed."""
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import psutil
+from torch import Tensor
+
+from features.arrays import UNSEEN, EncodedMarket
+from features.schema import Tables
+from features.splits import split_impressions, training_products
+from purchase_predictor.baselines.registry import make_baseline
+from purchase_predictor.baselines.system import Progress, System
+from purchase_predictor.encoders.content import ContentEncoders
+from purchase_predictor.panel import FUSION
+from purchase_predictor.settings import Settings
+from purchase_predictor.training.next_click import (
+    SCORE_COLUMNS,
+    NextClick,
+    with_scores,
+    without_scores,
+)
+from purchase_predictor.training.preparation import (
+    ALL_MARKETS,
+    Preparation,
+    check_rows,
+    select_market,
+)
+from purchase_predictor.training.system import ContentSizes, FusionSystem, shape_of
+
+DROPPED_COLUMNS = {
+    "text": (),
+    "image": (),
+    "clickstream": ("clickstream",),
+    "terms": ("terms", "culture"),
+}
+"""Modalities that a fusion can be trained without, and the groups of columns that go with each."""
+
+SAMPLED_EVERY = 0.05
+"""Seconds between two looks at the memory."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Rows that every system is fitted on and judged on.
+
+    Attributes:
+        data: encoded rows, next-click scores among the columns.
+        sizes: vocabulary sizes.
+        clicks: weights of the pre-trained click encoder; None where there is none.
+        click_auc: AUC of the next-click score alone, on training and on validation rows.
+        seconds: that encoders, features and pre-training took.
+    """
+
+    data: EncodedMarket
+    sizes: ContentSizes
+    clicks: Mapping[str, Tensor] | None
+    click_auc: Mapping[str, float | None]
+    seconds: float
+
+
+def prepare(
+    tables: Tables, settings: Settings, *, market: str = ALL_MARKETS, progress: Progress
+) -> Prepared:
+    """Split, encode and pre-train as `PurchasePredictor.fit` does.
+
+    Args:
+        tables: checked, with labels.
+        settings: all settings.
+        market: whose rows are taken; cut times come from all markets.
+        progress: told what happens.
+
+    Raises:
+        DataError: the rows cannot be learned from or judged on.
+    """
+    began = time.perf_counter()
+    split = split_impressions(
+        tables,
+        validation_fraction=settings.data.validation_fraction,
+        test_fraction=settings.data.test_fraction,
+        seed=settings.seed,
+    )
+    selection = select_market(tables, split, market)
+    check_rows(selection, market, settings.data.min_conversions)
+    content = ContentEncoders.fit(
+        tables.products,
+        tables.folder,
+        settings.encoders,
+        settings.data,
+        training=training_products(tables, split),
+        seed=settings.seed,
+        progress=progress,
+    )
+    preparation = Preparation(settings)
+    data = preparation.fit(selection, content=content, progress=progress)
+    clicks = preparation.clicks_
+    return Prepared(
+        data=data,
+        sizes=preparation.sizes(),
+        clicks=None if clicks is None else clicks.model_.state_dict(),
+        click_auc={} if clicks is None else clicks.auc_,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def with_clicks(prepared: Prepared, settings: Settings, *, progress: Progress) -> Prepared:
+    """The same rows with a click encoder trained by other settings, and its scores.
+
+    Args:
+        prepared: rows; whatever scores they have are replaced.
+        settings: whose `model` and `pretraining` count.
+        progress: told a line at each epoch.
+    """
+    if prepared.clicks is None or not settings.pretraining.epochs:
+        return replace(prepared, data=without_score_columns(prepared.data), clicks=None)
+    data = without_score_columns(prepared.data)
+    shape = without_scores(shape_of(data, prepared.sizes))
+    clicks = NextClick(shape, settings).fit(data, progress=progress)
+    return replace(
+        prepared,
+        data=with_scores(data, clicks.scores_),
+        clicks=clicks.model_.state_dict(),
+        click_auc=clicks.auc_,
+    )
+
+
+def without_modality(
+    prepared: Prepared, dropped: str, settings: Settings, *, progress: Progress
+) -> Prepared:
+    """The same rows without one modality, its columns and content removed.
+
+    Pre-training is repeated, since its scores would carry over what was removed; without the
+    clickstream there is none.
+
+    Args:
+        prepared: rows.
+        dropped: of `DROPPED_COLUMNS`; terms are the offer's terms, the market and its culture.
+        settings: of the pre-training.
+        progress: told a line at each epoch.
+    """
+    data = _without_columns(without_score_columns(prepared.data), DROPPED_COLUMNS[dropped])
+    if dropped in ("text", "image"):
+        data = _without_content(data, dropped)
+    elif dropped == "terms":
+        data = _without_market(data)
+    else:
+        return replace(prepared, data=_without_events(data), clicks=None)
+    return with_clicks(replace(prepared, data=data), settings, progress=progress)
+
+
+def without_score_columns(data: EncodedMarket) -> EncodedMarket:
+    """The rows as they are before pre-training adds its scores."""
+    scores = {column.name for column in SCORE_COLUMNS}
+    return _only_numbers(data, [column.name not in scores for column in data.number_columns])
+
+
+def _without_columns(data: EncodedMarket, groups: tuple[str, ...]) -> EncodedMarket:
+    data = _only_numbers(data, [column.group not in groups for column in data.number_columns])
+    kept = [column.group not in groups for column in data.category_columns]
+    columns = tuple(c for c, keep in zip(data.category_columns, kept, strict=True) if keep)
+    categories = np.ascontiguousarray(data.categories[:, np.array(kept, bool)])
+    return replace(data, categories=categories, category_columns=columns)
+
+
+def _only_numbers(data: EncodedMarket, kept: list[bool]) -> EncodedMarket:
+    columns = tuple(c for c, keep in zip(data.number_columns, kept, strict=True) if keep)
+    numbers = np.ascontiguousarray(data.numbers[:, np.array(kept, bool)])
+    return replace(data, numbers=numbers, number_columns=columns)
+
+
+def _without_content(data: EncodedMarket, kind: str) -> EncodedMarket:
+    products = data.products
+    none = np.zeros(len(products), bool)
+    if kind == "image":
+        products = replace(products, image=products.image[:, :0], has_image=none)
+    else:
+        products = replace(
+            products,
+            words=products.words[:, :0],
+            text=products.text[:, :0],
+            phrases=np.zeros_like(products.phrases),
+            has_text=none,
+        )
+    return replace(data, products=products)
+
+
+def _without_market(data: EncodedMarket) -> EncodedMarket:
+    """One market for all rows: who is not told the culture is not told the country either."""
+    events = replace(data.events, market=np.full_like(data.events.market, UNSEEN))
+    return replace(
+        data,
+        events=events,
+        market=np.full_like(data.market, UNSEEN),
+        profile=np.full_like(data.profile, np.nan),
+        row_profile=np.full_like(data.row_profile, np.nan),
+    )
+
+
+def _without_events(data: EncodedMarket) -> EncodedMarket:
+    names = ("product", "event_type", "time", "log_gap", "session", "unit", "part", "market")
+    events = replace(data.events, **{name: getattr(data.events, name)[:0] for name in names})
+    return replace(
+        data,
+        events=events,
+        sequence_start=np.zeros_like(data.sequence_start),
+        sequence_stop=np.zeros_like(data.sequence_stop),
+        cut=np.zeros_like(data.cut),
+    )
+
+
+def make_system(name: str, settings: Settings, prepared: Prepared) -> System:
+    """The fusion or a baseline, not yet fitted.
+
+    Raises:
+        SettingsError: if there is no such baseline; names the nearest.
+    """
+    if name == FUSION:
+        return FusionSystem(settings, prepared.sizes, clicks=prepared.clicks)
+    return make_baseline(name, settings.baselines)
+
+
+class PeakMemory:
+    """Peak resident memory of this process while a block runs, in GB, looked at in a thread.
+
+    Attributes:
+        gb: the largest value seen.
+    """
+
+    def __enter__(self) -> Self:
+        self._process = psutil.Process()
+        self._done = threading.Event()
+        self.gb = self._now()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+        self.gb = max(self.gb, self._now())
+
+    def _watch(self) -> None:
+        while not self._done.wait(SAMPLED_EVERY):
+            self.gb = max(self.gb, self._now())
+
+    def _now(self) -> float:
+        return self._process.memory_info().rss / 1e9
