@@ -128,12 +128,53 @@ class TabNetSettings(Section):
     patience: int = Field(ge=1)
 
 
+class CatBoostSettings(Section):
+    """CatBoost (an optional library)."""
+
+    learning_rate: float = Field(gt=0)
+    depth: int = Field(ge=1, le=16)
+    l2_leaf_reg: float = Field(ge=0)
+    random_strength: float = Field(ge=0)
+    bagging_temperature: float = Field(ge=0)
+    max_rounds: int = Field(ge=1)
+    patience: int = Field(ge=1)
+    n_components: int = Field(ge=1)
+    threads: int = Field(ge=1)
+
+
+class TabMSettings(Section):
+    """TabM (package tabm)."""
+
+    k: int = Field(ge=1)
+    n_blocks: int = Field(ge=1)
+    d_block: int = Field(ge=1)
+    d_embedding: int = Field(ge=1)
+    n_bins: int = Field(ge=2)
+    dropout: float = Field(ge=0, lt=1)
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    batch_size: int = Field(ge=8)
+    max_epochs: int = Field(ge=1)
+    patience: int = Field(ge=1)
+
+
+class LogisticSettings(Section):
+    """Logistic regression."""
+
+    inverse_penalty: float = Field(gt=0)
+    n_penalties: int = Field(ge=1)
+    largest_category: int = Field(ge=0)
+
+
 class BaselineSettings(Section):
     """What the transformer is held against."""
 
     systems: list[str]
     lightgbm: LightGBMSettings
+    catboost: CatBoostSettings
     tabnet: TabNetSettings
+    tabm: TabMSettings
+    logistic: LogisticSettings
 
 
 class EvaluationSettings(Section):

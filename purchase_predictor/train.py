@@ -29,7 +29,11 @@ Scope = Annotated[
     ),
 ]
 Baselines = Annotated[
-    str | None, typer.Option(help="Comma-separated: lightgbm, tabnet.", show_default="lightgbm")
+    str | None,
+    typer.Option(
+        help="Comma-separated: lightgbm, catboost, tabnet, tabm, logistic.",
+        show_default="lightgbm",
+    ),
 ]
 TextEncoder = Annotated[
     str | None, typer.Option(metavar="NAME_OR_FOLDER", help="A transformers model for titles.")

@@ -6,7 +6,7 @@ from purchase_predictor.baselines.system import System
 from purchase_predictor.errors import SettingsError, nearest
 from purchase_predictor.settings import BaselineSettings
 
-NAMES = ("lightgbm", "tabnet")
+NAMES = ("lightgbm", "catboost", "tabnet", "tabm", "logistic")
 
 
 def make_baseline(name: str, settings: BaselineSettings) -> System:
@@ -17,16 +17,28 @@ def make_baseline(name: str, settings: BaselineSettings) -> System:
         settings: of all baselines.
 
     Raises:
-        SettingsError: if there is no such baseline; names the nearest.
+        SettingsError: if there is no such baseline (names the nearest), or its library is missing.
     """
     if name == "lightgbm":
         from purchase_predictor.baselines.lightgbm import LightGBMSystem
 
         return LightGBMSystem(settings.lightgbm)
+    if name == "catboost":
+        from purchase_predictor.baselines.catboost import CatBoostSystem
+
+        return CatBoostSystem(settings.catboost)
     if name == "tabnet":
         from purchase_predictor.baselines.tabnet import TabNetSystem
 
         return TabNetSystem(settings.tabnet)
+    if name == "tabm":
+        from purchase_predictor.baselines.tabm import TabMSystem
+
+        return TabMSystem(settings.tabm)
+    if name == "logistic":
+        from purchase_predictor.baselines.logistic import LogisticSystem
+
+        return LogisticSystem(settings.logistic)
     raise _unknown(name)
 
 
@@ -34,17 +46,29 @@ def load_baseline(name: str, folder: Path) -> System:
     """A fitted baseline from the folder that its `save` wrote.
 
     Raises:
-        SettingsError: if there is no such baseline; names the nearest.
+        SettingsError: if there is no such baseline (names the nearest), or its library is missing.
         ModelFolderError: if the folder is not whole.
     """
     if name == "lightgbm":
         from purchase_predictor.baselines.lightgbm import LightGBMSystem
 
         return LightGBMSystem.load(folder)
+    if name == "catboost":
+        from purchase_predictor.baselines.catboost import CatBoostSystem
+
+        return CatBoostSystem.load(folder)
     if name == "tabnet":
         from purchase_predictor.baselines.tabnet import TabNetSystem
 
         return TabNetSystem.load(folder)
+    if name == "tabm":
+        from purchase_predictor.baselines.tabm import TabMSystem
+
+        return TabMSystem.load(folder)
+    if name == "logistic":
+        from purchase_predictor.baselines.logistic import LogisticSystem
+
+        return LogisticSystem.load(folder)
     raise _unknown(name)
 
 

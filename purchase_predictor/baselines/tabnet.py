@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 
 from features.arrays import EncodedMarket
+from purchase_predictor.baselines.dense import DenseInput
 from purchase_predictor.baselines.system import Progress, learning_rows
 from purchase_predictor.baselines.table import TableEncoder, chunks
 from purchase_predictor.checkpoint import read_folder, write_folder
-from purchase_predictor.errors import DataError
 from purchase_predictor.settings import TabNetSettings
 
 with warnings.catch_warnings():
@@ -32,8 +32,6 @@ with warnings.catch_warnings():
 
 N_COMPONENTS = 16
 PREDICTED_AT_ONCE = 50_000
-LARGEST = 10.0
-"""Standard deviations beyond which a number is cut: durations have tails that swamp batch norm."""
 
 
 class TabNetSystem:
@@ -152,88 +150,6 @@ class TabNetSystem:
         system.network_.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})
         system.network_.eval()
         return system
-
-
-class DenseInput:
-    """Finite, standardised input from a design matrix with missing values.
-
-    Attributes:
-        names: of the table's columns, for messages.
-        numbers: places of number columns in the table.
-        categories: places of category columns in the table.
-        n_codes: vocabulary sizes of the categories.
-        mean: float32 [n_numbers], of known values in training.
-        scale: float32 [n_numbers].
-        with_missing: places among the numbers that have an indicator column, int64.
-    """
-
-    def __init__(
-        self,
-        table: TableEncoder,
-        mean: NDArray[np.float32],
-        scale: NDArray[np.float32],
-        with_missing: NDArray[np.int64],
-    ) -> None:
-        self.names = table.names
-        self.categories = table.categories
-        self.numbers = [p for p, column in enumerate(table.columns) if not column.n_codes]
-        self.n_codes = [table.columns[place].n_codes for place in self.categories]
-        self.mean, self.scale, self.with_missing = mean, scale, with_missing
-
-    @classmethod
-    def fit(cls, x: NDArray[np.float32], table: TableEncoder) -> "DenseInput":
-        """Means and scales of the training rows (`x`: float32 [n, n_columns])."""
-        _check_finite(x, table.names)
-        numbers = [place for place, column in enumerate(table.columns) if not column.n_codes]
-        known = x[:, numbers].astype(np.float64)
-        missing = np.isnan(known)
-        n_known = np.maximum((~missing).sum(axis=0), 1)
-        mean = np.where(missing, 0, known).sum(axis=0) / n_known
-        variance = np.where(missing, 0, (known - mean) ** 2).sum(axis=0) / n_known
-        scale = np.where(variance > 0, np.sqrt(variance), 1.0)
-        return cls(
-            table,
-            mean.astype(np.float32),
-            scale.astype(np.float32),
-            np.flatnonzero(missing.any(axis=0)),
-        )
-
-    @property
-    def width(self) -> int:
-        """Columns of what `transform` returns: categories, numbers, indicators."""
-        return len(self.categories) + len(self.numbers) + len(self.with_missing)
-
-    def transform(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Codes, standardised numbers and indicators of missing values.
-
-        Args:
-            x: float32 [n, n_columns], NaN where missing.
-
-        Returns:
-            float32 [n, width], finite.
-
-        Raises:
-            DataError: if a number is infinite; names the column.
-        """
-        _check_finite(x, self.names)
-        numbers = (x[:, self.numbers] - self.mean) / self.scale
-        missing = np.isnan(numbers)
-        numbers = np.where(missing, np.float32(0), numbers).clip(-LARGEST, LARGEST)
-        codes = np.minimum(x[:, self.categories], np.array(self.n_codes, np.float32) - 1)
-        return np.concatenate(
-            [codes, numbers, missing[:, self.with_missing]], axis=1, dtype=np.float32
-        )
-
-    def tensors(self) -> dict[str, NDArray[Any]]:
-        """Arrays of the state."""
-        return {"mean": self.mean, "scale": self.scale, "with_missing": self.with_missing}
-
-
-def _check_finite(x: NDArray[np.float32], names: list[str]) -> None:
-    infinite = np.isinf(x).any(axis=0)
-    if infinite.any():
-        name = names[int(infinite.argmax())]
-        raise DataError(f"TabNet takes finite numbers, column '{name}' holds an infinite one.")
 
 
 def _network_settings(settings: TabNetSettings, dense: DenseInput) -> dict[str, Any]:

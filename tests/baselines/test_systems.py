@@ -10,7 +10,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from features.arrays import CALIBRATE, STOP, TEST, TRAIN, UNSEEN, EncodedMarket
 from purchase_predictor.baselines.lightgbm import LightGBMSystem
-from purchase_predictor.baselines.registry import load_baseline, make_baseline
+from purchase_predictor.baselines.registry import NAMES, load_baseline, make_baseline
 from purchase_predictor.baselines.system import System
 from purchase_predictor.errors import DataError, ModelFolderError, SettingsError
 from purchase_predictor.settings import load_settings
@@ -27,9 +27,18 @@ SETTINGS = load_settings(
         "baselines.tabnet.max_epochs=20",
         "baselines.tabnet.batch_size=256",
         "baselines.tabnet.virtual_batch_size=64",
+        "baselines.catboost.learning_rate=0.2",
+        "baselines.catboost.depth=3",
+        "baselines.catboost.max_rounds=60",
+        "baselines.catboost.patience=20",
+        "baselines.catboost.threads=1",
+        "baselines.tabm.k=4",
+        "baselines.tabm.d_block=32",
+        "baselines.tabm.max_epochs=6",
+        "baselines.tabm.batch_size=128",
     ]
 ).baselines
-NAMES = ("lightgbm", "tabnet")
+SEEDED = ("lightgbm", "catboost", "tabnet", "tabm")
 
 
 def silent(_line: str) -> None:
@@ -56,13 +65,18 @@ def test_it_learns(system: System, data: EncodedMarket) -> None:
     assert roc_auc_score(test.converted, p) > 0.75
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SEEDED)
 def test_the_same_seed_gives_the_same_predictions(name: str, data: EncodedMarket) -> None:
     few = load_settings(
         overrides=[
             "baselines.tabnet.max_epochs=1",
             "baselines.lightgbm.max_rounds=20",
             "baselines.lightgbm.threads=1",
+            "baselines.catboost.max_rounds=10",
+            "baselines.catboost.threads=1",
+            "baselines.tabm.k=2",
+            "baselines.tabm.d_block=16",
+            "baselines.tabm.max_epochs=1",
         ]
     ).baselines
 
@@ -83,8 +97,8 @@ def test_saved_and_loaded_elsewhere_it_predicts_the_same(
     again = load_baseline(system.name, tmp_path / "there")
 
     assert again.predict_proba(data).tolist() == system.predict_proba(data).tolist()
-    kinds = {path.suffix for path in (tmp_path / "there").iterdir()}
-    assert kinds <= {".json", ".safetensors", ".txt"}
+    kinds = {path.suffix for path in (tmp_path / "there").rglob("*") if path.is_file()}
+    assert kinds <= {".json", ".safetensors", ".txt", ".cbm"}
 
 
 def test_a_damaged_folder_is_refused(system: System, tmp_path: Path) -> None:
@@ -143,14 +157,13 @@ def test_rows_that_nothing_can_be_learned_from_are_named(
         )
 
 
-def test_an_infinite_number_is_named_by_tabnet(data: EncodedMarket) -> None:
+@pytest.mark.parametrize("name", ["tabnet", "tabm", "logistic"])
+def test_an_infinite_number_is_named(data: EncodedMarket, name: str) -> None:
     numbers = data.numbers.copy()
     numbers[np.flatnonzero(data.part == TRAIN)[5], 2] = np.inf
 
     with pytest.raises(DataError, match="column 'n2' holds an infinite"):
-        make_baseline("tabnet", SETTINGS).fit(
-            replace(data, numbers=numbers), seed=0, progress=silent
-        )
+        make_baseline(name, SETTINGS).fit(replace(data, numbers=numbers), seed=0, progress=silent)
 
 
 def test_tabnet_keeps_the_best_epoch_and_stops_when_it_is_old(
