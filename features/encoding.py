@@ -134,10 +134,10 @@ class FeatureEncoder:
             tables: checked tables.
             split: where rows are training rows, their statistics are counted in time order; None
                 in scoring, where every row is a TEST row.
-            products: the catalogue of `tables` where it is encoded already; None encodes it.
+            products: `product_arrays` of the catalogue where they are there already.
 
         Returns:
-            The arrays; words, texts and pictures of the products are not in them unless given.
+            The arrays; words, texts and pictures of the products are not in them.
         """
         if products is None:
             products = product_arrays(tables.products, self.vocabularies_, self.phrases_)

@@ -22,6 +22,7 @@ from purchase_predictor.encoders.content import ContentEncoders, silent
 from purchase_predictor.errors import DataError, ModelFolderError, SettingsError, nearest
 from purchase_predictor.evaluation.summary import evaluate
 from purchase_predictor.panel import FUSION, LIGHTGBM, Panel
+from purchase_predictor.scored import scored_frame
 from purchase_predictor.settings import Settings
 from purchase_predictor.training.loop import OnEpoch, Progress, no_epoch
 from purchase_predictor.training.next_click import NextClick
@@ -248,27 +249,23 @@ class PurchasePredictor:
             `impression_id, market, probability, flags`, in the order of the input. Rows of a
             folder that cannot be used are not among them: a warning tells how many.
         """
+        name = self.system_named(system)
+        encoded = self.preparation_.encode(self._scored_tables(data))
+        probability = self.panel_.predict_proba(encoded, [name])[name]
+        return scored_frame(encoded, probability).drop("row")
+
+    def system_named(self, system: str | None) -> str:
+        """The system of that name, the champion where it is None.
+
+        Raises:
+            SettingsError: the model has no such system.
+        """
         name = system or self.facts_.champion
         if name not in self.system_names:
             known = ", ".join(self.system_names)
             hint = nearest(name, self.system_names)
             raise SettingsError(f"the model has no system '{name}'{hint}; it has {known}")
-        encoded = self.preparation_.encode(self._scored_tables(data))
-        flags = pl.DataFrame(dict(encoded.flags))
-        raised = [pl.when(flag).then(pl.lit(flag)) for flag in flags.columns]
-        return (
-            pl.DataFrame(
-                {
-                    "impression_id": encoded.impression_id.astype(str),
-                    "market": encoded.market_label.astype(str),
-                    "probability": self.panel_.predict_proba(encoded, [name])[name],
-                    "row": encoded.row,
-                }
-            )
-            .with_columns(flags.select(flags=pl.concat_list(raised).list.drop_nulls()))
-            .sort("row")
-            .drop("row")
-        )
+        return name
 
     def predict_test(self) -> pl.DataFrame:
         """Probabilities of every system on the test rows that `fit` held out.

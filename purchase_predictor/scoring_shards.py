@@ -1,0 +1,272 @@
+"""Scoring a data folder larger than memory: shard by shard, the numbers those of `predict_proba`.
+
+A unit's history must lie in one shard, and only its sessions tell which unit a row belongs to. So
+rows are spilled to disk twice, by polars' streaming engine: by a hash of the session, where they
+are checked and every session finds its unit, then by a hash of the unit, where they are encoded
+and scored. Both are linear in the rows. The catalogue is held in memory and encoded once.
+"""
+
+import math
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import polars as pl
+
+from features.arrays import ProductArrays
+from features.catalogue import clean_products
+from features.checking import QUARANTINE, check_table
+from features.clickstream import session_units
+from features.coercion import read_as
+from features.context import as_fitted
+from features.errors import DataError
+from features.products import product_arrays
+from features.reading import ROW, RawTables, collect, read_folder, stored_schema
+from features.rules import Events, Impressions, Products, reason
+from features.schema import Tables
+from purchase_predictor.encoders.content import silent
+from purchase_predictor.predictor import PurchasePredictor
+from purchase_predictor.scored import scored_frame
+from purchase_predictor.training.loop import Progress
+from purchase_predictor.training.next_click import with_scores
+
+SHARD_ROWS = 200_000
+"""Impressions and events in a shard, about: some hundred megabytes while it is scored."""
+
+PART, SHARD = "part", "shard"
+REPEATED = reason("impression_id_repeats")
+
+
+@dataclass(frozen=True)
+class ScoredShards:
+    """What became of the rows.
+
+    Attributes:
+        n_scored: impressions scored.
+        n_set_aside: rows of any table that could not be used.
+        n_shards: in how many pieces.
+    """
+
+    n_scored: int
+    n_set_aside: int
+    n_shards: int
+
+
+def score_shards(
+    predictor: PurchasePredictor,
+    data: Path,
+    output: Path,
+    *,
+    system: str | None = None,
+    shard_rows: int = SHARD_ROWS,
+    work: Path | None = None,
+    progress: Progress = silent,
+) -> ScoredShards:
+    """Score a data folder into a Parquet file, in memory that does not grow with its rows.
+
+    What concerns a column as a whole (no value can be read, most discounts look like percent) is
+    judged within each hash of sessions. The first row of an id counts, whether or not it can be
+    used.
+
+    Args:
+        predictor: a fitted model.
+        data: a data folder; labels are not needed.
+        output: written whole or not at all: `impression_id, market, probability, flags`, in the
+            order of the input; beside it `NAME.quarantine.parquet`, the rows set aside, if any.
+        system: that answers; the champion by default.
+        shard_rows: impressions and events in a shard, about.
+        work: where rows are spilled, beside the output by default; as large as the data.
+        progress: told a line for each shard.
+
+    Raises:
+        DataError: the data cannot be used.
+        SettingsError: the model has no such system.
+    """
+    name = predictor.system_named(system)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=work or output.parent, prefix=".shards-") as folder:
+        shards = _Shards(predictor, read_folder(data), Path(folder), shard_rows)
+        shards.spill(progress)
+        n_scored = 0
+        for number, scored in enumerate(shards.scores(name)):
+            scored.write_parquet(shards.folder / f"scores-{number}.parquet")
+            n_scored += len(scored)
+            progress(f"scored {n_scored:,} rows")
+        if not n_scored:
+            raise DataError(f"None of the impressions of {data} can be used.")
+        _merge(shards.folder, "scores", ROW, output, drop=[ROW])
+        quarantine = output.with_name(f"{output.stem}.quarantine.parquet")
+        quarantine.unlink(missing_ok=True)
+        if shards.n_set_aside:
+            _merge(shards.folder, "quarantine", ["table", ROW], quarantine)
+    return ScoredShards(n_scored, shards.n_set_aside, shards.n_shards)
+
+
+class _Shards:
+    """Rows on disk, by session and by unit."""
+
+    def __init__(
+        self, predictor: PurchasePredictor, raw: RawTables, folder: Path, shard_rows: int
+    ) -> None:
+        self.predictor, self.raw, self.folder = predictor, raw, folder
+        given = {"impressions": raw.impressions, "events": raw.events}
+        self.tables = {table: frame for table, frame in given.items() if frame is not None}
+        counts = {table: self._count(table) for table in self.tables}
+        if not counts["impressions"]:
+            raise DataError("The table 'impressions' has no rows.")
+        self.n_shards = max(1, math.ceil(sum(counts.values()) / shard_rows))
+        checked = check_table(
+            raw.products, "products", Products, files=raw.files.get("products", ())
+        )
+        self.products, _ = clean_products(checked, predictor.settings.data.max_title_chars)
+        self.kinds = predictor.preparation_.features_.context_
+        self.n_set_aside = 0
+        self._set_aside(checked.quarantine, "products")
+
+    def spill(self, progress: Progress) -> None:
+        """Lay the rows out by session, check them, lay them out by unit."""
+        for table in self.tables:
+            self._by_hash(table, "session_id", self.folder / "sessions" / table)
+        self._by_hash("impressions", "impression_id", self.folder / "ids", ["impression_id"])
+        repeated = self._repeated_rows()
+        progress(f"checking the rows of {self.n_shards} hashes of sessions")
+        for part in range(self.n_shards):
+            tables = self._checked(part, repeated)
+            units = session_units(tables).select(
+                "session_id", (pl.col("unit").hash() % self.n_shards).alias(SHARD)
+            )
+            for table, frame in (("impressions", tables.impressions), ("events", tables.events)):
+                # each hash of sessions writes into a folder of its own
+                frame.lazy().join(units.lazy(), on="session_id").sink_parquet(
+                    pl.PartitionBy(self.folder / "units" / table / str(part), key=SHARD),
+                    mkdir=True,
+                )
+            for table in self.tables:
+                shutil.rmtree(self.folder / "sessions" / table / f"{PART}={part}", True)
+
+    def scores(self, system: str) -> Iterator[pl.DataFrame]:
+        """Scores of each shard, sorted by row."""
+        preparation = self.predictor.preparation_
+        features, clicks = preparation.features_, preparation.clicks_
+        # the catalogue as tables tell it, from which flags are told, and with all its content
+        plain = product_arrays(self.products, features.vocabularies_, features.phrases_)
+        whole: ProductArrays | None = None
+        for shard in range(self.n_shards):
+            impressions, events = (
+                self._shard(table, shard) for table in ("impressions", "events")
+            )
+            if impressions is None:
+                continue
+            tables = self._tables(Events.create_empty() if events is None else events, impressions)
+            if whole is None:
+                encoded = preparation.encode(tables)
+                whole = encoded.products
+            else:
+                encoded = replace(features.transform(tables, None, products=plain), products=whole)
+                if clicks is not None:
+                    encoded = with_scores(encoded, clicks.score(encoded))
+            probability = self.predictor.panel_.predict_proba(encoded, [system])[system]
+            yield scored_frame(encoded, probability)
+
+    def _count(self, table: str) -> int:
+        frame = self.tables[table].select(pl.len())
+        return int(collect(frame, table, self.raw.files.get(table, ())).item())
+
+    def _by_hash(
+        self, table: str, key: str, folder: Path, columns: list[str] | None = None
+    ) -> None:
+        """Write the rows of a table into a folder for each hash of a column."""
+        frame, files = self.tables[table], self.raw.files.get(table, ())
+        stored = stored_schema(frame, table, files)
+        if key not in stored:  # the check tells it in a sentence, whatever part it looks at
+            hashed = pl.lit(0, pl.UInt64)
+        else:
+            # as the contract reads it: 12 and 12.0 are one session
+            hashed = read_as(key, stored[key], pl.String(), table).value.hash()
+        if columns is not None:
+            frame = frame.select(ROW, *(name for name in columns if name in stored))
+        target = pl.PartitionBy(
+            folder,
+            key={PART: hashed % self.n_shards},
+            include_key=False,
+        )
+        collect(frame.sink_parquet(target, mkdir=True, lazy=True), table, files)
+
+    def _repeated_rows(self) -> pl.DataFrame:
+        """`row` and `key` of the impressions whose id an earlier row has."""
+        found = []
+        for part in range(self.n_shards):
+            rows = _read(self.folder / "ids" / f"{PART}={part}")
+            if rows is None or "impression_id" not in rows.columns:
+                continue
+            key = pl.col("impression_id")
+            later = rows.filter(key.is_not_null() & ~key.is_first_distinct())
+            found.append(later.select(ROW, key=key.cast(pl.String)))
+        shutil.rmtree(self.folder / "ids", ignore_errors=True)
+        return (
+            pl.concat(found) if found else pl.DataFrame(schema={ROW: pl.Int64, "key": pl.String})
+        )
+
+    def _checked(self, part: int, repeated: pl.DataFrame) -> Tables:
+        """The good rows of a hash of sessions; the others are set aside."""
+        shown, clicks = (self._session_part(table, part) for table in ("impressions", "events"))
+        if shown is not None:
+            again = repeated.join(shown.select(ROW).collect(), on=ROW, how="semi")
+            shown = shown.join(again.lazy(), on=ROW, how="anti", maintain_order="left")
+            self._set_aside(
+                again.select(
+                    pl.lit("impressions").alias("table"), ROW, "key", reason=pl.lit(REPEATED)
+                ),
+                f"repeated-{part}",
+            )
+        impressions = check_table(shown, "impressions", Impressions, with_context=True)
+        events = check_table(clicks, "events", Events)
+        context = as_fitted(impressions.other, self.kinds)
+        for table, checked in (("impressions", impressions), ("events", events)):
+            self._set_aside(checked.quarantine, f"{table}-{part}")
+        used = impressions.used.with_columns(context.frame.get_columns())
+        return self._tables(events.used, used.select(pl.exclude(ROW), ROW))
+
+    def _session_part(self, table: str, part: int) -> pl.LazyFrame | None:
+        rows = _read(self.folder / "sessions" / table / f"{PART}={part}")
+        return None if rows is None else rows.lazy()
+
+    def _shard(self, table: str, shard: int) -> pl.DataFrame | None:
+        rows = _read(self.folder / "units" / table, f"*/{SHARD}={shard}/*.parquet")
+        return None if rows is None else rows.drop(SHARD)
+
+    def _tables(self, events: pl.DataFrame, impressions: pl.DataFrame) -> Tables:
+        return Tables(
+            products=self.products,
+            events=events,
+            impressions=impressions,
+            context=dict(self.kinds),
+            folder=self.raw.folder,
+            quarantine=pl.DataFrame(schema=QUARANTINE),
+            rows={},
+        )
+
+    def _set_aside(self, rows: pl.DataFrame, name: str) -> None:
+        if len(rows):
+            self.n_set_aside += len(rows)
+            rows.sort("table", ROW).write_parquet(self.folder / f"quarantine-{name}.parquet")
+
+
+def _read(folder: Path, pattern: str = "*.parquet") -> pl.DataFrame | None:
+    """The rows of a folder in the order of the table, None where there are none."""
+    files = sorted(folder.glob(pattern))
+    if not files:
+        return None
+    return pl.concat([pl.read_parquet(file, hive_partitioning=False) for file in files]).sort(ROW)
+
+
+def _merge(
+    folder: Path, name: str, key: str | list[str], output: Path, drop: list[str] | None = None
+) -> None:
+    """Join sorted files into one sorted file, which appears when it is whole."""
+    parts = [pl.scan_parquet(file) for file in sorted(folder.glob(f"{name}-*.parquet"))]
+    whole = folder / f"{name}.parquet"
+    pl.merge_sorted(parts, key).drop(drop or []).sink_parquet(whole)
+    shutil.move(whole, output)
