@@ -95,8 +95,10 @@ def test_rows_set_aside_are_those_of_the_whole(
     place = pl.col("place")
     bad = (
         shown.with_columns(
-            # an id that two sessions use, a negative price, a missing session
-            impression_id=pl.when(place == 600).then(pl.lit("i0")).otherwise("impression_id"),
+            # ids that two sessions use, a negative price, a missing session
+            impression_id=pl.when(place >= 690)
+            .then(pl.format("i{}", place - 690))
+            .otherwise("impression_id"),
             price=pl.when(place == 50).then(-1.0).otherwise("price"),
             session_id=pl.when(place != 70).then("session_id"),
         )
@@ -109,7 +111,7 @@ def test_rows_set_aside_are_those_of_the_whole(
     )
 
     expected = load_tables(folder, require_labels=False).quarantine
-    assert told.n_set_aside == len(expected) == 3
+    assert told.n_set_aside == len(expected) == 12
     assert_frame_equal(pl.read_parquet(tmp_path / "scores.quarantine.parquet"), expected)
     whole = fitted.predict_proba(folder, "lightgbm")
     assert_frame_equal(pl.read_parquet(tmp_path / "scores.parquet"), whole, abs_tol=1e-6)
