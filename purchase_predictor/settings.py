@@ -293,6 +293,14 @@ def known_keys(section: type[BaseModel] = Settings, prefix: str = "") -> list[st
     return keys
 
 
+def value_of(settings: Settings, key: str) -> Any:
+    """The value at a dotted key path of `known_keys`."""
+    found: Any = settings
+    for name in key.split("."):
+        found = getattr(found, name)
+    return found
+
+
 def load_settings(config: Path | None = None, overrides: list[str] | None = None) -> Settings:
     """Lay a user's file and `key.path=value` overrides over the defaults.
 
