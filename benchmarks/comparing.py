@@ -171,7 +171,7 @@ def _side_by_side(frames: Mapping[int, pl.DataFrame], systems: Sequence[str]) ->
     joined = first.select("impression_id", "market", "converted", "unit", "list_number")
     for seed, frame in frames.items():
         named = frame.select("impression_id", **{f"{n}@{seed}": pl.col(n) for n in systems})
-        joined = joined.join(named, on="impression_id", how="full", coalesce=True)
-        if len(joined) != len(first) or joined[joined.columns[-1]].null_count():
+        joined = joined.join(named, on="impression_id", how="left", maintain_order="left")
+        if len(frame) != len(first) or joined[joined.columns[-1]].null_count():
             raise DataError(f"seed {seed} judges other test rows than the seeds before it")
     return joined
