@@ -16,6 +16,7 @@ the whole one of the same data and seed.
 
 import argparse
 import json
+import os
 import platform
 import sys
 from collections.abc import Mapping
@@ -216,7 +217,7 @@ def benchmark(options: argparse.Namespace) -> None:
         "benchmark": "quality",
         "config": None if options.config is None else options.config.name,
         "set": options.set,
-        "machine": {"processor": platform.machine(), "system": platform.system()},
+        "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
         "runs": [],
         "over_seeds": [],
     }
