@@ -6,8 +6,10 @@ are checked and every session finds its unit, then by a hash of the unit, where 
 and scored. Both are linear in the rows. The catalogue is held in memory and encoded once.
 """
 
+import ctypes
 import math
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -93,14 +95,17 @@ def score_shards(
         for number, scored in enumerate(shards.scores(name)):
             scored.write_parquet(shards.folder / f"scores-{number}.parquet")
             n_scored += len(scored)
+            _return_memory()
             progress(f"scored {n_scored:,} rows")
         if not n_scored:
             raise DataError(f"None of the impressions of {data} can be used.")
-        _merge(shards.folder, "scores", ROW, output, drop=[ROW])
+        shards.write_scores(output)
         quarantine = output.with_name(f"{output.stem}.quarantine.parquet")
         quarantine.unlink(missing_ok=True)
         if shards.n_set_aside:
-            _merge(shards.folder, "quarantine", ["table", ROW], quarantine)
+            rows = pl.scan_parquet(shards.folder / "quarantine-*.parquet")
+            rows.sort("table", ROW).sink_parquet(shards.folder / "quarantine.parquet")
+            shutil.move(shards.folder / "quarantine.parquet", quarantine)
     return ScoredShards(n_scored, shards.n_set_aside, shards.n_shards)
 
 
@@ -116,6 +121,7 @@ class _Shards:
         counts = {table: self._count(table) for table in self.tables}
         if not counts["impressions"]:
             raise DataError("The table 'impressions' has no rows.")
+        self.n_impressions = counts["impressions"]
         self.n_shards = max(1, math.ceil(sum(counts.values()) / shard_rows))
         checked = check_table(
             raw.products, "products", Products, files=raw.files.get("products", ())
@@ -169,6 +175,25 @@ class _Shards:
                     encoded = with_scores(encoded, clicks.score(encoded))
             probability = self.predictor.panel_.predict_proba(encoded, [system])[system]
             yield scored_frame(encoded, probability)
+
+    def write_scores(self, output: Path) -> None:
+        """Bring the scores into the order of the input, in one file that appears when whole."""
+        # a stretch of rows at a time: to merge the sorted files would hold all of them
+        stretch = math.ceil(self.n_impressions / self.n_shards)
+        pl.scan_parquet(self.folder / "scores-*.parquet").sink_parquet(
+            pl.PartitionBy(
+                self.folder / "rows", key={PART: pl.col(ROW) // stretch}, include_key=False
+            ),
+            mkdir=True,
+        )
+        ordered = self.folder / "ordered"
+        ordered.mkdir()
+        for number in range(self.n_shards):
+            rows = _read(self.folder / "rows" / f"{PART}={number}")
+            if rows is not None:
+                rows.drop(ROW).write_parquet(ordered / f"{number:09}.parquet")
+        pl.scan_parquet(ordered).sink_parquet(self.folder / "scores.parquet")
+        shutil.move(self.folder / "scores.parquet", output)
 
     def _count(self, table: str) -> int:
         frame = self.tables[table].select(pl.len())
@@ -262,11 +287,13 @@ def _read(folder: Path, pattern: str = "*.parquet") -> pl.DataFrame | None:
     return pl.concat([pl.read_parquet(file, hive_partitioning=False) for file in files]).sort(ROW)
 
 
-def _merge(
-    folder: Path, name: str, key: str | list[str], output: Path, drop: list[str] | None = None
-) -> None:
-    """Join sorted files into one sorted file, which appears when it is whole."""
-    parts = [pl.scan_parquet(file) for file in sorted(folder.glob(f"{name}-*.parquet"))]
-    whole = folder / f"{name}.parquet"
-    pl.merge_sorted(parts, key).drop(drop or []).sink_parquet(whole)
-    shutil.move(whole, output)
+def _return_memory() -> None:
+    """Give freed memory back to the system.
+
+    Batches differ in size from shard to shard, and glibc keeps what they freed in pieces too small
+    for the next ones: without this, resident memory creeps up with the number of shards.
+    """
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none and needs none
+        if trim is not None:
+            trim(0)
