@@ -3,7 +3,9 @@
 A unit's history must lie in one shard, and only its sessions tell which unit a row belongs to. So
 rows are spilled to disk twice, by polars' streaming engine: by a hash of the session, where they
 are checked and every session finds its unit, then by a hash of the unit, where they are encoded
-and scored. Both are linear in the rows. The catalogue is held in memory and encoded once.
+and scored. Both are linear in the rows. The catalogue is held in memory and encoded once. Peak
+memory rises over the first ten shards or so, as the allocator meets batches of new sizes, and
+stays there.
 """
 
 import ctypes
