@@ -60,7 +60,7 @@ class ColumnSet:
 
 def _side_by_side(columns: Sequence[NDArray], n: int, dtype: type) -> NDArray:
     """Columns of n rows as one matrix, a block of rows at a time: a block stays in the cache."""
-    matrix = np.empty((n, len(columns)), dtype)
+    matrix: NDArray = np.empty((n, len(columns)), dtype)
     for start in range(0, n, _BLOCK_ROWS):
         rows = slice(start, start + _BLOCK_ROWS)
         for place, column in enumerate(columns):
