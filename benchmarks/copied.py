@@ -50,7 +50,7 @@ class CopyingBatcher(Batcher):
         products = np.concatenate([[0], kept[kept > 0]]).astype(np.int64)
         return replace(
             shared,
-            products=product_batch(data.products, products, generator, self.modality_dropout),
+            products=product_batch(data.products, products, generator, self.hidden),
             # nothing to learn from clicks: a click would be learned from in each of its copies
             sessions=session_batch(
                 data, grid, events, origin, data.market[rows], learn_from=data.cut[rows]

@@ -165,7 +165,7 @@ def make_task(
         task.learn = CopyingBatcher(
             task.learn.data,
             batch_size=task.learn.batch_size,
-            modality_dropout=task.learn.modality_dropout,
+            hidden=task.learn.hidden,
             seed=task.learn.seed,
         )
     return task

@@ -58,7 +58,6 @@ class ModelSettings(Section):
     d_model: int = Field(ge=8, multiple_of=4)
     n_heads: int = Field(ge=1)
     n_layers: int = Field(ge=1)
-    n_product_layers: int = Field(ge=1)
     n_session_layers: int = Field(ge=1)
     n_members: int = Field(ge=1)
     n_bins: int = Field(ge=2)
@@ -66,6 +65,7 @@ class ModelSettings(Section):
     history: int = Field(ge=1)
     dropout: float = Field(ge=0, lt=1)
     modality_dropout: float = Field(ge=0, lt=1)
+    identity_dropout: float = Field(ge=0, lt=1)
 
 
 class PretrainingSettings(Section):
@@ -77,6 +77,7 @@ class PretrainingSettings(Section):
     learning_rate: float = Field(gt=0)
     cross_fit: str = Field(pattern="^(time|units)$")
     n_folds: int = Field(ge=2)
+    event_type_weight: float = Field(ge=0)
     auxiliary_weight: float = Field(ge=0)
 
 

@@ -11,6 +11,7 @@ from features.arrays import (
     STOP,
     TEST,
     TRAIN,
+    UNSEEN,
     Column,
     EncodedMarket,
     EventArrays,
@@ -65,6 +66,9 @@ def make_market(
     logit = 2 * numbers[:, 0] - 0.5
     numbers[rng.random((n, 7)) < 0.1] = np.nan
     numbers[:, 6] = 1.0  # never varies
+    market = np.where(unit % 10 == 9, UNSEEN, 3 + unit % 2).astype(np.int32)
+    profile = np.full((5, 6), np.nan, np.float32)
+    profile[3] = np.linspace(-1, 1, 6)  # KR; the profile of US is not known
     return EncodedMarket(
         products=_products(rng, n_products, titles),
         events=events,
@@ -80,11 +84,12 @@ def make_market(
         unit_fold=stretch[:, 0].astype(np.int32),
         list_number=np.repeat(np.arange(len(size)), size).astype(np.int32),
         product=product,
-        market=(3 + unit % 2).astype(np.int32),
-        profile=np.full((5, 6), np.nan, np.float32),
-        row_profile=np.where((unit % 3 == 0)[:, None], np.nan, rng.normal(size=(n, 6))).astype(
-            np.float32
-        ),
+        market=market,
+        profile=profile,
+        # markets not in training have one code and profiles of their own
+        row_profile=np.where(
+            (market == UNSEEN)[:, None], np.repeat(unit[:, None] / 30, 6, axis=1), profile[market]
+        ).astype(np.float32),
         numbers=numbers,
         number_columns=tuple(
             Column(name=f"n{i}", group=GROUPS[i % 3], block=f"block {i % 3}") for i in range(7)
@@ -144,7 +149,7 @@ def _products(rng: np.random.Generator, n_products: int, titles: bool) -> Produc
         identity=np.r_[1, rng.integers(2, N_IDENTITIES, n_products - 1)].astype(np.int32),
         category=codes[0],
         brand=codes[1],
-        phrases=np.zeros((n_products, 1), np.float32),
+        phrases=(np.arange(n_products) % 3 == 1).astype(np.float32)[:, None],
         phrase_names=("sale",),
         words=words[:, : 6 * titles].astype(np.int32),
         text=(rng.normal(size=(n_products, 8)) * has_text[:, None]).astype(np.float32)[

@@ -1,5 +1,6 @@
-"""The fusion transformer: an impression's few queries over products and history encoded once."""
+"""The fusion transformer: an impression's two readers over products and history encoded once."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -7,21 +8,28 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from features.arrays import N_RESERVED
+from purchase_predictor.model.candidate import CandidateEncoder
 from purchase_predictor.model.inputs import ROW_GROUPS, FusionBatch, FusionShape
 from purchase_predictor.model.layers import (
+    Dropout,
     EnsembleHead,
     FeedForward,
     MarketNorm,
     SelfAttention,
     attention_weights,
+    merge_heads,
     split_heads,
+    which_and_how_much,
 )
 from purchase_predictor.model.session import ClickEncoder, ClickStates
 from purchase_predictor.model.tokens import ColumnTokens, MarketToken
 from purchase_predictor.settings import ModelSettings
 
 N_READERS = 2
-"""The first tokens, [CLS] and the candidate: the ones that read products, history and list."""
+"""[CLS] and the candidate: the ones that read history, columns and list."""
+
+N_LIVE = 3
+"""Numbers that the click encoder says of an impression: lift, cosine and popularity."""
 
 
 @dataclass(frozen=True)
@@ -71,34 +79,45 @@ def view_history(batch: FusionBatch) -> HistoryView:
         flat = values.new_zeros(n_sequences * batch.n_slots)
         return flat.index_copy(0, batch.slot, values).view(grid)[:, :, None]
 
-    cut = batch.cut
-    if batch.masked is not None:
-        cut = cut.masked_fill(batch.masked[:, ROW_GROUPS.index("clickstream")], 0)
+    cut = place(events_seen(batch))
     position = torch.arange(length, device=cut.device)
-    seen = position < place(cut)
+    seen = position < cut
     age = (place(batch.time) - sessions.time[:, None, :]).clamp_min(0.0).log1p() / 10
+    steps = (cut - position).clamp_min(1).float().log() / 4
     candidate = place(batch.product)
     # the missing product (row 0) and reserved codes are the same as nothing
     same_product = ((sessions.product[:, None, :] == candidate) & (candidate > 0)).float()
     category, wanted = products.category[sessions.product], products.category[batch.product]
     same_category = (category[:, None, :] == place(wanted)) & (place(wanted) >= N_RESERVED)
-    same_category = same_category.float()
-    same_session = (sessions.session[:, None, :] == place(batch.session)).float()
-    steps = (place(cut) - position).clamp_min(1).float().log() / 4
+    same_session = sessions.session[:, None, :] == place(batch.session)
     relation = torch.stack(
-        [age, age**2, steps, same_product, same_product * age, same_category, same_session],
+        [
+            age,
+            steps,
+            steps**2,
+            same_product,
+            same_product * steps,
+            same_category.float(),
+            same_session.float(),
+        ],
         dim=-1,
     )
     relation = F.pad(relation * seen[..., None], (0, 0, 1, 0))
     return HistoryView(visible=F.pad(seen, (1, 0), value=True), relation=relation)
 
 
+def events_seen(batch: FusionBatch) -> Tensor:
+    """How many events of its sequence each impression sees, int64 [N]; none if masked."""
+    if batch.masked is None:
+        return batch.cut
+    return batch.cut.masked_fill(batch.masked[:, ROW_GROUPS.index("clickstream")], 0)
+
+
 class HistoryAttention(nn.Module):
     """Attention to the history, by softmax and pointwise.
 
-    Softmax answers *which*, the sum over silu(score) answers *how much* (HSTU, arXiv 2402.17152):
-    an average cannot count. Keys and values come once for each event, and the impressions of a
-    sequence sit beside one another, so nothing is copied for an impression.
+    Keys and values come once for each event, and the impressions of a sequence sit beside one
+    another in a grid, so nothing is copied for an impression.
 
     **Shape**
 
@@ -136,52 +155,21 @@ class HistoryAttention(nn.Module):
         scores = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
         scores = scores.view(n_sequences, self.n_heads, n_slots, n_readers, length)
         bias = self.relation(view.relation).permute(0, 3, 1, 2).unsqueeze(3)
-        softmax_bias, pointwise_bias = bias.chunk(2, dim=1)
-        visible = view.visible[:, None, :, None, :]
-        weights = attention_weights(scores + softmax_bias, visible)
-        # 3. the pointwise part leaves the start token out: an empty history sums to zero
-        counted = visible & (torch.arange(length, device=visible.device) > 0)
-        amounts = (F.silu(scores + pointwise_bias) * counted).flatten(2, 3)
-        mixed = torch.cat([weights.flatten(2, 3) @ v, amounts @ v / 8.0], dim=-1)
-        # 4. back to one row for each impression
-        mixed = mixed.view(n_sequences, self.n_heads, n_slots, n_readers, -1)
-        rows = mixed.permute(0, 2, 3, 1, 4).reshape(n_sequences * n_slots, -1)
-        rows = rows.index_select(0, batch.slot).view(n, n_readers, self.n_heads, 2, -1)
-        found = torch.cat([part.flatten(2) for part in rows.unbind(dim=3)], dim=-1)
+        weights, amounts = which_and_how_much(scores, bias, view.visible[:, None, :, None, :])
+        weights = weights.flatten(2, 3)
+        # the start token is there so that a softmax is finite; it counts nothing
+        amounts = amounts.flatten(2, 3)[..., 1:] @ v[..., 1:, :]
+        mixed = torch.cat([weights @ v, amounts], dim=-1)
+        # 3. back to one row for each impression
+        rows = mixed.view(n_sequences, self.n_heads, n_slots, n_readers, -1)
+        rows = rows.permute(0, 2, 3, 1, 4).reshape(n_sequences * n_slots, -1)
+        found = rows.index_select(0, batch.slot).view(n, n_readers, -1)
         if not need_weights:
             return found, None
-        taken = weights.permute(0, 2, 1, 3, 4).reshape(n_sequences * n_slots, -1)
+        taken = weights.view(n_sequences, self.n_heads, n_slots, n_readers, length)
+        taken = taken.transpose(1, 2).reshape(n_sequences * n_slots, -1)
         taken = taken.index_select(0, batch.slot)
         return found, taken.view(n, self.n_heads, n_readers, length)
-
-
-class ProductAttention(nn.Module):
-    """Attention to the tokens of the candidate; keys and values come once for each product.
-
-    **Shape**
-
-    - Input: readers ``(N, n_readers, d_model)``, product tokens ``(P, T, d_model)``
-    - Output: ``(N, n_readers, d_model)`` and weights ``(N, n_heads, n_readers, T)``
-    """
-
-    def __init__(self, *, d_model: int, n_heads: int):
-        super().__init__()
-        self.n_heads = n_heads
-        self.query = nn.Linear(d_model, d_model)
-        self.key_value = nn.Linear(d_model, 2 * d_model)
-
-    def forward(
-        self, readers: Tensor, tokens: Tensor, visible: Tensor, product: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Project each product, then hand each impression its candidate's keys and values."""
-        n_tokens = tokens.shape[1]
-        key_value = self.key_value(tokens).flatten(1).index_select(0, product)
-        key_value = key_value.view(len(product), n_tokens, -1)
-        k, v = (split_heads(x, self.n_heads) for x in key_value.chunk(2, dim=-1))
-        q = split_heads(self.query(readers), self.n_heads)
-        scores = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
-        weights = attention_weights(scores, visible.index_select(0, product)[:, None, None, :])
-        return (weights @ v).transpose(1, 2).flatten(2), weights
 
 
 class ListAttention(nn.Module):
@@ -204,70 +192,75 @@ class ListAttention(nn.Module):
         taken = torch.zeros(n_slots, dtype=torch.bool, device=x.device)
         taken = taken.index_fill(0, batch.list_slot, True)
         shape = (batch.n_lists, batch.list_width)
-        mixed, _ = self.attention(grid.view(*shape, -1), taken.view(*shape)[:, None, None, :])
+        mixed = self.attention(grid.view(*shape, -1), taken.view(*shape)[:, None, None, :])
         return mixed.reshape(n_slots, -1).index_select(0, batch.list_slot)
 
 
-class FusionLayer(nn.Module):
-    """Self-attention among the queries; products, history and list for the readers; feed-forward.
-
-    The last layer leaves the readers alone: nobody looks at the other queries after it.
+class ColumnAttention(nn.Module):
+    """Attention of the readers to the impression's columns, block by block.
 
     **Shape**
 
-    - Input: ``(N, Q, d_model)``
-    - Output: the same, or ``(N, n_readers, d_model)`` from the last layer
+    - Input: readers ``(N, n_readers, d_model)``, keys and values ``(N, n_blocks, 2 * d_model)``
+    - Output: ``(N, n_readers, d_model)`` and the weights ``(N, n_heads, n_readers, n_blocks)``
     """
 
-    def __init__(self, *, d_model: int, n_heads: int, dropout: float, last: bool):
+    def __init__(self, *, d_model: int, n_heads: int):
         super().__init__()
-        self.n_kept = N_READERS if last else None
-        self.self_norm = MarketNorm(d_model=d_model)
-        self.self_attention = SelfAttention(d_model=d_model, n_heads=n_heads)
-        self.cross_norm = MarketNorm(d_model=d_model)
+        self.n_heads = n_heads
+        self.query = nn.Linear(d_model, d_model)
+
+    def forward(self, readers: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Softmax only: each column reaches the head as it is, too."""
+        q = split_heads(self.query(readers), self.n_heads)
+        k, v = (split_heads(part, self.n_heads) for part in columns.chunk(2, dim=-1))
+        weights = attention_weights((q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5, None)
+        return merge_heads(weights @ v), weights
+
+
+class FusionLayer(nn.Module):
+    """History, columns, list and each other for the readers; then feed-forward.
+
+    **Shape**
+
+    - Input: ``x`` ``(N, n_readers, d_model)``, market ``(N, d_model)``
+    - Output: ``(N, n_readers, d_model)`` and attention weights by name, if asked for
+    """
+
+    def __init__(self, *, d_model: int, n_heads: int, dropout: float):
+        super().__init__()
+        self.norm = MarketNorm(d_model=d_model)
         self.history = HistoryAttention(d_model=d_model, n_heads=n_heads)
-        self.product = ProductAttention(d_model=d_model, n_heads=n_heads)
-        self.cross_out = nn.Linear(3 * d_model, d_model)
-        self.list_norm = MarketNorm(d_model=d_model)
+        self.columns = ColumnAttention(d_model=d_model, n_heads=n_heads)
         self.list_attention = ListAttention(d_model=d_model, n_heads=n_heads)
+        # what was found in history (twice), in the columns, by the other reader, and itself
+        self.out = nn.Linear(5 * d_model, d_model)
         self.feed_forward_norm = MarketNorm(d_model=d_model)
         self.feed_forward = FeedForward(d_model=d_model, d_hidden=2 * d_model)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,
         x: Tensor,
         market: Tensor,
         clicks: ClickStates,
+        columns: Tensor,
         batch: FusionBatch,
         view: HistoryView,
         *,
         need_weights: bool = False,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """One round of looking at everything."""
-        # 1. the queries among themselves
-        mixed, among = self.self_attention(
-            self.self_norm(x, market), n_queries=self.n_kept, need_weights=need_weights
-        )
-        x = x[:, : self.n_kept] + mixed
-        # 2. the readers look at the history and at the candidate
-        readers = self.cross_norm(x[:, :N_READERS], market)
+        readers = self.norm(x, market)
         past, to_events = self.history(
             readers, clicks.hidden, batch, view, need_weights=need_weights
         )
-        memory = clicks.memory
-        about, to_product = self.product(readers, memory.tokens, memory.visible, batch.product)
-        found = self.cross_out(torch.cat([past, about], dim=-1))
-        # 3. [CLS] looks at what is shown beside it
-        beside = self.list_attention(self.list_norm(x[:, :1], market).squeeze(1), batch)
-        update = F.pad(found, (0, 0, 0, x.shape[1] - N_READERS))
-        update = update + F.pad(beside[:, None], (0, 0, 0, x.shape[1] - 1))
-        x = x + self.dropout(update)
-        # 4. each query on its own
+        around, to_columns = self.columns(readers, columns)
+        found = self.out(torch.cat([past, around, readers.flip(1), readers], dim=-1))
+        beside = self.list_attention(readers[:, 0], batch)
+        x = x + self.dropout(found + F.pad(beside[:, None], (0, 0, 0, N_READERS - 1)))
         x = x + self.dropout(self.feed_forward(self.feed_forward_norm(x, market)))
-        if among is None or to_events is None:
-            return x, {}
-        return x, {"queries": among, "events": to_events, "product": to_product}
+        return x, {} if to_events is None else {"events": to_events, "columns": to_columns}
 
 
 class FusionTransformer(nn.Module):
@@ -281,7 +274,7 @@ class FusionTransformer(nn.Module):
 
     def __init__(self, *, shape: FusionShape, bins: list[Tensor], settings: ModelSettings):
         super().__init__()
-        d_model = settings.d_model
+        d_model, n_heads, dropout = settings.d_model, settings.n_heads, settings.dropout
         self.clicks = ClickEncoder(shape=shape, settings=settings)
         self.columns = ColumnTokens(
             shape=shape, bins=bins, d_number=settings.d_number, d_model=d_model
@@ -289,25 +282,23 @@ class FusionTransformer(nn.Module):
         self.market = MarketToken(
             n_markets=shape.n_markets, n_dimensions=shape.n_dimensions, d_model=d_model
         )
+        self.candidate = CandidateEncoder(
+            shape=shape, d_model=d_model, n_heads=n_heads, dropout=dropout
+        )
         self.cls = nn.Parameter(torch.randn(d_model) * 0.02)
-        self.candidate = nn.Linear(d_model, d_model)
-        n_queries = N_READERS + 1 + len(self.columns.blocks)
-        self.kind = nn.Parameter(torch.randn(n_queries, d_model) * 0.02)
+        self.state = nn.Linear(d_model, d_model)
+        self.circumstances = nn.Linear(self.columns.d_flat, d_model)
         self.layers = nn.ModuleList(
-            FusionLayer(
-                d_model=d_model,
-                n_heads=settings.n_heads,
-                dropout=settings.dropout,
-                last=number == settings.n_layers - 1,
-            )
-            for number in range(settings.n_layers)
+            FusionLayer(d_model=d_model, n_heads=n_heads, dropout=dropout)
+            for _ in range(settings.n_layers)
         )
         self.norm = nn.LayerNorm(d_model)
+        self.flat_dropout = Dropout(dropout)
         self.head = EnsembleHead(
-            d_in=(N_READERS + 1) * d_model + self.columns.d_flat,
+            d_in=(N_READERS + 2) * d_model + self.columns.d_flat + N_LIVE,
             d_hidden=2 * d_model,
             n_members=settings.n_members,
-            dropout=settings.dropout,
+            dropout=dropout,
         )
 
     def forward(self, batch: FusionBatch, *, need_weights: bool = False) -> FusionOutput:
@@ -315,18 +306,33 @@ class FusionTransformer(nn.Module):
         # 1. products and histories, once each
         clicks = self.clicks(batch.products, batch.sessions)
         view = view_history(batch)
-        # 2. the queries of an impression
+        # 2. the readers: what the events so far amount to, and the candidate as its market sees it
         market = self.market(batch)
         columns, flat = self.columns(batch)
-        vectors = self.candidate(clicks.memory.vector).index_select(0, batch.product)
-        cls = self.cls.expand(len(market), -1)
-        x = torch.cat([torch.stack([cls, vectors, market], dim=1), columns], dim=1) + self.kind
+        candidate, to_product = self.candidate(clicks.memory, market, batch)
+        state, live = self._state(clicks, batch)
+        cls = self.cls + market + self.state(state) + self.circumstances(flat)
+        x = torch.stack([cls, candidate], dim=1)
         # 3. layers
-        attention = {}
+        attention = {"product": to_product} if need_weights else {}
         for number, layer in enumerate(self.layers):
-            x, weights = layer(x, market, clicks, batch, view, need_weights=need_weights)
+            x, weights = layer(x, market, clicks, columns, batch, view, need_weights=need_weights)
             attention.update({f"{name}.{number}": w for name, w in weights.items()})
         # 4. the head also sees every column as it is
         readers = self.norm(x).flatten(1)
-        logits = self.head(torch.cat([readers, market, flat], dim=1))
-        return FusionOutput(logits=logits, clicks=clicks, attention=attention)
+        inputs = torch.cat([readers, market, state, self.flat_dropout(flat), live], dim=1)
+        return FusionOutput(logits=self.head(inputs), clicks=clicks, attention=attention)
+
+    def start_at(self, rate: float) -> None:
+        """Predict this rate (in (0, 1)) for everything, before anything is learned."""
+        nn.init.constant_(self.head.linear.bias, math.log(rate / (1 - rate)))
+
+    def _state(self, clicks: ClickStates, batch: FusionBatch) -> tuple[Tensor, Tensor]:
+        """Session state before each impression [N, d_model], and how its product fits [N, 3]."""
+        place = batch.slot // batch.n_slots * clicks.hidden.shape[1] + events_seen(batch)
+        state = clicks.hidden.flatten(0, 1).index_select(0, place)
+        queries = clicks.queries.flatten(0, 1).index_select(0, place)
+        keys = clicks.keys.index_select(0, batch.product)
+        lift = self.clicks.next_click.lift(queries, keys, batch.market)
+        cosine = F.cosine_similarity(queries[:, :-1], keys[:, :-1], dim=1)
+        return state, torch.stack([lift, cosine, keys[:, -1] / 4], dim=1)

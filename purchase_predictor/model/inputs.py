@@ -25,6 +25,7 @@ class FusionShape:
         n_categories: codes of product categories.
         n_brands: codes of brands.
         n_word_pieces: codes of word pieces; 0 where no product has a title.
+        n_phrases: groups of phrases that titles are searched for; 0 where there are none.
         d_text: width of the title embedding; 0 where there is none.
         d_image: width of the picture embedding; 0 where there is none.
         n_event_types: codes of event types.
@@ -38,6 +39,7 @@ class FusionShape:
     n_categories: int
     n_brands: int
     n_word_pieces: int
+    n_phrases: int
     d_text: int
     d_image: int
     n_event_types: int
@@ -82,6 +84,7 @@ class ProductBatch(TensorRecord):
         category: int64 [P].
         brand: int64 [P].
         words: int64 [P, W], 0 on the right where the title is shorter.
+        phrases: float32 [P, n_phrases], 1 where the title holds a phrase of the group.
         text: float32 [P, d_text].
         image: float32 [P, d_image].
         has_text: bool [P].
@@ -93,6 +96,7 @@ class ProductBatch(TensorRecord):
     category: Tensor
     brand: Tensor
     words: Tensor
+    phrases: Tensor
     text: Tensor
     image: Tensor
     has_text: Tensor
@@ -107,16 +111,18 @@ class SessionBatch(TensorRecord):
     Attributes:
         product: int64 [S, L], rows of the `ProductBatch`.
         event_type: int64 [S, L].
+        turns: bool [S, L], events on another product than the event before.
         log_gap: float32 [S, L].
         time: float32 [S, L], seconds since the sequence's first event.
         session: int64 [S, L], session numbers, to tell this session's events from earlier ones.
         market: int64 [S], market of the sequence's impressions or events.
         length: int64 [S].
-        learn: bool [S, L], events whose product the next-click loss may learn from.
+        learn: bool [S, L], events that the click encoder may learn from.
     """
 
     product: Tensor
     event_type: Tensor
+    turns: Tensor
     log_gap: Tensor
     time: Tensor
     session: Tensor

@@ -1,4 +1,4 @@
-"""The product encoder: identity, picture, title, words, category and brand of each product."""
+"""The product encoder: identity, picture, title, phrases, category and brand of each product."""
 
 from dataclasses import dataclass
 
@@ -7,90 +7,94 @@ from torch import Tensor, nn
 
 from features.arrays import MISSING, PAD
 from purchase_predictor.model.inputs import FusionShape, ProductBatch
-from purchase_predictor.model.layers import EncoderLayer
+from purchase_predictor.model.layers import Dropout, FeedForward
 
 
 @dataclass(frozen=True)
 class ProductMemory:
-    """What the fusion reads of the products.
+    """What sessions and impressions read of the products.
 
     Attributes:
-        tokens: float [P, T, d_model].
-        visible: bool [P, T], False where a title is shorter.
+        parts: float [P, n_parts, d_model], a product's parts but for its words.
+        words: int64 [P, W], word pieces of the title, PAD on the right.
         vector: float [P, d_model].
     """
 
-    tokens: Tensor
-    visible: Tensor
+    parts: Tensor
+    words: Tensor
     vector: Tensor
 
 
 class ProductEncoder(nn.Module):
-    """Encodes each distinct product of a batch once.
+    """Encodes each distinct product of a batch once, as the sum of its parts.
 
-    A view that no product of the data set has (no titles at all, say) has no token and no
-    weights. A view that *this* product lacks is a learned token.
+    A sum and one feed-forward, not self-attention among the parts: a batch touches thousands of
+    products, mostly as events of histories, and attention among their words was most of a step.
+    The words are read later, and only those of candidates (`CandidateEncoder`).
+
+    A view that no product of the data set has (no titles at all, say) has no part and no
+    weights. A view that *this* product lacks is a learned vector.
 
     **Shape**
 
     - Input: a `ProductBatch` of P products
-    - Output: a `ProductMemory` of T tokens each, T = 3 + views + words
+    - Output: a `ProductMemory`
     """
 
-    def __init__(
-        self, *, shape: FusionShape, d_model: int, n_heads: int, n_layers: int, dropout: float
-    ):
+    def __init__(self, *, shape: FusionShape, d_model: int, dropout: float):
         super().__init__()
-        self.identity = nn.Embedding(shape.n_identities, d_model)
-        self.category = nn.Embedding(shape.n_categories, d_model)
-        self.brand = nn.Embedding(shape.n_brands, d_model)
-        self.words = (
-            nn.Embedding(shape.n_word_pieces, d_model, padding_idx=PAD)
-            if shape.n_word_pieces
-            else None
+        sizes = {
+            "identity": shape.n_identities,
+            "category": shape.n_categories,
+            "brand": shape.n_brands,
+        }
+        self.tables = nn.ModuleDict()
+        for name, size in sizes.items():
+            table = nn.Embedding(size, d_model)
+            nn.init.normal_(table.weight, std=0.02)
+            self.tables[name] = table
+        widths = {"image": shape.d_image, "text": shape.d_text, "phrases": shape.n_phrases}
+        self.views = nn.ModuleDict(
+            {name: nn.Linear(width, d_model) for name, width in widths.items() if width}
         )
-        self.text = nn.Linear(shape.d_text, d_model) if shape.d_text else None
-        self.image = nn.Linear(shape.d_image, d_model) if shape.d_image else None
-        self.missing_text = nn.Parameter(torch.randn(d_model) * 0.02)
-        self.missing_image = nn.Parameter(torch.randn(d_model) * 0.02)
-        self.kind = nn.Parameter(torch.randn(6, d_model) * 0.02)
-        for table in (self.identity, self.category, self.brand, self.words):
-            if table is not None:
-                nn.init.normal_(table.weight, std=0.02)
-        self.layers = nn.ModuleList(
-            EncoderLayer(d_model=d_model, n_heads=n_heads, dropout=dropout)
-            for _ in range(n_layers)
+        self.missing = nn.ParameterDict(
+            {name: nn.Parameter(torch.randn(d_model) * 0.02) for name in self.views}
         )
+        n_parts = len(self.tables) + len(self.views)
+        self.kind = nn.Parameter(torch.randn(n_parts, d_model) * 0.02)
         self.norm = nn.LayerNorm(d_model)
+        self.feed_forward = FeedForward(d_model=d_model, d_hidden=2 * d_model)
+        self.dropout = Dropout(dropout)
+        self.vector_norm = nn.LayerNorm(d_model)
 
     def forward(self, products: ProductBatch) -> ProductMemory:
-        """Lay out the tokens, let them attend to one another, read the vector off the first."""
+        """Lay out the parts and add them up."""
         no_text, no_image, no_identity = self._absent(products)
-        # 1. one token for each part of the product
-        identity = products.identity.masked_fill(no_identity, MISSING)
-        category = products.category.masked_fill(no_identity, MISSING)
-        brand = products.brand.masked_fill(no_identity, MISSING)
-        parts = [self.identity(identity), self.category(category), self.brand(brand)]
-        tokens = [part + kind for part, kind in zip(parts, self.kind, strict=False)]
-        if self.image is not None:
-            image = torch.where(no_image[:, None], self.missing_image, self.image(products.image))
-            tokens.append(image + self.kind[3])
-        if self.text is not None:
-            text = torch.where(no_text[:, None], self.missing_text, self.text(products.text))
-            tokens.append(text + self.kind[4])
-        x = torch.stack(tokens, dim=1)
-        visible = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
-        # 2. the title's word pieces
-        if self.words is not None:
-            words = products.words.masked_fill(no_text[:, None], PAD)
+        # 1. one vector for each part of the product
+        parts = [
+            table(getattr(products, name).masked_fill(no_identity, MISSING))
+            for name, table in self.tables.items()
+        ]
+        absent = {"image": no_image, "text": no_text, "phrases": no_text}
+        for name, view in self.views.items():
+            x = getattr(products, name)
+            if name != "phrases":
+                # embeddings come with length 1: at unit variance, what can be seen of a product
+                # outweighs its identity from the start, so identity learns what is left to know
+                x = x * x.shape[1] ** 0.5
+            parts.append(torch.where(absent[name][:, None], self.missing[name], view(x)))
+        stacked = torch.stack(parts, dim=1) + self.kind
+        # 2. their sum is the product
+        total = self.norm(stacked.sum(dim=1))
+        vector = self.vector_norm(total + self.dropout(self.feed_forward(total)))
+        return ProductMemory(parts=stacked, words=self._words(products, no_text), vector=vector)
+
+    @staticmethod
+    def _words(products: ProductBatch, no_text: Tensor) -> Tensor:
+        words = products.words.masked_fill(no_text[:, None], PAD)
+        if words.shape[1]:
             words[:, 0] = words[:, 0].masked_fill(no_text, MISSING)
-            x = torch.cat([x, self.words(words) + self.kind[5]], dim=1)
-            visible = torch.cat([visible, words != PAD], dim=1)
-        # 3. attention among them
-        for layer in self.layers:
-            x = layer(x, visible[:, None, None, :])
-        x = self.norm(x)
-        return ProductMemory(tokens=x, visible=visible, vector=x[:, 0])
+        return words
 
     @staticmethod
     def _absent(products: ProductBatch) -> tuple[Tensor, Tensor, Tensor]:

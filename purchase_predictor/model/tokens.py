@@ -11,15 +11,15 @@ from purchase_predictor.model.layers import NumberEmbeddings
 
 
 class ColumnTokens(nn.Module):
-    """Embeds every column; the columns of one block become one token.
+    """Embeds every column; the columns of one block become one key and one value.
 
-    A token for each of sixty aggregates would make self-attention among them the whole cost of
-    the model, so related columns share a token, and each column reaches the head on its own too.
+    A token for each of a hundred aggregates would be the whole cost of the model, so related
+    columns share one that is only read, and each column reaches the head on its own too.
 
     **Shape**
 
     - Input: a `FusionBatch` of N impressions
-    - Output: tokens ``(N, n_blocks, d_model)``, flat embeddings ``(N, d_flat)``
+    - Output: keys and values ``(N, n_blocks, 2 * d_model)``, flat embeddings ``(N, d_flat)``
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class ColumnTokens(nn.Module):
             for block in self.blocks
         ]
         self.project = nn.ModuleList(
-            nn.Linear(len(members) * d_number, d_model) for members in self.members
+            nn.Linear(len(members) * d_number, 2 * d_model) for members in self.members
         )
         self.register_buffer("number_group", _groups(shape.numbers), persistent=False)
         self.register_buffer("category_group", _groups(shape.categories), persistent=False)

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from features.arrays import PAD, TRAIN, EncodedMarket, ProductArrays
+from features.arrays import N_RESERVED, PAD, TRAIN, UNSEEN, EncodedMarket, ProductArrays
 from purchase_predictor.model.inputs import (
     PRODUCT_GROUPS,
     ROW_GROUPS,
@@ -28,7 +28,7 @@ class Stretches:
     Attributes:
         start: int64 [S], first event.
         stop: int64 [S], one past the last.
-        learn_from: int64 [S], first event that the next-click loss learns from.
+        learn_from: int64 [S], first event that is learned from.
     """
 
     start: NDArray[np.int64]
@@ -43,6 +43,22 @@ def ranges(start: NDArray[np.int64], length: NDArray[np.int64]) -> NDArray[np.in
     """`start[i], start[i] + 1, …, start[i] + length[i] - 1` for every i, one after the other."""
     offsets = np.cumsum(length) - length
     return np.repeat(start - offsets, length) + np.arange(int(length.sum()))
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """How much is hidden from the model in a training step.
+
+    Attributes:
+        modality: probability that a whole modality of a row is masked.
+        identity: probability that a product known by its id counts as one never seen before.
+    """
+
+    modality: float = 0.0
+    identity: float = 0.0
+
+
+NOTHING_HIDDEN = Hidden()
 
 
 def modality_mask(
@@ -71,7 +87,7 @@ class Batcher:
     Args:
         data: the rows that batches are made of.
         batch_size: impressions in a batch, about.
-        modality_dropout: probability that a modality of a row is masked, in training batches.
+        hidden: what is hidden in training batches.
         seed: of the order of the sequences and of what is masked.
     """
 
@@ -80,12 +96,12 @@ class Batcher:
         data: EncodedMarket,
         *,
         batch_size: int,
-        modality_dropout: float = 0.0,
+        hidden: Hidden = NOTHING_HIDDEN,
         seed: int = 0,
     ) -> None:
         self.data = data
         self.batch_size = batch_size
-        self.modality_dropout = modality_dropout
+        self.hidden = hidden
         self.seed = seed
         sequence, self.first, self.count = np.unique(
             data.sequence, return_index=True, return_counts=True
@@ -162,7 +178,7 @@ class Batcher:
         in_list = np.arange(len(rows)) - np.flatnonzero(opens)[list_of]
         width = int(in_list.max()) + 1
         return FusionBatch(
-            products=product_batch(data.products, distinct, generator, self.modality_dropout),
+            products=product_batch(data.products, distinct, generator, self.hidden),
             sessions=session_batch(
                 data, grid, places[1 : 1 + n_cells], origin, data.market[rows][slot == 0], start
             ),
@@ -180,7 +196,7 @@ class Batcher:
             n_lists=int(list_of[-1]) + 1,
             list_width=width,
             converted=_float(data.converted[rows]),
-            masked=modality_mask((len(rows), len(ROW_GROUPS)), self.modality_dropout, generator),
+            masked=modality_mask((len(rows), len(ROW_GROUPS)), self.hidden.modality, generator),
         )
 
 
@@ -216,23 +232,31 @@ def product_batch(
     products: ProductArrays,
     rows: NDArray[np.int64],
     generator: np.random.Generator | None = None,
-    modality_dropout: float = 0.0,
+    hidden: Hidden = NOTHING_HIDDEN,
 ) -> ProductBatch:
     """These rows of the catalogue; words are cut at the longest title among them."""
+    identity = products.identity[rows]
+    if generator is not None and hidden.identity:
+        # the future brings products without a history: what stands for them must be learned, and
+        # what a picture or a title can tell must not be left to the identity
+        known = identity >= N_RESERVED
+        forgotten = known & (generator.random(len(rows)) < hidden.identity)
+        identity = np.where(forgotten, UNSEEN, identity)
     words = products.words[rows]
     longest = int((words != PAD).sum(axis=1).max(initial=0))
     # one column stays where the data set has titles: it holds the "no title" word
     words = words[:, : max(longest, min(1, words.shape[1]))]
     return ProductBatch(
-        identity=_long(products.identity[rows]),
+        identity=_long(identity),
         category=_long(products.category[rows]),
         brand=_long(products.brand[rows]),
         words=_long(words),
+        phrases=_float(products.phrases[rows]),
         text=_float(products.text[rows]),
         image=_float(products.image[rows]),
         has_text=torch.from_numpy(products.has_text[rows]),
         has_image=torch.from_numpy(products.has_image[rows]),
-        masked=modality_mask((len(rows), len(PRODUCT_GROUPS)), modality_dropout, generator),
+        masked=modality_mask((len(rows), len(PRODUCT_GROUPS)), hidden.modality, generator),
     )
 
 
@@ -253,7 +277,7 @@ def session_batch(
         places: int64 [S * L], rows of the batch's products.
         origin: float64 [S], time that counts as zero.
         market: int32 [S].
-        learn_from: int64 [S], first event the next-click loss learns from.
+        learn_from: int64 [S], first event that is learned from.
         learnable: bool [n_events], events it may learn from; None: those of the training part.
     """
     events = data.events
@@ -261,9 +285,12 @@ def session_batch(
         return _no_events(len(origin), market)
     index, valid = grid.index, grid.valid
     allowed = events.part == TRAIN if learnable is None else learnable
-    learn = valid & allowed[index] & (events.product[index] > 0) & (index >= learn_from[:, None])
+    learn = valid & allowed[index] & (index >= learn_from[:, None])
+    touched = np.where(valid, events.product[index], 0)
+    before = np.pad(touched, ((0, 0), (1, 0)))[:, :-1]
     return SessionBatch(
         product=_long(places.reshape(index.shape)),
+        turns=torch.from_numpy((touched > 0) & (touched != before)),
         event_type=_long(np.where(valid, events.event_type[index], PAD)),
         log_gap=_float(np.where(valid, events.log_gap[index], 0)),
         time=_float(np.where(valid, events.time[index] - origin[:, None], 0)),
@@ -278,6 +305,7 @@ def _no_events(n_sequences: int, market: NDArray[np.int32]) -> SessionBatch:
     shape = (n_sequences, 1)
     return SessionBatch(
         product=torch.zeros(shape, dtype=torch.long),
+        turns=torch.zeros(shape, dtype=torch.bool),
         event_type=torch.zeros(shape, dtype=torch.long),
         log_gap=torch.zeros(shape),
         time=torch.zeros(shape),

@@ -21,6 +21,7 @@ from purchase_predictor.checkpoint import has_folder, read_folder, write_folder
 from purchase_predictor.model.inputs import TensorRecord
 
 Progress = Callable[[str], None]
+Tensors = tuple[Tensor, ...] | list[Tensor]
 OnEpoch = Callable[[str, int, dict[str, float]], None]
 
 
@@ -125,7 +126,7 @@ def make_optimizer(model: nn.Module, settings: LoopSettings) -> torch.optim.Adam
         {"params": decayed, "weight_decay": settings.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
 
 
 def make_accelerator() -> Accelerator:
@@ -249,12 +250,12 @@ class Loop:
             self.progress(f"{self.task.name}: epoch {epoch}: {text}{best}")
 
     def _averaged(self, model: nn.Module) -> AveragedModel:
-        def average(old: Tensor, new: Tensor, n: Tensor | int) -> Tensor:
+        def average(old: Tensors, new: Tensors, n: Tensor | int) -> None:
             # a short run would otherwise keep its initial weights for most of its life
             decay = min(self.settings.ema_decay, (1 + int(n)) / (10 + int(n)))
-            return old + (new - old) * (1 - decay)
+            torch._foreach_lerp_(old, new, 1 - decay)
 
-        return AveragedModel(model, avg_fn=average)
+        return AveragedModel(model, multi_avg_fn=average)
 
     # ---- checkpoints: safetensors and JSON, as model folders are
 

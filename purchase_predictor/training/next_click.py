@@ -31,12 +31,66 @@ from purchase_predictor.training.pretraining import ClickTask
 SCORE_COLUMNS = tuple(
     Column(name=name, group="clickstream", block="next click")
     for name in (
+        "next_click_lift",
         "next_click_score",
         "next_click_cosine",
         "next_click_above_list_mean",
         "next_click_rank_in_list",
     )
 )
+
+CENTRED_ON = 40_000
+"""Impressions, about, that the mean query and the mean key of the markets come from."""
+
+CENTRE_PRIOR = 20
+"""Impressions of all markets that a market's own means start from."""
+
+
+@torch.inference_mode()
+def centre(
+    model: ClickEncoder,
+    data: EncodedMarket,
+    known: NDArray[np.bool_],
+    *,
+    seed: int,
+    device: torch.device,
+) -> None:
+    """Set the mean query and the mean key of each market, which `NextClickHead.lift` takes off.
+
+    Args:
+        model: trained click encoder.
+        data: n impressions.
+        known: bool [n], those whose training rows are averaged.
+        seed: of which impressions are taken.
+        device: where it runs.
+    """
+    head = model.next_click
+    n_markets, d_model = head.mean_query.shape
+    query, key, n = (
+        torch.zeros(n_markets, width, device=device) for width in (d_model, d_model, 1)
+    )
+    training = known & (data.part == TRAIN)
+    share = CENTRED_ON / max(1, int(training.sum()))
+    taken = np.random.default_rng(seed).random(len(data)) < share
+    model.to(device).eval()
+    for _, batch in Batcher(data.select(training & taken), batch_size=4096).scoring_batches():
+        moved = batch.to(device)
+        states = model(moved.products, moved.sessions)
+        queries, keys = _of_impressions(states, moved)
+        query.index_add_(0, moved.market, queries[:, :-1])
+        key.index_add_(0, moved.market, keys[:, :-1])
+        n.index_add_(0, moved.market, torch.ones_like(queries[:, -1:]))
+    for mean, total in ((head.mean_query, query), (head.mean_key, key)):
+        average = total.sum(dim=0) / n.sum().clamp_min(1)
+        mean.copy_((total + CENTRE_PRIOR * average) / (n + CENTRE_PRIOR))
+    model.cpu()
+
+
+def _of_impressions(states: ClickStates, batch: FusionBatch) -> tuple[Tensor, Tensor]:
+    """The query of each impression's history and the key of its product, [N, d_model + 1]."""
+    place = batch.slot // batch.n_slots * states.queries.shape[1] + batch.cut
+    queries = states.queries.flatten(0, 1).index_select(0, place)
+    return queries, states.keys.index_select(0, batch.product)
 
 
 @torch.inference_mode()
@@ -52,30 +106,24 @@ def score_clicks(
         device: where it runs.
 
     Returns:
-        float32 [n, 4], one column for each of `SCORE_COLUMNS`.
+        float32 [n, 5], one column for each of `SCORE_COLUMNS`.
     """
     model = model.to(device).eval()
-    scores = np.full((len(data), 2), np.nan, np.float32)
+    scores = np.full((len(data), 3), np.nan, np.float32)
     for rows, batch in Batcher(data, batch_size=batch_size).scoring_batches():
         moved = batch.to(device)
         states = model(moved.products, moved.sessions)
-        scores[rows] = _scores_of(states, moved).float().cpu().numpy()
+        scores[rows] = _scores_of(model, states, moved).float().cpu().numpy()
     known = data.product > 0
     scores[~known] = np.nan
-    return np.column_stack([scores, _within_lists(scores[:, 0], data.list_number)])
+    return np.column_stack([scores, _within_lists(scores[:, 1], data.list_number)])
 
 
-def _scores_of(states: ClickStates, batch: FusionBatch) -> Tensor:
-    sequence = batch.slot // batch.n_slots
-    keys = states.keys.index_select(0, batch.product)
-    score = (states.queries[sequence, batch.cut] * keys).sum(dim=1)
-    # mean of the touched products' vectors before the cut, by differences of running sums
-    touched = states.memory.vector[batch.sessions.product]
-    touched = touched * (batch.sessions.product > 0)[..., None]
-    running = F.pad(touched.cumsum(dim=1), (0, 0, 1, 0))
-    vectors = states.memory.vector.index_select(0, batch.product)
-    cosine = F.cosine_similarity(running[sequence, batch.cut], vectors, dim=1)
-    return torch.stack([score, cosine], dim=1)
+def _scores_of(model: ClickEncoder, states: ClickStates, batch: FusionBatch) -> Tensor:
+    queries, keys = _of_impressions(states, batch)
+    lift = model.next_click.lift(queries, keys, batch.market)
+    cosine = F.cosine_similarity(queries[:, :-1], keys[:, :-1], dim=1)
+    return torch.stack([lift, lift + keys[:, -1], cosine], dim=1)
 
 
 def _within_lists(score: NDArray[np.float32], lists: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -132,27 +180,31 @@ class NextClick:
             on_epoch: told the figures of each epoch.
 
         Returns:
-            itself, with `model_`, `scores_` float32 [n, 4] cross-fitted on training rows, and
-            `auc_` of the first score on training and on validation rows.
+            itself, with `model_`, `scores_` float32 [n, 5] cross-fitted on training rows, and
+            `auc_` of the lift on training and on validation rows.
         """
 
-        def train(name: str, learnable: NDArray[np.bool_]) -> ClickEncoder:
+        def train(
+            name: str, learnable: NDArray[np.bool_], known: NDArray[np.bool_]
+        ) -> ClickEncoder:
             torch.manual_seed(self.settings.seed)
             model = ClickEncoder(shape=self.shape, settings=self.settings.model)
             task = ClickTask(name, model, data, learnable=learnable, settings=self.settings)
             loop = Loop(task, self._loop(), folder=folder, progress=progress, on_epoch=on_epoch)
             loop.fit(resume=resume)
+            centre(model, data, known, seed=self.settings.seed, device=_device())
             return model
 
-        self.model_ = train("clicks", np.ones(len(data.events), bool))
+        everything = np.ones(len(data.events), bool), np.ones(len(data), bool)
+        self.model_ = train("clicks", *everything)
         self.scores_ = self.score(data)
         training = data.part == TRAIN
-        for number, (learnable, scored) in enumerate(self._folds(data)):
+        for number, (learnable, known, scored) in enumerate(self._folds(data)):
             rows = training & scored
             if not learnable.any():
                 self.scores_[rows] = np.nan
                 continue
-            model = train(f"clicks-fold-{number}", learnable)
+            model = train(f"clicks-fold-{number}", learnable, known)
             self.scores_[rows] = self._scores(model, data.select(rows))
         # they should agree: a score that flatters training rows misleads every system
         self.auc_ = {
@@ -160,7 +212,7 @@ class NextClick:
             for name, rows in (("training", training), ("validation", data.part == STOP))
         }
         progress(
-            "next-click score alone: AUC "
+            "next-click lift alone: AUC "
             + ", ".join(
                 f"{'unknown' if value is None else format(value, '.3f')} on {name} rows"
                 for name, value in self.auc_.items()
@@ -168,24 +220,28 @@ class NextClick:
         )
         return self
 
-    def _folds(self, data: EncodedMarket) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
-        """Events to learn from, bool [n_events], and rows to score, bool [n], of each fold."""
+    def _folds(
+        self, data: EncodedMarket
+    ) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]]:
+        """Events [n_events] and rows [n] that a fold knows, and rows [n] it scores, all bool."""
         n_folds = self.settings.pretraining.n_folds
         if self.settings.pretraining.cross_fit == "units":
             n_units = 1 + int(max(data.events.unit.max(), data.unit.max()))
             fold = np.random.default_rng(self.settings.seed).integers(n_folds, size=n_units)
             for number in range(n_folds):
-                yield fold[data.events.unit] != number, fold[data.unit] == number
+                scored = fold[data.unit] == number
+                yield fold[data.events.unit] != number, ~scored, scored
             return
         times = data.time[data.part == TRAIN]
         edges = np.quantile(times, np.arange(1, n_folds) / n_folds)
         block = np.searchsorted(edges, data.time, side="right")
-        yield np.zeros(len(data.events), bool), block == 0
+        nothing = np.zeros(len(data.events), bool), np.zeros(len(data), bool)
+        yield *nothing, block == 0
         for number, edge in enumerate(edges, start=1):
-            yield data.events.time < edge, block == number
+            yield data.events.time < edge, data.time < edge, block == number
 
     def score(self, data: EncodedMarket) -> NDArray[np.float32]:
-        """Scores of rows that pre-training has not seen, float32 [n, 4]."""
+        """Scores of rows that pre-training has not seen, float32 [n, 5]."""
         return self._scores(self.model_, data)
 
     def save(self, folder: Path) -> None:
@@ -221,8 +277,7 @@ class NextClick:
         return clicks
 
     def _scores(self, model: ClickEncoder, data: EncodedMarket) -> NDArray[np.float32]:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        scores = score_clicks(model, data, batch_size=4096, device=device)
+        scores = score_clicks(model, data, batch_size=4096, device=_device())
         model.cpu()
         return scores
 
@@ -240,6 +295,10 @@ class NextClick:
             bfloat16=False,
             seed=self.settings.seed,
         )
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def with_scores(data: EncodedMarket, scores: NDArray[np.float32]) -> EncodedMarket:

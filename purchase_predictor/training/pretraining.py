@@ -1,4 +1,7 @@
-"""Next-click pre-training: product and session encoders learn from every click before any label.
+"""Pre-training on events: product and session encoders learn from every click before any label.
+
+Two things are predicted: the product that a history turns to next, out of those its market sold at
+that time, and the type of every event.
 
 The score a history gives to a product is then an input of every system. Clicks may contain the
 labels (a click-out is an event and a conversion), so the scores of training rows come from
@@ -24,8 +27,10 @@ from purchase_predictor.model.inputs import (
 from purchase_predictor.model.session import ClickEncoder, ClickStates
 from purchase_predictor.settings import Settings
 from purchase_predictor.training.batches import (
+    NOTHING_HIDDEN,
     SORTED_BATCHES,
     Batcher,
+    Hidden,
     Stretches,
     event_grid,
     product_batch,
@@ -43,43 +48,59 @@ class ClickBatch(TensorRecord):
         sessions: the stretches.
         log_chance: float32 [P], log probability that a product is in the batch at all.
         sold: bool [P, n_markets], where each product was seen in training.
+        first_seen: float64 [P], when each product was first seen, seconds since 1970.
+        time: float64 [S, L], when each event was.
     """
 
     products: ProductBatch
     sessions: SessionBatch
     log_chance: Tensor
     sold: Tensor
+    first_seen: Tensor
+    time: Tensor
 
 
 def next_click_loss(
-    states: ClickStates, sessions: SessionBatch, log_chance: Tensor | None, sold: Tensor | None
+    states: ClickStates, sessions: SessionBatch, alternatives: ClickBatch | None = None
 ) -> Tensor:
-    """Cross-entropy of the product touched next against the batch's others.
+    """Cross-entropy of the product turned to next against the batch's others.
+
+    An event on the product at hand (a review after a view) is no target: that it stays the same
+    drowned what there is to learn of taste.
 
     Args:
         states: of the click encoder.
         sessions: the stretches; `learn` says which events are targets.
-        log_chance: float [P], corrects for how products came into the batch (sampled softmax).
-        sold: bool [P, n_markets]; products never seen in the market are no alternatives.
+        alternatives: corrects for how products came into the batch (sampled softmax), and leaves
+            out those that the market did not sell, or not yet: a history of new products would
+            otherwise tell what time it is. None: all products of the batch alike.
 
     Returns:
         The mean over targets; 0 where there are none.
     """
-    queries = states.queries[:, :-1][sessions.learn]
-    targets = sessions.product[sessions.learn]
+    learn = sessions.learn & sessions.turns
+    targets = sessions.product[learn]
     if not len(targets):
         # touches every weight: other processes of a distributed step may have targets
         return (states.queries.sum() + states.keys.sum()) * 0.0
-    logits = (queries @ states.keys.T).float()
-    if log_chance is not None:
-        logits = logits - log_chance
+    logits = (states.queries[:, :-1][learn] @ states.keys.T).float()
     allowed = torch.ones_like(logits, dtype=torch.bool)
-    if sold is not None:
-        market = sessions.market[:, None].expand_as(sessions.product)[sessions.learn]
-        allowed = sold.T[market]
+    if alternatives is not None:
+        logits = logits - alternatives.log_chance
+        market = sessions.market[:, None].expand_as(sessions.product)[learn]
+        allowed = alternatives.sold.T[market]
+        allowed = allowed & (alternatives.first_seen <= alternatives.time[learn][:, None])
     allowed[:, 0] = False  # the missing product
     allowed[torch.arange(len(targets), device=targets.device), targets] = True
     return F.cross_entropy(logits.masked_fill(~allowed, -torch.inf), targets)
+
+
+def event_type_loss(states: ClickStates, sessions: SessionBatch) -> Tensor:
+    """Cross-entropy of the type of each event given those before; 0 where there are none."""
+    if not sessions.learn.any():
+        return states.types.sum() * 0.0
+    logits = states.types[sessions.learn].float()
+    return F.cross_entropy(logits, sessions.event_type[sessions.learn])
 
 
 class ClickTask:
@@ -109,6 +130,9 @@ class ClickTask:
         self.frequency = counts / counts.sum()
         self.sold = np.zeros((len(data.products), len(data.market_names)), bool)
         self.sold[events.product[trained], events.market[trained]] = True
+        self.first_seen = np.full(len(data.products), np.inf)
+        np.minimum.at(self.first_seen, events.product, events.time)
+        np.minimum.at(self.first_seen, data.product, data.time)
         rows = data.part == TRAIN
         self.sold[data.product[rows], data.market[rows]] = True
         self.pool = np.flatnonzero(self.sold.any(axis=1))
@@ -144,7 +168,7 @@ class ClickTask:
                     members,
                     generator,
                     self.learnable,
-                    self.settings.model.modality_dropout,
+                    hidden_in_training(self.settings),
                 )
 
     def _build(
@@ -153,7 +177,7 @@ class ClickTask:
         members: NDArray[np.int64],
         generator: np.random.Generator,
         learnable: NDArray[np.bool_],
-        modality_dropout: float,
+        hidden: Hidden,
     ) -> ClickBatch:
         data, start = self.data, stretches.start[members]
         grid = event_grid(start, stretches.stop[members])
@@ -169,7 +193,7 @@ class ClickTask:
         # a session that showed nothing has no market of its own: the stretch's other sessions tell
         market = np.where(grid.valid, data.events.market[grid.index], 0).max(axis=1)
         return ClickBatch(
-            products=product_batch(data.products, distinct, generator, modality_dropout),
+            products=product_batch(data.products, distinct, generator, hidden),
             sessions=session_batch(
                 data,
                 grid,
@@ -181,12 +205,18 @@ class ClickTask:
             ),
             log_chance=torch.from_numpy(np.log(chance).astype(np.float32)),
             sold=torch.from_numpy(self.sold[distinct]),
+            first_seen=torch.from_numpy(self.first_seen[distinct]),
+            time=torch.from_numpy(np.where(grid.valid, data.events.time[grid.index], 0.0)),
         )
 
     def loss(self, model: nn.Module, batch: ClickBatch) -> Tensor:
-        """Next-click cross-entropy of a batch."""
+        """Next-click cross-entropy of a batch, and in training that of event types beside it."""
         states = model(batch.products, batch.sessions)
-        return next_click_loss(states, batch.sessions, batch.log_chance, batch.sold)
+        clicks = next_click_loss(states, batch.sessions, batch)
+        if not model.training:
+            return clicks
+        types = event_type_loss(states, batch.sessions)
+        return clicks + self.settings.pretraining.event_type_weight * types
 
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
         """Next-click cross-entropy before the STOP rows; the same negatives at every epoch.
@@ -194,15 +224,23 @@ class ClickTask:
         NaN where no such event exists: then the last epoch is the best.
         """
         losses, weights = [], []
-        # not those that training has learned from: knowing them by heart must not look like skill
-        fresh = self.data.events.part != TRAIN
+        # not events that training has learned from (knowing them by heart must not look like
+        # skill), nor products that training has never seen (nothing can be known of them)
+        known = np.isin(self.data.events.product, self.pool)
+        fresh = (self.data.events.part != TRAIN) & known
         for number, members in enumerate(self._split(np.arange(len(self.stop)), self.stop)):
             generator = np.random.default_rng([self.settings.seed, number])
-            batch = self._build(self.stop, members, generator, fresh, 0.0).to(device)
+            batch = self._build(self.stop, members, generator, fresh, NOTHING_HIDDEN).to(device)
             losses.append(self.loss(model, batch).item())
-            weights.append(int(batch.sessions.learn.sum()))
+            targets = batch.sessions.learn & batch.sessions.turns
+            weights.append(int(targets.sum()))
         total = sum(weights)
         return {"log_loss": float(np.dot(losses, weights)) / total if total else math.nan}
+
+
+def hidden_in_training(settings: Settings) -> Hidden:
+    """What is hidden from the model in training steps."""
+    return Hidden(settings.model.modality_dropout, settings.model.identity_dropout)
 
 
 def event_stretches(data: EncodedMarket, learnable: NDArray[np.bool_], history: int) -> Stretches:

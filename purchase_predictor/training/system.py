@@ -30,7 +30,7 @@ from purchase_predictor.training.loop import (
     no_epoch,
     to_numpy,
 )
-from purchase_predictor.training.pretraining import next_click_loss
+from purchase_predictor.training.pretraining import hidden_in_training, next_click_loss
 
 SCORING_ROWS = 4096
 MIN_STEPS = 40
@@ -63,6 +63,7 @@ def shape_of(data: EncodedMarket, sizes: ContentSizes) -> FusionShape:
         n_categories=sizes.n_categories,
         n_brands=sizes.n_brands,
         n_word_pieces=sizes.n_word_pieces if data.products.words.shape[1] else 0,
+        n_phrases=data.products.phrases.shape[1] if data.products.words.shape[1] else 0,
         d_text=data.products.text.shape[1],
         d_image=data.products.image.shape[1],
         n_event_types=data.events.n_types,
@@ -132,7 +133,7 @@ class FusionTask:
             learn,
             # a small market would otherwise take a handful of steps and learn nothing
             batch_size=max(MIN_BATCH, min(settings.training.batch_size, steps_of)),
-            modality_dropout=settings.model.modality_dropout,
+            hidden=hidden_in_training(settings),
             seed=seed,
         )
         self.stop = Batcher(data.select(data.part == STOP), batch_size=SCORING_ROWS)
@@ -151,7 +152,7 @@ class FusionTask:
         target = batch.converted[:, None].expand_as(output.logits)
         loss = F.binary_cross_entropy_with_logits(output.logits.float(), target)
         if self.auxiliary_weight:
-            clicks = next_click_loss(output.clicks, batch.sessions, None, None)
+            clicks = next_click_loss(output.clicks, batch.sessions)
             return loss + self.auxiliary_weight * clicks
         # touches every weight, as a distributed step wants it
         return loss + (output.clicks.queries.sum() + output.clicks.keys.sum()) * 0.0
@@ -223,12 +224,15 @@ class FusionSystem:
             self.bins_ = number_bins(training, self.settings.model.n_bins, seed)
         else:
             self.shape_, self.bins_ = self.start_from.shape_, self.start_from.bins_
+        labels = data.converted[data.part == TRAIN]
         torch.manual_seed(seed)
         self.model_ = self._build()
         if self.start_from is not None:
             self.model_.load_state_dict(self.start_from.model_.state_dict())
-        elif self.clicks is not None:
-            self.model_.clicks.load_state_dict(self.clicks)
+        else:
+            self.model_.start_at(float(np.clip(np.nanmean(labels), 1e-6, 1 - 1e-6)))
+            if self.clicks is not None:
+                self.model_.clicks.load_state_dict(self.clicks)
         task = FusionTask(
             self.model_,
             self._columns(data),

@@ -109,7 +109,7 @@ def test_clicks_are_learned_again_without_what_was_dropped(prepared: Prepared) -
 
     without = without_modality(first, "text", SETTINGS, progress=silent)
 
-    assert [column.name for column in without.data.number_columns[-4:]] == [
+    assert [column.name for column in without.data.number_columns[-5:]] == [
         column.name for column in SCORE_COLUMNS
     ]
     scores = without.data.numbers[:, -4:]

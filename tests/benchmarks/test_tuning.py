@@ -125,7 +125,7 @@ def test_a_baseline_is_ranked_by_its_log_loss_on_stop_rows(
         ("model.dropout=0.2", True),
         ("training.learning_rate=0.0005", True),
         ("model.d_model=96", False),
-        ("model.n_session_layers=2", False),
+        ("model.n_session_layers=3", False),
         ("pretraining.epochs=3", False),
     ],
 )

@@ -16,7 +16,7 @@ from features.arrays import EncodedMarket
 from purchase_predictor.model.fusion import FusionTransformer
 from purchase_predictor.model.inputs import FusionBatch, FusionShape
 from purchase_predictor.settings import load_settings
-from purchase_predictor.training.batches import Batcher
+from purchase_predictor.training.batches import Batcher, Hidden
 from purchase_predictor.training.system import ContentSizes, number_bins, shape_of, varying_numbers
 from tests.encoded_market import N_CATEGORIES, N_IDENTITIES, N_WORD_PIECES, make_market
 
@@ -104,7 +104,7 @@ def test_attention_weights_do_not_change_the_result_and_sum_to_one(
         plain, told = model(batch), model(batch, need_weights=True)
     assert torch.allclose(plain.logits, told.logits, atol=1e-6)
     assert plain.attention == {}
-    assert {"queries.0", "events.0", "product.0"} <= told.attention.keys()
+    assert {"columns.0", "events.0", "product"} <= told.attention.keys()
     for weights in told.attention.values():
         assert len(weights) == len(batch)
         assert torch.allclose(weights.sum(-1), torch.ones(weights.shape[:-1]), atol=1e-5)
@@ -191,10 +191,10 @@ def test_a_list_is_defined_by_the_data(model: FusionTransformer, data: EncodedMa
 
 def test_gradients_reach_every_parameter(data: EncodedMarket) -> None:
     model = build(data).train()
-    batch = next(Batcher(data, batch_size=4096, modality_dropout=0.3).training_batches(0))
+    batch = next(Batcher(data, batch_size=4096, hidden=Hidden(0.3, 0.3)).training_batches(0))
     output = model(batch)
     (output.logits.sum() + (output.clicks.queries[:, :, :-1] @ output.clicks.keys.T[:-1]).sum()
-     + output.clicks.keys[:, -1].sum()).backward()  # fmt: skip
+     + output.clicks.keys[:, -1].sum() + output.clicks.types[..., 0].sum()).backward()  # fmt: skip
     silent = [
         name
         for name, parameter in model.named_parameters()

@@ -2,46 +2,53 @@ import pytest
 import torch
 
 from purchase_predictor.model.layers import (
-    EncoderLayer,
+    Dropout,
     EnsembleHead,
     MarketNorm,
     NumberEmbeddings,
-    SelfAttention,
+    which_and_how_much,
 )
+from purchase_predictor.model.session import SessionLayer
 
 BINS = [torch.tensor([0.0, 1.0, 2.0, 10.0]), torch.tensor([-5.0, 5.0])]
 
 
-@pytest.mark.parametrize("causal", [False, True])
-def test_attention_is_the_same_with_and_without_weights(causal: bool) -> None:
-    torch.manual_seed(0)
-    attention = SelfAttention(d_model=8, n_heads=2, causal=causal).eval()
-    x = torch.randn(3, 5, 8)
-
-    quick, none = attention(x)
-    slow, weights = attention(x, need_weights=True)
-
-    assert none is None
-    assert torch.allclose(quick, slow, atol=1e-6)
-    assert torch.allclose(weights.sum(-1), torch.ones(3, 2, 5))
-
-
 def test_causal_layer_never_sees_what_comes_later() -> None:
     torch.manual_seed(0)
-    layer = EncoderLayer(d_model=8, n_heads=2, dropout=0.0, causal=True).eval()
-    x = torch.randn(1, 6, 8)
+    layer = SessionLayer(d_model=8, n_heads=2, dropout=0.0).eval()
+    x, other = torch.randn(1, 6, 8), torch.zeros(1, 6, 6)
     changed = x.clone()
     changed[:, 4:] = 100.0
 
-    before, after = layer(x), layer(changed)
+    before, after = layer(x, other), layer(changed, other)
 
     assert torch.allclose(before[:, :4], after[:, :4], atol=1e-6)
     assert not torch.allclose(before[:, 4:], after[:, 4:])
 
 
-def test_heads_must_divide_the_width() -> None:
-    with pytest.raises(ValueError, match="multiple of n_heads"):
-        SelfAttention(d_model=10, n_heads=4)
+def test_pointwise_weights_count_where_softmax_averages() -> None:
+    scores = torch.ones(1, 1, 1, 8)
+    none = torch.zeros(1, 2, 1, 1)
+    few, many = torch.arange(8) < 2, torch.arange(8) < 6
+
+    weights_few, amounts_few = which_and_how_much(scores, none, few)
+    weights_many, amounts_many = which_and_how_much(scores, none, many)
+
+    assert weights_few.sum() == pytest.approx(weights_many.sum()) == pytest.approx(1.0)
+    assert amounts_many.sum() == pytest.approx(3 * amounts_few.sum())
+
+
+def test_dropout_zeroes_its_share_and_keeps_the_mean() -> None:
+    torch.manual_seed(0)
+    dropout = Dropout(0.25)
+    x = torch.ones(300, 400)
+
+    out, again = dropout(x), dropout(x)
+
+    assert (out == 0).float().mean().item() == pytest.approx(0.25, abs=0.01)
+    assert out.mean().item() == pytest.approx(1.0, abs=0.01)
+    assert not torch.equal(out, again)
+    assert torch.equal(dropout.eval()(x), x)
 
 
 def test_missing_number_is_its_own_embedding_not_a_value() -> None:

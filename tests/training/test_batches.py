@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from features.arrays import TRAIN, EncodedMarket
-from purchase_predictor.training.batches import Batcher, ranges
+from purchase_predictor.training.batches import Batcher, Hidden, ranges
 from purchase_predictor.training.pretraining import event_stretches
 
 
@@ -32,7 +32,7 @@ def test_training_batches_hold_every_row_once_in_another_order_each_epoch(
 
 
 def test_resuming_skips_exactly_the_batches_that_are_done(market: EncodedMarket) -> None:
-    batcher = Batcher(market, batch_size=20, modality_dropout=0.3)
+    batcher = Batcher(market, batch_size=20, hidden=Hidden(0.3, 0.3))
     whole, rest = list(batcher.training_batches(2)), list(batcher.training_batches(2, start=3))
     assert len(rest) == len(whole) - 3
     for one, other in zip(whole[3:], rest, strict=True):

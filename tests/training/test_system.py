@@ -38,7 +38,7 @@ def quiet(_line: str) -> None:
 
 @pytest.fixture(scope="module")
 def big() -> EncodedMarket:
-    return make_market(n_units=300, n_events=1500)
+    return make_market(n_units=500, n_events=2500)
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,7 @@ def test_scores_of_training_rows_come_from_other_encoders_than_those_of_test_row
     assert (clicks.scores_[training, 0] != own[training, 0]).mean() > 0.9
     np.testing.assert_array_equal(clicks.scores_[others], own[others])
     assert np.isnan(clicks.scores_[~known]).all()
-    assert with_scores(market, own).number_columns[-4:] == SCORE_COLUMNS
+    assert with_scores(market, own).number_columns[-5:] == SCORE_COLUMNS
 
 
 def test_a_row_is_scored_by_what_came_before_its_block_of_time(market: EncodedMarket) -> None:
@@ -218,9 +218,9 @@ def test_next_click_loss_of_a_perfect_score_is_zero_and_without_targets_too(
     nothing = replace(batch.sessions, learn=torch.zeros_like(batch.sessions.learn))
 
     assert queries.shape[1] == length
-    assert next_click_loss(perfect, batch.sessions, None, None).item() < 1e-6
-    assert next_click_loss(states, batch.sessions, batch.log_chance, batch.sold).item() > 0.5
-    assert next_click_loss(states, nothing, None, None).item() == 0.0
+    assert next_click_loss(perfect, batch.sessions).item() < 1e-6
+    assert next_click_loss(states, batch.sessions, batch).item() > 0.5
+    assert next_click_loss(states, nothing).item() == 0.0
 
 
 def test_document_of_the_folder_is_json(fitted: FusionSystem, tmp_path: Path) -> None:
