@@ -66,6 +66,7 @@ class ModelSettings(Section):
     dropout: float = Field(ge=0, lt=1)
     modality_dropout: float = Field(ge=0, lt=1)
     identity_dropout: float = Field(ge=0, lt=1)
+    column_dropout: float = Field(ge=0, lt=1)
 
 
 class PretrainingSettings(Section):
@@ -88,6 +89,7 @@ class TrainingSettings(Section):
     patience: int = Field(ge=1)
     batch_size: int = Field(ge=8)
     learning_rate: float = Field(gt=0)
+    pretrained_share: float = Field(ge=0, le=1)
     weight_decay: float = Field(ge=0)
     warm_up: float = Field(ge=0, lt=1)
     clip_norm: float = Field(gt=0)

@@ -1,6 +1,5 @@
 """The fusion transformer: an impression's two readers over products and history encoded once."""
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +20,7 @@ from purchase_predictor.model.layers import (
     split_heads,
     which_and_how_much,
 )
+from purchase_predictor.model.readout import Readout
 from purchase_predictor.model.session import ClickEncoder, ClickStates
 from purchase_predictor.model.tokens import ColumnTokens, MarketToken
 from purchase_predictor.settings import ModelSettings
@@ -277,7 +277,11 @@ class FusionTransformer(nn.Module):
         d_model, n_heads, dropout = settings.d_model, settings.n_heads, settings.dropout
         self.clicks = ClickEncoder(shape=shape, settings=settings)
         self.columns = ColumnTokens(
-            shape=shape, bins=bins, d_number=settings.d_number, d_model=d_model
+            shape=shape,
+            bins=bins,
+            d_number=settings.d_number,
+            d_model=d_model,
+            dropout=settings.column_dropout,
         )
         self.market = MarketToken(
             n_markets=shape.n_markets, n_dimensions=shape.n_dimensions, d_model=d_model
@@ -294,6 +298,7 @@ class FusionTransformer(nn.Module):
         )
         self.norm = nn.LayerNorm(d_model)
         self.flat_dropout = Dropout(dropout)
+        self.readout = Readout(shape=shape)
         self.head = EnsembleHead(
             d_in=(N_READERS + 2) * d_model + self.columns.d_flat + N_LIVE,
             d_hidden=2 * d_model,
@@ -321,11 +326,8 @@ class FusionTransformer(nn.Module):
         # 4. the head also sees every column as it is
         readers = self.norm(x).flatten(1)
         inputs = torch.cat([readers, market, state, self.flat_dropout(flat), live], dim=1)
-        return FusionOutput(logits=self.head(inputs), clicks=clicks, attention=attention)
-
-    def start_at(self, rate: float) -> None:
-        """Predict this rate (in (0, 1)) for everything, before anything is learned."""
-        nn.init.constant_(self.head.linear.bias, math.log(rate / (1 - rate)))
+        logits = self.readout(batch) + self.head(inputs)
+        return FusionOutput(logits=logits, clicks=clicks, attention=attention)
 
     def _state(self, clicks: ClickStates, batch: FusionBatch) -> tuple[Tensor, Tensor]:
         """Session state before each impression [N, d_model], and how its product fits [N, 3]."""

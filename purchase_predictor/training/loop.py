@@ -70,6 +70,8 @@ class LoopSettings:
         checkpoint_every: steps between checkpoints.
         bfloat16: whether matrix products run in bfloat16.
         seed: of dropout.
+        slow: how the names of parameters begin that have learned before.
+        slow_share: of the learning rate, which those take.
     """
 
     max_epochs: int
@@ -82,6 +84,8 @@ class LoopSettings:
     checkpoint_every: int
     bfloat16: bool
     seed: int
+    slow: tuple[str, ...] = ()
+    slow_share: float = 1.0
 
 
 @dataclass
@@ -119,14 +123,26 @@ def rate_factor(step: int, n_steps: int, warm_up: float) -> float:
 
 
 def make_optimizer(model: nn.Module, settings: LoopSettings) -> torch.optim.AdamW:
-    """AdamW that decays matrices, not biases, norms or embeddings of missing values."""
-    decayed = [p for p in model.parameters() if p.ndim >= 2]
-    others = [p for p in model.parameters() if p.ndim < 2]
-    groups = [
-        {"params": decayed, "weight_decay": settings.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+    """AdamW that decays matrices, not biases, norms or embeddings of missing values.
+
+    Each group keeps the share of the learning rate it takes as `share`.
+    """
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        slow = name.startswith(settings.slow)
+        groups.setdefault((slow, parameter.ndim >= 2), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "weight_decay": settings.weight_decay if decayed else 0.0,
+                "share": settings.slow_share if slow else 1.0,
+            }
+            for (slow, decayed), parameters in groups.items()
+        ],
+        lr=settings.learning_rate,
+        fused=True,
+    )
 
 
 def make_accelerator() -> Accelerator:
@@ -216,7 +232,7 @@ class Loop:
         torch.manual_seed(settings.seed * 1_000_003 + state.step)
         rate = settings.learning_rate * rate_factor(state.step, self.n_steps_, settings.warm_up)
         for group in self.optimizer_.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         with torch.autocast(self.accelerator.device.type, torch.bfloat16, settings.bfloat16):
             loss = self.task.loss(self.model_, batch)
         value = loss.item()

@@ -31,6 +31,7 @@ from purchase_predictor.training.loop import (
     to_numpy,
 )
 from purchase_predictor.training.pretraining import hidden_in_training, next_click_loss
+from purchase_predictor.training.readout import solve_readout
 
 SCORING_ROWS = 4096
 MIN_STEPS = 40
@@ -224,15 +225,12 @@ class FusionSystem:
             self.bins_ = number_bins(training, self.settings.model.n_bins, seed)
         else:
             self.shape_, self.bins_ = self.start_from.shape_, self.start_from.bins_
-        labels = data.converted[data.part == TRAIN]
         torch.manual_seed(seed)
         self.model_ = self._build()
         if self.start_from is not None:
             self.model_.load_state_dict(self.start_from.model_.state_dict())
-        else:
-            self.model_.start_at(float(np.clip(np.nanmean(labels), 1e-6, 1 - 1e-6)))
-            if self.clicks is not None:
-                self.model_.clicks.load_state_dict(self.clicks)
+        elif self.clicks is not None:
+            self.model_.clicks.load_state_dict(self.clicks)
         task = FusionTask(
             self.model_,
             self._columns(data),
@@ -243,6 +241,8 @@ class FusionSystem:
             else self.settings.pretraining.auxiliary_weight,
             seed=seed,
         )
+        if self.start_from is None:
+            solve_readout(self.model_.readout, task.learn, task.stop, seed=seed, progress=progress)
         self.precision_ = self._choose_precision(task, progress)
         self.state_: LoopState = Loop(
             task,
@@ -337,6 +337,10 @@ class FusionSystem:
             checkpoint_every=training.checkpoint_every,
             bfloat16=self.precision_ == "bfloat16",
             seed=seed,
+            # what pre-training has learned from a hundred times as many events would be unlearned
+            # long before the rest has learned from conversions
+            slow=("readout.",) if self.clicks is None else ("readout.", "clicks."),
+            slow_share=training.pretrained_share,
         )
 
     def _choose_precision(self, task: FusionTask, progress: Progress) -> str:
