@@ -13,11 +13,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.arrays import EncodedMarket
+from purchase_predictor.baseline_settings import CatBoostSettings
 from purchase_predictor.baselines.system import Progress, learning_rows
 from purchase_predictor.baselines.table import TableEncoder, chunks
 from purchase_predictor.checkpoint import read_folder, write_folder
 from purchase_predictor.errors import SettingsError
-from purchase_predictor.settings import CatBoostSettings
 
 try:
     from catboost import CatBoost, Pool

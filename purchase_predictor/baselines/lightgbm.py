@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.arrays import EncodedMarket
+from purchase_predictor.baseline_settings import LightGBMSettings
 from purchase_predictor.baselines.system import Progress, learning_rows, rows_before_test
 from purchase_predictor.baselines.table import TableEncoder, chunks
 from purchase_predictor.checkpoint import read_folder, write_folder
-from purchase_predictor.settings import LightGBMSettings
 
 TREES = "trees.txt"
 PREDICTED_AT_ONCE = 200_000

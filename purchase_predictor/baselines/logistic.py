@@ -18,11 +18,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from features.arrays import EncodedMarket
+from purchase_predictor.baseline_settings import LogisticSettings
 from purchase_predictor.baselines.dense import DenseInput
 from purchase_predictor.baselines.system import Progress, learning_rows
 from purchase_predictor.baselines.table import TableEncoder, chunks
 from purchase_predictor.checkpoint import read_folder, write_folder
-from purchase_predictor.settings import LogisticSettings
 
 N_COMPONENTS = 16
 PREDICTED_AT_ONCE = 100_000

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from purchase_predictor.baseline_settings import BaselineSettings
 from purchase_predictor.baselines.system import System
 from purchase_predictor.errors import SettingsError, nearest
-from purchase_predictor.settings import BaselineSettings
 
 NAMES = ("lightgbm", "catboost", "tabnet", "tabm", "logistic")
 

@@ -24,11 +24,11 @@ from tabm import EnsembleView, LinearEnsemble, make_tabm_backbone
 from torch import Tensor, nn
 
 from features.arrays import EncodedMarket
+from purchase_predictor.baseline_settings import TabMSettings
 from purchase_predictor.baselines.dense import DenseInput
 from purchase_predictor.baselines.system import Progress, learning_rows
 from purchase_predictor.baselines.table import TableEncoder, chunks
 from purchase_predictor.checkpoint import read_folder, write_folder
-from purchase_predictor.settings import TabMSettings
 from purchase_predictor.training.system import number_bins
 
 N_COMPONENTS = 16

@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 
 from features.arrays import EncodedMarket
+from purchase_predictor.baseline_settings import TabNetSettings
 from purchase_predictor.baselines.dense import DenseInput
 from purchase_predictor.baselines.system import Progress, learning_rows
 from purchase_predictor.baselines.table import TableEncoder, chunks
 from purchase_predictor.checkpoint import read_folder, write_folder
-from purchase_predictor.settings import TabNetSettings
 
 with warnings.catch_warnings():
     # pytorch-tabnet 4.1 imports from a module that SciPy renamed

@@ -1,6 +1,6 @@
 """The next-click score as an input of every system: trained encoders, cross-fitted scores."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -146,6 +146,13 @@ def _auc(converted: NDArray[np.float32], score: NDArray[np.float32]) -> float | 
     return float(roc_auc_score(converted[known], score[known]))
 
 
+def _told(auc: Mapping[str, float | None]) -> str:
+    return "AUC " + ", ".join(
+        f"{'unknown' if value is None else format(value, '.3f')} on {name} rows"
+        for name, value in auc.items()
+    )
+
+
 class NextClick:
     """The pre-trained click encoder and the cross-fitted scores it gives.
 
@@ -211,13 +218,7 @@ class NextClick:
             name: _auc(data.converted[rows], self.scores_[rows, 0])
             for name, rows in (("training", training), ("validation", data.part == STOP))
         }
-        progress(
-            "next-click lift alone: AUC "
-            + ", ".join(
-                f"{'unknown' if value is None else format(value, '.3f')} on {name} rows"
-                for name, value in self.auc_.items()
-            )
-        )
+        progress(f"next-click lift alone: {_told(self.auc_)}")
         return self
 
     def _folds(

@@ -9,8 +9,9 @@ import torch
 from sklearn.metrics import log_loss
 
 from features.arrays import STOP, EncodedMarket
+from purchase_predictor.baseline_settings import TabMSettings
 from purchase_predictor.baselines.tabm import TabMNetwork, TabMSystem
-from purchase_predictor.settings import TabMSettings, load_settings
+from purchase_predictor.settings import load_settings
 
 SMALL = ["k=3", "d_block=16", "batch_size=128", "patience=2", "max_epochs=12"]
 
