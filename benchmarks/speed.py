@@ -3,9 +3,8 @@
     python benchmarks/speed.py --data data/sample --output speed.json
 
 Training is the fusion's own step over its own batches, beside the same model on the path in which
-every impression carries its own copy of its history and of its products (`copied.py`); both are
-without the next-click loss, since copied clicks would be learned from many times, and the shared
-path is timed with it, too. Scoring goes from Parquet to Parquet, by fusion, LightGBM and stack.
+every impression carries its own copy of its history and of its products (`copied.py`); neither has
+a next-click loss. Scoring goes from Parquet to Parquet, by fusion, LightGBM and stack.
 Every figure is the median of rounds in which the arms take turns. The model is fitted for one
 epoch first: speed does not depend on how good it is. Two threads, unless told otherwise; set
 POLARS_MAX_THREADS to the same number.
@@ -193,10 +192,12 @@ def measure_training(
     """Rates of the shared and the copied path, in turns."""
     settings = predictor.settings
     weight = settings.pretraining.auxiliary_weight
+    # a click would be learned from in each of its copies
+    if weight:
+        raise SettingsError("the copied path has no next-click loss: its weight must be 0")
     tasks = {
-        "shared": make_task(predictor, 0.0, copied=False),
-        "copied": make_task(predictor, 0.0, copied=True),
-        "with next-click loss": make_task(predictor, weight, copied=False),
+        "shared": make_task(predictor, weight, copied=False),
+        "copied": make_task(predictor, weight, copied=True),
     }
     difference = same_logits(tasks["shared"], tasks["copied"])
     seconds = measure_precisions(tasks["shared"], CPU)
@@ -209,8 +210,8 @@ def measure_training(
         for name, arm in arms.items():
             found[name].append(arm.rate(1 if name == "copied" else steps))
     rate = {name: median(values) for name, values in found.items()}
-    flops = arms["with next-click loss"].flops()
-    reached = flops * rate["with next-click loss"] / 1e9
+    flops = arms["shared"].flops()
+    reached = flops * rate["shared"] / 1e9
     return {
         "precision": precision,
         "batch_size": tasks["shared"].learn.batch_size,

@@ -52,7 +52,7 @@ DEFAULT_SYSTEMS = ",".join((FUSION, *NAMES))
 TUNED = ("model", "pretraining", "training", "baselines")
 """Sections whose settings a trial may change: the rows are encoded before."""
 
-NOT_OF_CLICKS = {"n_layers", "n_members", "n_bins", "d_number", "dropout", "modality_dropout"}
+NOT_OF_CLICKS = {"n_layers", "n_members", "n_bins", "d_number"}
 """Settings of the model that trials change while they share a click encoder."""
 
 
@@ -116,7 +116,7 @@ class Tuning:
             loss = self.try_out(name, suggest(trial, space))
             trial.set_user_attr("seconds", time.perf_counter() - began)
             study.tell(trial, loss)
-            best = min(finished(study), key=lambda done: done.value or 0.0)
+            best = best_of(study)
             self.reporter.step(
                 f"{name}: trial {number + 1} of {n_trials}, log-loss {loss:.5f}, best "
                 f"{best.value:.5f}"

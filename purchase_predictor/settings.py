@@ -61,7 +61,6 @@ class ModelSettings(Section):
     dropout: float = Field(ge=0, lt=1)
     modality_dropout: float = Field(ge=0, lt=1)
     identity_dropout: float = Field(ge=0, lt=1)
-    column_dropout: float = Field(ge=0, lt=1)
 
 
 class PretrainingSettings(Section):
@@ -71,6 +70,7 @@ class PretrainingSettings(Section):
     n_negatives: int = Field(ge=1)
     batch_events: int = Field(ge=64)
     learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
     cross_fit: str = Field(pattern="^(time|units)$")
     n_folds: int = Field(ge=2)
     event_type_weight: float = Field(ge=0)

@@ -26,7 +26,7 @@ class CandidateEncoder(nn.Module):
     **Shape**
 
     - Input: a `ProductMemory`, market vectors ``(N, d_model)``, a `FusionBatch` of N impressions
-    - Output: ``(N, d_model)`` and softmax weights ``(N, n_heads, 1, n_parts + W)``
+    - Output: ``(N, d_model)`` and, if asked for, softmax weights ``(N, n_heads, 1, n_parts + W)``
     """
 
     def __init__(self, *, shape: FusionShape, d_model: int, n_heads: int, dropout: float):
@@ -40,21 +40,26 @@ class CandidateEncoder(nn.Module):
         self.vector = nn.Linear(d_model, d_model)
         self.query = nn.Linear(d_model, d_model)
         self.key_value = nn.Linear(d_model, 2 * d_model)
-        self.bias = nn.Parameter(torch.zeros(1, 2 * n_heads, 1, 1))
+        self.amount_bias = nn.Parameter(torch.zeros(1, n_heads, 1, 1))
         self.out = nn.Linear(2 * d_model, d_model)
         self.feed_forward_norm = MarketNorm(d_model=d_model)
         self.feed_forward = FeedForward(d_model=d_model, d_hidden=2 * d_model)
         self.dropout = Dropout(dropout)
 
     def forward(
-        self, memory: ProductMemory, market: Tensor, batch: FusionBatch
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        memory: ProductMemory,
+        market: Tensor,
+        batch: FusionBatch,
+        *,
+        need_weights: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
         """Encode each pair once, then hand each impression its own."""
         row, pair = self._pairs(batch)
         seen, weights = self._encode(
             memory, batch.product.index_select(0, row), market.index_select(0, row)
         )
-        return seen.index_select(0, pair), weights.index_select(0, pair)
+        return seen.index_select(0, pair), weights.index_select(0, pair) if need_weights else None
 
     @staticmethod
     def _pairs(batch: FusionBatch) -> tuple[Tensor, Tensor]:
@@ -86,7 +91,9 @@ class CandidateEncoder(nn.Module):
         key_value = self.key_value(self.norm(tokens))
         k, v = (split_heads(x, self.n_heads) for x in key_value.chunk(2, dim=-1))
         scores = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
-        weights, amounts = which_and_how_much(scores, self.bias, visible[:, None, None, :])
+        # a constant means nothing to a softmax
+        bias = torch.cat([torch.zeros_like(self.amount_bias), self.amount_bias], dim=1)
+        weights, amounts = which_and_how_much(scores, bias, visible[:, None, None, :])
         read = merge_heads(torch.cat([weights @ v, amounts @ v], dim=-1)).squeeze(1)
         x = vector + self.dropout(self.out(read))
         inner = self.feed_forward_norm(x[:, None], market).squeeze(1)

@@ -28,9 +28,6 @@ from purchase_predictor.settings import ModelSettings
 N_READERS = 2
 """[CLS] and the candidate: the ones that read history, columns and list."""
 
-N_LIVE = 3
-"""Numbers that the click encoder says of an impression: lift, cosine and popularity."""
-
 
 @dataclass(frozen=True)
 class FusionOutput:
@@ -281,7 +278,6 @@ class FusionTransformer(nn.Module):
             bins=bins,
             d_number=settings.d_number,
             d_model=d_model,
-            dropout=settings.column_dropout,
         )
         self.market = MarketToken(
             n_markets=shape.n_markets, n_dimensions=shape.n_dimensions, d_model=d_model
@@ -300,7 +296,7 @@ class FusionTransformer(nn.Module):
         self.flat_dropout = Dropout(dropout)
         self.readout = Readout(shape=shape)
         self.head = EnsembleHead(
-            d_in=(N_READERS + 2) * d_model + self.columns.d_flat + N_LIVE,
+            d_in=(N_READERS + 2) * d_model + self.columns.d_flat,
             d_hidden=2 * d_model,
             n_members=settings.n_members,
             dropout=dropout,
@@ -314,27 +310,29 @@ class FusionTransformer(nn.Module):
         # 2. the readers: what the events so far amount to, and the candidate as its market sees it
         market = self.market(batch)
         columns, flat = self.columns(batch)
-        candidate, to_product = self.candidate(clicks.memory, market, batch)
-        state, live = self._state(clicks, batch)
+        candidate, to_product = self.candidate(
+            clicks.memory, market, batch, need_weights=need_weights
+        )
+        state = self._state(clicks, batch)
         cls = self.cls + market + self.state(state) + self.circumstances(flat)
         x = torch.stack([cls, candidate], dim=1)
         # 3. layers
-        attention = {"product": to_product} if need_weights else {}
+        attention = {} if to_product is None else {"product": to_product}
         for number, layer in enumerate(self.layers):
             x, weights = layer(x, market, clicks, columns, batch, view, need_weights=need_weights)
             attention.update({f"{name}.{number}": w for name, w in weights.items()})
         # 4. the head also sees every column as it is
         readers = self.norm(x).flatten(1)
-        inputs = torch.cat([readers, market, state, self.flat_dropout(flat), live], dim=1)
+        inputs = torch.cat([readers, market, state, self.flat_dropout(flat)], dim=1)
         logits = self.readout(batch) + self.head(inputs)
         return FusionOutput(logits=logits, clicks=clicks, attention=attention)
 
-    def _state(self, clicks: ClickStates, batch: FusionBatch) -> tuple[Tensor, Tensor]:
-        """Session state before each impression [N, d_model], and how its product fits [N, 3]."""
+    @staticmethod
+    def _state(clicks: ClickStates, batch: FusionBatch) -> Tensor:
+        """What the events before each impression amount to, [N, d_model].
+
+        How well the product fits them is not worked out here: on training rows this encoder has
+        seen what was clicked next. The columns hold it, from encoders that have not.
+        """
         place = batch.slot // batch.n_slots * clicks.hidden.shape[1] + events_seen(batch)
-        state = clicks.hidden.flatten(0, 1).index_select(0, place)
-        queries = clicks.queries.flatten(0, 1).index_select(0, place)
-        keys = clicks.keys.index_select(0, batch.product)
-        lift = self.clicks.next_click.lift(queries, keys, batch.market)
-        cosine = F.cosine_similarity(queries[:, :-1], keys[:, :-1], dim=1)
-        return state, torch.stack([lift, cosine, keys[:, -1] / 4], dim=1)
+        return clicks.hidden.flatten(0, 1).index_select(0, place)

@@ -197,9 +197,9 @@ class NumberEmbeddings(nn.Module):
 
 
 class EnsembleHead(nn.Module):
-    """A linear model beside several cheap heads over a shared trunk (TabM, arXiv 2410.24210).
+    """Several cheap heads over a shared trunk (TabM, arXiv 2410.24210).
 
-    The heads start at zero: what is additive is learned first, interactions where they pay.
+    They start at zero: at first the readout alone speaks.
 
     **Shape**
 
@@ -216,13 +216,10 @@ class EnsembleHead(nn.Module):
         )
         self.dropout = Dropout(dropout)
         self.out = LinearEnsemble(d_hidden, 1, k=n_members)
-        nn.init.zeros_(self.out.weight)
-        self.linear = nn.Linear(d_in, 1)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
+        for parameter in self.out.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         """One logit of each member."""
         shared = self.trunk(x).unsqueeze(1).expand(-1, self.n_members, -1)
-        deep = self.out(self.dropout(F.relu(self.members(shared)))).squeeze(-1)
-        return deep + self.linear(x)
+        return self.out(self.dropout(F.relu(self.members(shared)))).squeeze(-1)

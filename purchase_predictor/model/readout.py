@@ -44,10 +44,10 @@ class Readout(nn.Module):
         self.n_categories = shape.n_categories if shape.n_categories <= MAX_CODES else 0
         self.has_phrases = shape.n_phrases > 0
         self.terms = [i for i, column in enumerate(shape.numbers) if column.group == "terms"]
-        groups = [ROW_GROUPS.index(column.group) for column in shape.numbers]
-        self.register_buffer("number_group", torch.tensor(groups, dtype=torch.long), False)
-        groups = [ROW_GROUPS.index(shape.categories[place].group) for place, _ in self.codes]
-        self.register_buffer("code_group", torch.tensor(groups, dtype=torch.long), False)
+        of_numbers = [ROW_GROUPS.index(column.group) for column in shape.numbers]
+        of_codes = [ROW_GROUPS.index(shape.categories[place].group) for place, _ in self.codes]
+        self.register_buffer("number_group", torch.tensor(of_numbers, dtype=torch.long), False)
+        self.register_buffer("code_group", torch.tensor(of_codes, dtype=torch.long), False)
         self.register_buffer("mean", torch.zeros(n_numbers))
         self.register_buffer("scale", torch.ones(n_numbers))
         self.number_group: Tensor
@@ -62,8 +62,9 @@ class Readout(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, batch: FusionBatch) -> Tensor:
-        """The logits of a linear model."""
-        return self.linear(self.design(batch))
+        """The logits of a linear model, in float32: bfloat16 would round what was solved."""
+        with torch.autocast(batch.numbers.device.type, enabled=False):
+            return self.linear(self.design(batch))
 
     def design(self, batch: FusionBatch) -> Tensor:
         """The columns of the linear model, float32 [N, n_columns]; masked is missing."""

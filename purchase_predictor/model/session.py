@@ -165,8 +165,11 @@ class NextClickHead(nn.Module):
         nn.init.eye_(self.key.weight)
         self.popularity = nn.Linear(d_model, 1)
         self.event_type = nn.Linear(d_model, n_event_types)
-        self.mean_query = nn.Parameter(torch.zeros(n_markets, d_model))
-        self.mean_key = nn.Parameter(torch.zeros(n_markets, d_model))
+        # measured after training, not learned (`training.next_click.centre`)
+        self.register_buffer("mean_query", torch.zeros(n_markets, d_model))
+        self.register_buffer("mean_key", torch.zeros(n_markets, d_model))
+        self.mean_query: Tensor
+        self.mean_key: Tensor
 
     def forward(
         self, hidden: Tensor, interest: Tensor, market: Tensor, vectors: Tensor

@@ -1,4 +1,4 @@
-"""From the columns of an impression to its query tokens."""
+"""From the columns of an impression to what the readers look at."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from features.arrays import UNSEEN, Column
 from purchase_predictor.model.inputs import ROW_GROUPS, FusionBatch, FusionShape
-from purchase_predictor.model.layers import Dropout, NumberEmbeddings
+from purchase_predictor.model.layers import NumberEmbeddings
 
 
 class ColumnTokens(nn.Module):
@@ -29,7 +29,6 @@ class ColumnTokens(nn.Module):
         bins: list[Tensor],
         d_number: int,
         d_model: int,
-        dropout: float,
     ) -> None:
         super().__init__()
         if len(bins) != len(shape.numbers):
@@ -53,17 +52,12 @@ class ColumnTokens(nn.Module):
         self.number_group: Tensor
         self.category_group: Tensor
         self.d_flat = len(columns) * d_number
-        self.dropout = Dropout(dropout)
 
     def forward(self, batch: FusionBatch) -> tuple[Tensor, Tensor]:
         """Embed the columns, mask whole groups, project each block."""
         parts = []
         if self.numbers is not None:
             masked = None if batch.masked is None else batch.masked[:, self.number_group]
-            if self.training and self.dropout.p:
-                # a single column is hidden as if it were missing: no effect may hang on one alone
-                hidden = self.dropout(torch.ones_like(batch.numbers)) == 0
-                masked = hidden if masked is None else masked | hidden
             parts.append(self.numbers(batch.numbers, masked))
         if len(self.categories):
             codes = batch.categories.unbind(dim=1)

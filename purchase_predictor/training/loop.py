@@ -123,14 +123,16 @@ def rate_factor(step: int, n_steps: int, warm_up: float) -> float:
 
 
 def make_optimizer(model: nn.Module, settings: LoopSettings) -> torch.optim.AdamW:
-    """AdamW that decays matrices, not biases, norms or embeddings of missing values.
+    """AdamW that decays matrices, not biases, norms, embeddings of missing values or the readout.
 
     Each group keeps the share of the learning rate it takes as `share`.
     """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         slow = name.startswith(settings.slow)
-        groups.setdefault((slow, parameter.ndim >= 2), []).append(parameter)
+        # the readout has been solved under a penalty of its own
+        decayed = parameter.ndim >= 2 and not name.startswith("readout.")
+        groups.setdefault((slow, decayed), []).append(parameter)
     return torch.optim.AdamW(
         [
             {
@@ -195,8 +197,11 @@ class Loop:
         """
         if resume and self.folder is not None and has_folder(self.folder):
             self._restore(self.folder)
-        self.averaged_.to(self.accelerator.device)
         self.model_, self.optimizer_ = self.accelerator.prepare(self.task.model, self.optimizer_)
+        if not self.state_.step:
+            # now that all processes have the weights of the first one
+            self.averaged_ = self._averaged(self.accelerator.unwrap_model(self.model_))
+        self.averaged_.to(self.accelerator.device)
         while not self.state_.finished:
             self.run_epoch()
         self.task.model.load_state_dict(self.best_)

@@ -77,9 +77,10 @@ def centre(
         moved = batch.to(device)
         states = model(moved.products, moved.sessions)
         queries, keys = _of_impressions(states, moved)
-        query.index_add_(0, moved.market, queries[:, :-1])
-        key.index_add_(0, moved.market, keys[:, :-1])
-        n.index_add_(0, moved.market, torch.ones_like(queries[:, -1:]))
+        shown = (moved.product > 0).float()[:, None]
+        query.index_add_(0, moved.market, queries[:, :-1] * shown)
+        key.index_add_(0, moved.market, keys[:, :-1] * shown)
+        n.index_add_(0, moved.market, shown)
     for mean, total in ((head.mean_query, query), (head.mean_key, key)):
         average = total.sum(dim=0) / n.sum().clamp_min(1)
         mean.copy_((total + CENTRE_PRIOR * average) / (n + CENTRE_PRIOR))
@@ -146,7 +147,7 @@ def _auc(converted: NDArray[np.float32], score: NDArray[np.float32]) -> float | 
     return float(roc_auc_score(converted[known], score[known]))
 
 
-def _told(auc: Mapping[str, float | None]) -> str:
+def _auc_sentence(auc: Mapping[str, float | None]) -> str:
     return "AUC " + ", ".join(
         f"{'unknown' if value is None else format(value, '.3f')} on {name} rows"
         for name, value in auc.items()
@@ -196,7 +197,9 @@ class NextClick:
         ) -> ClickEncoder:
             torch.manual_seed(self.settings.seed)
             model = ClickEncoder(shape=self.shape, settings=self.settings.model)
-            task = ClickTask(name, model, data, learnable=learnable, settings=self.settings)
+            task = ClickTask(
+                name, model, data, learnable=learnable, known=known, settings=self.settings
+            )
             loop = Loop(task, self._loop(), folder=folder, progress=progress, on_epoch=on_epoch)
             loop.fit(resume=resume)
             centre(model, data, known, seed=self.settings.seed, device=_device())
@@ -218,7 +221,7 @@ class NextClick:
             name: _auc(data.converted[rows], self.scores_[rows, 0])
             for name, rows in (("training", training), ("validation", data.part == STOP))
         }
-        progress(f"next-click lift alone: {_told(self.auc_)}")
+        progress(f"next-click lift alone: {_auc_sentence(self.auc_)}")
         return self
 
     def _folds(
@@ -288,7 +291,7 @@ class NextClick:
             max_epochs=pretraining.epochs,
             patience=training.patience,
             learning_rate=pretraining.learning_rate,
-            weight_decay=training.weight_decay,
+            weight_decay=pretraining.weight_decay,
             warm_up=training.warm_up,
             clip_norm=training.clip_norm,
             ema_decay=training.ema_decay,

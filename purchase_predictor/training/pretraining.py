@@ -5,7 +5,7 @@ that time, and the type of every event.
 
 The score a history gives to a product is then an input of every system. Clicks may contain the
 labels (a click-out is an event and a conversion), so the scores of training rows come from
-encoders that never saw the row's unit (handbook: method, 3).
+encoders that saw neither the row nor what came after it (handbook: method, 3).
 """
 
 import math
@@ -81,7 +81,7 @@ def next_click_loss(
     learn = sessions.learn & sessions.turns
     targets = sessions.product[learn]
     if not len(targets):
-        # touches every weight: other processes of a distributed step may have targets
+        # other processes of a distributed step may have targets
         return (states.queries.sum() + states.keys.sum()) * 0.0
     logits = (states.queries[:, :-1][learn] @ states.keys.T).float()
     allowed = torch.ones_like(logits, dtype=torch.bool)
@@ -113,6 +113,7 @@ class ClickTask:
         data: EncodedMarket,
         *,
         learnable: NDArray[np.bool_],
+        known: NDArray[np.bool_],
         settings: Settings,
     ) -> None:
         self.name = name
@@ -133,7 +134,7 @@ class ClickTask:
         self.first_seen = np.full(len(data.products), np.inf)
         np.minimum.at(self.first_seen, events.product, events.time)
         np.minimum.at(self.first_seen, data.product, data.time)
-        rows = data.part == TRAIN
+        rows = known & (data.part == TRAIN)
         self.sold[data.product[rows], data.market[rows]] = True
         self.pool = np.flatnonzero(self.sold.any(axis=1))
 

@@ -113,7 +113,7 @@ def _column_bins(
 
 
 class FusionTask:
-    """Learns conversion, with the next-click loss beside it."""
+    """Learns conversion, with the next-click loss beside it where it has a weight."""
 
     name = "fusion"
 
@@ -155,7 +155,7 @@ class FusionTask:
         if self.auxiliary_weight:
             clicks = next_click_loss(output.clicks, batch.sessions)
             return loss + self.auxiliary_weight * clicks
-        # touches every weight, as a distributed step wants it
+        # the click head takes part, as a distributed step wants it
         return loss + (output.clicks.queries.sum() + output.clicks.keys.sum()) * 0.0
 
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
@@ -242,7 +242,13 @@ class FusionSystem:
             seed=seed,
         )
         if self.start_from is None:
-            solve_readout(self.model_.readout, task.learn, task.stop, seed=seed, progress=progress)
+            solve_readout(
+                self.model_.readout,
+                task.learn.data,
+                task.stop.data,
+                seed=seed,
+                progress=progress,
+            )
         self.precision_ = self._choose_precision(task, progress)
         self.state_: LoopState = Loop(
             task,
@@ -337,8 +343,8 @@ class FusionSystem:
             checkpoint_every=training.checkpoint_every,
             bfloat16=self.precision_ == "bfloat16",
             seed=seed,
-            # what pre-training has learned from a hundred times as many events would be unlearned
-            # long before the rest has learned from conversions
+            # what has learned before (from a hundred times as many events, or to the optimum)
+            # would be unlearned long before the rest has learned from conversions
             slow=("readout.",) if self.clicks is None else ("readout.", "clicks."),
             slow_share=training.pretrained_share,
         )

@@ -122,7 +122,7 @@ def test_a_baseline_is_ranked_by_its_log_loss_on_stop_rows(
     ("override", "shared"),
     [
         ("model.n_layers=3", True),
-        ("model.dropout=0.2", True),
+        ("model.dropout=0.2", False),
         ("training.learning_rate=0.0005", True),
         ("model.d_model=96", False),
         ("model.n_session_layers=3", False),

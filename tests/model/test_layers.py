@@ -87,6 +87,11 @@ def test_market_norm_begins_the_same_for_every_market() -> None:
 def test_ensemble_members_differ() -> None:
     torch.manual_seed(0)
     head = EnsembleHead(d_in=6, d_hidden=8, n_members=4, dropout=0.0)
-    logits = head(torch.randn(5, 6))
+    x = torch.randn(5, 6)
+    assert (head(x) == 0).all()  # until something is learned
+    torch.nn.init.ones_(head.out.weight)
+
+    logits = head(x)
+
     assert logits.shape == (5, 4)
     assert logits.std(dim=1).min() > 0

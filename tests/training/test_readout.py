@@ -32,9 +32,7 @@ def data() -> EncodedMarket:
 @pytest.fixture(scope="module")
 def readout(data: EncodedMarket) -> Readout:
     readout = Readout(shape=shape_of(data, SIZES))
-    learn, stop = (
-        Batcher(data.select(data.part == part), batch_size=256) for part in (TRAIN, STOP)
-    )
+    learn, stop = (data.select(data.part == part) for part in (TRAIN, STOP))
     solve_readout(readout, learn, stop, seed=0, progress=lambda _: None)
     return readout
 
