@@ -34,6 +34,7 @@ from features.schema import load_tables
 from purchase_predictor.baselines.lightgbm import LightGBMSystem
 from purchase_predictor.baselines.stack import Stack
 from purchase_predictor.encoders.content import ContentEncoders, silent
+from purchase_predictor.errors import SettingsError
 from purchase_predictor.model.inputs import FusionBatch
 from purchase_predictor.panel import FUSION, LIGHTGBM, STACK
 from purchase_predictor.predictor import PurchasePredictor
