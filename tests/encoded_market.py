@@ -149,8 +149,10 @@ def _products(rng: np.random.Generator, n_products: int, titles: bool) -> Produc
         identity=np.r_[1, rng.integers(2, N_IDENTITIES, n_products - 1)].astype(np.int32),
         category=codes[0],
         brand=codes[1],
-        phrases=(np.arange(n_products) % 3 == 1).astype(np.float32)[:, None],
-        phrase_names=("sale",),
+        phrases=np.stack([np.arange(n_products) % 3 == 1, np.zeros(n_products)], 1).astype(
+            np.float32
+        ),
+        phrase_names=("sale", "gift"),
         words=words[:, : 6 * titles].astype(np.int32),
         text=(rng.normal(size=(n_products, 8)) * has_text[:, None]).astype(np.float32)[
             :, : 8 * titles
