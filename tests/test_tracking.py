@@ -70,7 +70,7 @@ def test_settings_are_parameters_and_a_file(opened: Opened) -> None:
         run.log_settings(settings)
 
     params = stored(run).data.params
-    assert params["training.learning_rate"] == "0.0003"
+    assert params["training.learning_rate"] == "0.001"
     assert params["baselines.systems"] == '["lightgbm"]'
     assert params["many.k149"] == "149"
     assert len(params["long"]) == tracking.MAX_VALUE
