@@ -29,6 +29,7 @@ from purchase_predictor.baselines.dense import DenseInput
 from purchase_predictor.baselines.system import Progress, learning_rows
 from purchase_predictor.baselines.table import TableEncoder, chunks
 from purchase_predictor.checkpoint import read_folder, write_folder
+from purchase_predictor.training.loop import default_device
 from purchase_predictor.training.system import number_bins
 
 N_COMPONENTS = 16
@@ -126,7 +127,7 @@ class TabMSystem:
         numbers = x_train[:, len(self.input_.categories) :]
         self.bins_ = [_two_edges(b) for b in number_bins(numbers, self.settings.n_bins, seed)]
         torch.manual_seed(seed)
-        self.network_ = self._build().to(_device())
+        self.network_ = self._build().to(default_device())
         converted = torch.from_numpy(data.converted[train])
         self._learn(x_train, converted, x_stop, data.converted[stop], seed, progress)
         return self
@@ -173,7 +174,7 @@ class TabMSystem:
         Raises:
             DataError: if a number is infinite.
         """
-        self.network_.to(_device())
+        self.network_.to(default_device())
         p = np.empty(len(data), np.float64)
         for rows in chunks(len(data), 8 * PREDICTED_AT_ONCE):
             p[rows] = self._predict(self.input_.transform(self.table_.transform(data, rows)))
@@ -244,7 +245,3 @@ class TabMSystem:
 def _two_edges(edges: Tensor) -> Tensor:
     """A number known by its being missing alone has one value, and an embedding takes a range."""
     return edges if len(edges) > 1 else torch.cat([edges, edges + 1])
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

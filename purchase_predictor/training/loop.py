@@ -147,6 +147,11 @@ def make_optimizer(model: nn.Module, settings: LoopSettings) -> torch.optim.Adam
     )
 
 
+def default_device() -> torch.device:
+    """Where models run: the GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def make_accelerator() -> Accelerator:
     """The process's device and its place among others (`accelerate launch`)."""
     return Accelerator(

@@ -22,6 +22,7 @@ from purchase_predictor.training.loop import (
     LoopSettings,
     OnEpoch,
     Progress,
+    default_device,
     from_numpy,
     no_epoch,
     to_numpy,
@@ -202,7 +203,7 @@ class NextClick:
             )
             loop = Loop(task, self._loop(), folder=folder, progress=progress, on_epoch=on_epoch)
             loop.fit(resume=resume)
-            centre(model, data, known, seed=self.settings.seed, device=_device())
+            centre(model, data, known, seed=self.settings.seed, device=default_device())
             return model
 
         everything = np.ones(len(data.events), bool), np.ones(len(data), bool)
@@ -281,7 +282,7 @@ class NextClick:
         return clicks
 
     def _scores(self, model: ClickEncoder, data: EncodedMarket) -> NDArray[np.float32]:
-        scores = score_clicks(model, data, batch_size=4096, device=_device())
+        scores = score_clicks(model, data, batch_size=4096, device=default_device())
         model.cpu()
         return scores
 
@@ -299,10 +300,6 @@ class NextClick:
             bfloat16=False,
             seed=self.settings.seed,
         )
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def with_scores(data: EncodedMarket, scores: NDArray[np.float32]) -> EncodedMarket:

@@ -36,8 +36,9 @@ def solve_readout(
         progress: told what was chosen.
     """
     generator = np.random.default_rng(seed)
-    learn, stop = _some_rows(learn, generator), _some_rows(stop, generator)
+    # on all rows: among some of them a rare number may not be known at all
     _fit_scales(readout, learn.numbers)
+    learn, stop = _some_rows(learn, generator), _some_rows(stop, generator)
     x, x_stop = _design(readout, learn), _design(readout, stop)
     losses: dict[float, float] = {}
     for c in INVERSE_PENALTIES:

@@ -26,6 +26,7 @@ from purchase_predictor.training.loop import (
     LoopState,
     OnEpoch,
     Progress,
+    default_device,
     from_numpy,
     no_epoch,
     to_numpy,
@@ -261,7 +262,7 @@ class FusionSystem:
 
     def predict_proba(self, data: EncodedMarket) -> NDArray[np.float64]:
         """Uncalibrated probability of conversion, float64 [n], always in float32 arithmetic."""
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = default_device()
         model = self.model_.to(device).eval()
         batcher = Batcher(self._columns(data), batch_size=SCORING_ROWS)
         logits = mean_logits(model, batcher, device).astype(np.float64)
@@ -357,7 +358,7 @@ class FusionSystem:
         if self.resume and stored is not None and has_folder(stored):
             # another measurement might choose otherwise, and the run would not be the same
             return read_folder(stored).document("precision")["chosen"]
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = default_device()
         seconds = measure_precisions(task, device)
         chosen = "bfloat16" if seconds["bfloat16"] < 0.9 * seconds["float32"] else "float32"
         if stored is not None:
