@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from features.arrays import N_RESERVED
 from purchase_predictor.model.candidate import CandidateEncoder
-from purchase_predictor.model.inputs import ROW_GROUPS, FusionBatch, FusionShape
+from purchase_predictor.model.inputs import FusionBatch, FusionShape
 from purchase_predictor.model.layers import (
     Dropout,
     EnsembleHead,
@@ -76,7 +76,7 @@ def view_history(batch: FusionBatch) -> HistoryView:
         flat = values.new_zeros(n_sequences * batch.n_slots)
         return flat.index_copy(0, batch.slot, values).view(grid)[:, :, None]
 
-    cut = place(events_seen(batch))
+    cut = place(batch.events_seen())
     position = torch.arange(length, device=cut.device)
     seen = position < cut
     age = (place(batch.time) - sessions.time[:, None, :]).clamp_min(0.0).log1p() / 10
@@ -101,13 +101,6 @@ def view_history(batch: FusionBatch) -> HistoryView:
     )
     relation = F.pad(relation * seen[..., None], (0, 0, 1, 0))
     return HistoryView(visible=F.pad(seen, (1, 0), value=True), relation=relation)
-
-
-def events_seen(batch: FusionBatch) -> Tensor:
-    """How many events of its sequence each impression sees, int64 [N]; none if masked."""
-    if batch.masked is None:
-        return batch.cut
-    return batch.cut.masked_fill(batch.masked[:, ROW_GROUPS.index("clickstream")], 0)
 
 
 class HistoryAttention(nn.Module):
@@ -294,7 +287,10 @@ class FusionTransformer(nn.Module):
         )
         self.norm = nn.LayerNorm(d_model)
         self.flat_dropout = Dropout(dropout)
-        self.readout = Readout(shape=shape)
+        self.readout = Readout(shape=shape, bins=bins)
+        # of the readout's logit, of the network's, and a constant: `training.readout.weigh`
+        self.register_buffer("weights", torch.tensor([0.5, 0.5, 0.0]))
+        self.weights: Tensor
         self.head = EnsembleHead(
             d_in=(N_READERS + 2) * d_model + self.columns.d_flat,
             d_hidden=2 * d_model,
@@ -302,8 +298,16 @@ class FusionTransformer(nn.Module):
             dropout=dropout,
         )
 
-    def forward(self, batch: FusionBatch, *, need_weights: bool = False) -> FusionOutput:
-        """Encode once, query for each impression."""
+    def forward(
+        self, batch: FusionBatch, *, need_weights: bool = False, network_only: bool = False
+    ) -> FusionOutput:
+        """Encode once, query for each impression; then weigh network and readout.
+
+        Args:
+            batch: N impressions.
+            need_weights: whether attention weights are wanted.
+            network_only: whether the logits are the network's own, as in training.
+        """
         # 1. products and histories, once each
         clicks = self.clicks(batch.products, batch.sessions)
         view = view_history(batch)
@@ -324,7 +328,10 @@ class FusionTransformer(nn.Module):
         # 4. the head also sees every column as it is
         readers = self.norm(x).flatten(1)
         inputs = torch.cat([readers, market, state, self.flat_dropout(flat)], dim=1)
-        logits = self.readout(batch) + self.head(inputs)
+        logits = self.head(inputs)
+        if not network_only:
+            of_readout, of_network, intercept = self.weights.unbind()
+            logits = of_readout * self.readout(batch) + of_network * logits + intercept
         return FusionOutput(logits=logits, clicks=clicks, attention=attention)
 
     @staticmethod
@@ -334,5 +341,5 @@ class FusionTransformer(nn.Module):
         How well the product fits them is not worked out here: on training rows this encoder has
         seen what was clicked next. The columns hold it, from encoders that have not.
         """
-        place = batch.slot // batch.n_slots * clicks.hidden.shape[1] + events_seen(batch)
+        place = batch.slot // batch.n_slots * clicks.hidden.shape[1] + batch.events_seen()
         return clicks.hidden.flatten(0, 1).index_select(0, place)

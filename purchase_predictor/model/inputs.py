@@ -178,3 +178,9 @@ class FusionBatch(TensorRecord):
 
     def __len__(self) -> int:
         return len(self.slot)
+
+    def events_seen(self) -> Tensor:
+        """How many events of its sequence each impression sees, int64 [N]; none if masked."""
+        if self.masked is None:
+            return self.cut
+        return self.cut.masked_fill(self.masked[:, ROW_GROUPS.index("clickstream")], 0)

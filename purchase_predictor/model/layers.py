@@ -1,5 +1,6 @@
 """Layers that the product encoder, the session encoder and the fusion share."""
 
+import math
 from functools import cache
 
 import torch
@@ -199,8 +200,6 @@ class NumberEmbeddings(nn.Module):
 class EnsembleHead(nn.Module):
     """Several cheap heads over a shared trunk (TabM, arXiv 2410.24210).
 
-    They start at zero: at first the readout alone speaks.
-
     **Shape**
 
     - Input: ``(batch, d_in)``
@@ -216,8 +215,12 @@ class EnsembleHead(nn.Module):
         )
         self.dropout = Dropout(dropout)
         self.out = LinearEnsemble(d_hidden, 1, k=n_members)
-        for parameter in self.out.parameters():
-            nn.init.zeros_(parameter)
+
+    def start_from_rate(self, rate: float) -> None:
+        """Begin at the share of conversions: the first steps need not learn that they are rare."""
+        with torch.no_grad():
+            self.out.weight.mul_(0.1)
+            self.out.bias.fill_(math.log(rate / (1 - rate)))
 
     def forward(self, x: Tensor) -> Tensor:
         """One logit of each member."""

@@ -72,6 +72,7 @@ class LoopSettings:
         seed: of dropout.
         slow: how the names of parameters begin that have learned before.
         slow_share: of the learning rate, which those take.
+        keep_start: whether the weights it begins with may turn out to be the best.
     """
 
     max_epochs: int
@@ -86,6 +87,7 @@ class LoopSettings:
     seed: int
     slow: tuple[str, ...] = ()
     slow_share: float = 1.0
+    keep_start: bool = False
 
 
 @dataclass
@@ -96,7 +98,8 @@ class LoopState:
         epoch: the one under way.
         batch: batches of it that are done.
         step: optimiser steps so far.
-        best_epoch: with the lowest validation log-loss; -1 before the first.
+        best_epoch: with the lowest validation log-loss; -1 before the first, and where training
+            made nothing better.
         best: that log-loss.
         losses: sum of the training losses of the epoch under way.
         finished: whether the loop is over.
@@ -123,16 +126,15 @@ def rate_factor(step: int, n_steps: int, warm_up: float) -> float:
 
 
 def make_optimizer(model: nn.Module, settings: LoopSettings) -> torch.optim.AdamW:
-    """AdamW that decays matrices, not biases, norms, embeddings of missing values or the readout.
+    """AdamW that decays matrices, not biases, norms or embeddings of missing values.
 
     Each group keeps the share of the learning rate it takes as `share`.
     """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        slow = name.startswith(settings.slow)
-        # the readout has been solved under a penalty of its own
-        decayed = parameter.ndim >= 2 and not name.startswith("readout.")
-        groups.setdefault((slow, decayed), []).append(parameter)
+        if parameter.requires_grad:
+            slow, decayed = name.startswith(settings.slow), parameter.ndim >= 2
+            groups.setdefault((slow, decayed), []).append(parameter)
     return torch.optim.AdamW(
         [
             {
@@ -207,6 +209,8 @@ class Loop:
             # now that all processes have the weights of the first one
             self.averaged_ = self._averaged(self.accelerator.unwrap_model(self.model_))
         self.averaged_.to(self.accelerator.device)
+        if self.settings.keep_start and not self.state_.step:
+            self._keep_best(self.validate()["log_loss"], epoch=-1)
         while not self.state_.finished:
             self.run_epoch()
         self.task.model.load_state_dict(self.best_)
@@ -227,7 +231,7 @@ class Loop:
         figures = {"train_loss": state.losses / max(1, state.batch), **self.validate()}
         state.history.append(figures)
         self.on_epoch(self.task.name, state.epoch, figures)
-        self._keep_best(figures["log_loss"])
+        self._keep_best(figures["log_loss"], state.epoch)
         self._report(figures)
         state.epoch, state.batch, state.losses = state.epoch + 1, 0, 0.0
         waited = state.epoch - 1 - state.best_epoch
@@ -261,9 +265,9 @@ class Loop:
         with torch.inference_mode():
             return self.task.validate(model, self.accelerator.device)
 
-    def _keep_best(self, log_loss: float) -> None:
+    def _keep_best(self, log_loss: float, epoch: int) -> None:
         if log_loss < self.state_.best or math.isnan(log_loss):
-            self.state_.best, self.state_.best_epoch = log_loss, self.state_.epoch
+            self.state_.best, self.state_.best_epoch = log_loss, epoch
             # clones: a reference would go on changing and "the best" would be the last
             weights = self.averaged_.module.state_dict()
             self.best_ = {name: value.detach().clone() for name, value in weights.items()}

@@ -1,90 +1,135 @@
-"""Solving the readout: a ridge logistic regression whose penalty the STOP rows choose."""
-
-import warnings
+"""Solving the readout: logistic regression whose penalties the training rows choose."""
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgWarning
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
+from scipy.optimize import minimize
+from scipy.special import expit
 
 from features.arrays import EncodedMarket
 from purchase_predictor.model.readout import Readout
 from purchase_predictor.training.batches import Batcher
+from purchase_predictor.training.evidence import fit_by_evidence
 from purchase_predictor.training.loop import Progress
 
 ROWS_AT_ONCE = 4096
-MAX_ROWS = 400_000
-"""Rows solved on, at most: more would fill the memory and hardly change so few numbers."""
+SCALE_ROWS = 50_000
+WEIGHT_SD = 0.5
+"""Spread of the weights of readout and network about equal ones."""
 
-INVERSE_PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3)
-"""scikit-learn's C; from strong to weak."""
+MAX_CELLS = 400_000_000
+"""Rows times columns solved on, at most 1.6 GB: more would hardly change so few weights."""
 
 
 def solve_readout(
-    readout: Readout, learn: EncodedMarket, stop: EncodedMarket, *, seed: int, progress: Progress
+    readout: Readout,
+    learn: EncodedMarket,
+    *,
+    keep: bool = False,
+    seed: int,
+    progress: Progress,
 ) -> None:
     """Fit the readout's scales on training rows and its weights by logistic regression.
 
     Args:
         readout: set in place.
-        learn: training rows.
-        stop: rows that choose the penalty.
+        learn: training rows, labels known.
+        keep: whether the weights it has are what the new ones are drawn to, under the scales it
+            has: what a market of its own is to differ in from all markets.
         seed: of the rows taken where there are many.
-        progress: told what was chosen.
+        progress: told what came out.
     """
     generator = np.random.default_rng(seed)
-    # on all rows: among some of them a rare number may not be known at all
-    _fit_scales(readout, learn.numbers)
-    learn, stop = _some_rows(learn, generator), _some_rows(stop, generator)
-    x, x_stop = _design(readout, learn), _design(readout, stop)
-    losses: dict[float, float] = {}
-    for c in INVERSE_PENALTIES:
-        model = _logistic(c, x, learn.converted)
-        p = model.predict_proba(x_stop)[:, 1]
-        losses[c] = float(log_loss(stop.converted, p, labels=[0, 1]))
-        if losses[c] > min(losses.values()):
-            break
-        with torch.no_grad():
-            readout.linear.weight.copy_(torch.from_numpy(model.coef_))
-            readout.linear.bias.copy_(torch.from_numpy(model.intercept_))
+    if not keep:
+        _fit_scales(readout, learn, generator)
+    # 1. the columns
+    n_columns = readout.linear.in_features
+    rows = _some_rows(learn, MAX_CELLS // n_columns, generator)
+    x, y = _design(readout, learn.select(rows)), learn.converted[rows]
+    block = np.append(np.unique(readout.blocks, return_inverse=True)[1], -1)
+    before = torch.cat([readout.linear.weight[0], readout.linear.bias]).double().numpy()
+    # 2. their weights
+    fit = fit_by_evidence(x, y, block, centre=before if keep else None)
+    with torch.no_grad():
+        readout.linear.weight[0] = torch.from_numpy(fit.weights[:-1])
+        readout.linear.bias[0] = fit.weights[-1]
     progress(
-        f"readout: {x.shape[1]} columns solved on {len(x):,} rows, validation log-loss "
-        + ", ".join(f"{loss:.5f} (C {c})" for c, loss in losses.items())
+        f"readout: {n_columns:,} columns solved on {len(y):,} rows, which determine "
+        f"{fit.effective.sum():.0f} of them"
     )
 
 
-def _some_rows(data: EncodedMarket, generator: np.random.Generator) -> EncodedMarket:
-    kept = ~np.isnan(data.converted)
-    if kept.sum() > MAX_ROWS:
-        kept &= generator.random(len(data)) < MAX_ROWS / kept.sum()
-    return data if kept.all() else data.select(kept)
+@torch.inference_mode()
+def read_out(readout: Readout, data: EncodedMarket) -> NDArray[np.float32]:
+    """The readout's logit of every row, float32 [n]."""
+    logits = np.empty(len(data), np.float32)
+    for places, batch in Batcher(data, batch_size=ROWS_AT_ONCE).scoring_batches():
+        logits[places] = readout(batch)[:, 0].numpy()
+    return logits
 
 
-def _fit_scales(readout: Readout, numbers: NDArray[np.float32]) -> None:
-    for place, column in enumerate(numbers.T):
+def _some_rows(
+    data: EncodedMarket, n_rows: int, generator: np.random.Generator
+) -> NDArray[np.int64]:
+    share = n_rows / max(1, len(data))
+    return np.flatnonzero(generator.random(len(data)) < share)
+
+
+def _fit_scales(readout: Readout, learn: EncodedMarket, generator: np.random.Generator) -> None:
+    n_numbers = len(learn.number_columns)
+    parts = [
+        readout.measured(batch)[:, n_numbers:].numpy()
+        for _, batch in Batcher(
+            learn.select(_some_rows(learn, SCALE_ROWS, generator)), batch_size=ROWS_AT_ONCE
+        ).scoring_batches()
+    ]
+    # numbers on all rows: among some of them a rare one may not be known at all
+    columns = [*learn.numbers.T, *np.concatenate(parts).T]
+    for place, column in enumerate(columns):
         known = column[~np.isnan(column)].astype(np.float64)
-        readout.mean[place] = known.mean()
-        readout.scale[place] = max(known.std(), 1e-6)
+        if len(known) and known.std() > 0:
+            readout.mean[place], readout.scale[place] = known.mean(), known.std()
 
 
 @torch.inference_mode()
 def _design(readout: Readout, data: EncodedMarket) -> NDArray[np.float32]:
-    x = np.empty((len(data), readout.linear.in_features), np.float32)
+    """The columns of the linear model and one of ones, float32 [n, n_columns + 1]."""
+    x = np.ones((len(data), readout.linear.in_features + 1), np.float32)
     for places, batch in Batcher(data, batch_size=ROWS_AT_ONCE).scoring_batches():
-        x[places] = readout.design(batch).numpy()
+        x[places, :-1] = readout.design(batch).numpy()
     return x
 
 
-def _logistic(
-    c: float, x: NDArray[np.float32], converted: NDArray[np.float32]
-) -> LogisticRegression:
-    model = LogisticRegression(C=c, solver="newton-cholesky", max_iter=50)
-    with warnings.catch_warnings():
-        # where Newton's steps fail scikit-learn goes on with another solver, and the STOP rows
-        # judge what comes out
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        warnings.simplefilter("ignore", LinAlgWarning)
-        return model.fit(x, converted)
+def weigh(
+    readout: NDArray[np.float32], network: NDArray[np.float32], converted: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Weights of readout and network, and a constant, of the largest posterior.
+
+    The network learns apart from the readout, not from what the readout leaves: with the strong
+    effects gone it hardly learned at all (docs/decisions.md).
+
+    Args:
+        readout: logits of rows that neither has learned from, [n].
+        network: likewise.
+        converted: labels, [n].
+
+    Returns:
+        float64 [3]: none negative but the constant; half and half where there is nothing to learn.
+    """
+    x = np.stack([readout, network, np.ones_like(readout)], axis=1).astype(np.float64)
+    centre = np.array([0.5, 0.5, 0.0])
+
+    def objective(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        away = (theta - centre) / WEIGHT_SD**2
+        z = x @ theta
+        loss = (np.logaddexp(0.0, z) - converted * z).sum() + away @ (theta - centre) / 2
+        return loss, x.T @ (expit(z) - converted) + away
+
+    bounds = [(0.0, None), (0.0, None), (None, None)]
+    return minimize(objective, centre, jac=True, method="L-BFGS-B", bounds=bounds).x
+
+
+def mean_log_loss(logits: NDArray[np.floating], converted: NDArray[np.float32]) -> float:
+    """Mean cross-entropy of logits."""
+    z = logits.astype(np.float64)
+    return float((np.logaddexp(0.0, z) - converted * z).mean())

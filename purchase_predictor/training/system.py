@@ -32,7 +32,7 @@ from purchase_predictor.training.loop import (
     to_numpy,
 )
 from purchase_predictor.training.pretraining import hidden_in_training, next_click_loss
-from purchase_predictor.training.readout import solve_readout
+from purchase_predictor.training.readout import mean_log_loss, read_out, solve_readout, weigh
 
 SCORING_ROWS = 4096
 MIN_STEPS = 40
@@ -74,6 +74,12 @@ def shape_of(data: EncodedMarket, sizes: ContentSizes) -> FusionShape:
         numbers=tuple(c for c, keep in zip(data.number_columns, kept, strict=True) if keep),
         categories=data.category_columns,
     )
+
+
+def converted_rate(data: EncodedMarket) -> float:
+    """Share of training rows that converted; one more of each class keeps it off 0 and 1."""
+    converted = data.converted[data.part == TRAIN]
+    return float((converted.sum() + 1) / (len(converted) + 2))
 
 
 def varying_numbers(data: EncodedMarket) -> NDArray[np.bool_]:
@@ -150,7 +156,7 @@ class FusionTask:
 
     def loss(self, model: nn.Module, batch: FusionBatch) -> Tensor:
         """Mean cross-entropy of the members, plus the weighted next-click loss."""
-        output = model(batch)
+        output = model(batch, network_only=True)
         target = batch.converted[:, None].expand_as(output.logits)
         loss = F.binary_cross_entropy_with_logits(output.logits.float(), target)
         if self.auxiliary_weight:
@@ -161,18 +167,21 @@ class FusionTask:
 
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
         """Log-loss of the mean logit on the stopping rows."""
-        logits = mean_logits(model, self.stop, device)
+        logits = mean_logits(model, self.stop, device, network_only=True)
         converted = torch.from_numpy(self.stop.data.converted)
         loss = F.binary_cross_entropy_with_logits(torch.from_numpy(logits), converted)
         return {"log_loss": loss.item()}
 
 
-def mean_logits(model: nn.Module, rows: Batcher, device: torch.device) -> NDArray[np.float32]:
+def mean_logits(
+    model: nn.Module, rows: Batcher, device: torch.device, *, network_only: bool = False
+) -> NDArray[np.float32]:
     """The members' mean logit of every row, float32 [n]."""
     logits = np.empty(len(rows.data), np.float32)
     with torch.inference_mode():
         for places, batch in rows.scoring_batches():
-            logits[places] = model(batch.to(device)).logits.float().mean(dim=1).cpu().numpy()
+            output = model(batch.to(device), network_only=network_only)
+            logits[places] = output.logits.float().mean(dim=1).cpu().numpy()
     return logits
 
 
@@ -230,8 +239,10 @@ class FusionSystem:
         self.model_ = self._build()
         if self.start_from is not None:
             self.model_.load_state_dict(self.start_from.model_.state_dict())
-        elif self.clicks is not None:
-            self.model_.clicks.load_state_dict(self.clicks)
+        else:
+            self.model_.head.start_from_rate(converted_rate(data))
+            if self.clicks is not None:
+                self.model_.clicks.load_state_dict(self.clicks)
         task = FusionTask(
             self.model_,
             self._columns(data),
@@ -242,14 +253,13 @@ class FusionSystem:
             else self.settings.pretraining.auxiliary_weight,
             seed=seed,
         )
-        if self.start_from is None:
-            solve_readout(
-                self.model_.readout,
-                task.learn.data,
-                task.stop.data,
-                seed=seed,
-                progress=progress,
-            )
+        solve_readout(
+            self.model_.readout,
+            task.learn.data,
+            keep=self.start_from is not None,
+            seed=seed,
+            progress=progress,
+        )
         self.precision_ = self._choose_precision(task, progress)
         self.state_: LoopState = Loop(
             task,
@@ -258,7 +268,23 @@ class FusionSystem:
             progress=progress,
             on_epoch=self.on_epoch,
         ).fit(resume=self.resume)
+        self._weigh(task, progress)
         return self
+
+    def _weigh(self, task: FusionTask, progress: Progress) -> None:
+        """Weigh readout and network by what each says of the STOP rows."""
+        device = default_device()
+        stop = task.stop.data
+        network = mean_logits(self.model_.to(device), task.stop, device, network_only=True)
+        linear = read_out(self.model_.cpu().readout, stop)
+        weights = weigh(linear, network, stop.converted)
+        self.model_.weights.copy_(torch.from_numpy(weights))
+        both = weights[0] * linear + weights[1] * network + weights[2]
+        losses = [mean_log_loss(logits, stop.converted) for logits in (linear, network, both)]
+        progress(
+            f"fusion: weights {weights[0]:.2f} of the readout, {weights[1]:.2f} of the network; "
+            "validation log_loss {:.4f} and {:.4f}, together {:.4f}".format(*losses)
+        )
 
     def predict_proba(self, data: EncodedMarket) -> NDArray[np.float64]:
         """Uncalibrated probability of conversion, float64 [n], always in float32 arithmetic."""
@@ -344,10 +370,11 @@ class FusionSystem:
             checkpoint_every=training.checkpoint_every,
             bfloat16=self.precision_ == "bfloat16",
             seed=seed,
-            # what has learned before (from a hundred times as many events, or to the optimum)
-            # would be unlearned long before the rest has learned from conversions
-            slow=("readout.",) if self.clicks is None else ("readout.", "clicks."),
+            # what has learned before, from a hundred times as many events, would be unlearned long
+            # before the rest has learned from conversions
+            slow=() if self.clicks is None else ("clicks.",),
             slow_share=training.pretrained_share,
+            keep_start=adapting,
         )
 
     def _choose_precision(self, task: FusionTask, progress: Progress) -> str:

@@ -200,7 +200,8 @@ def test_gradients_reach_every_parameter(data: EncodedMarket) -> None:
         for name, parameter in model.named_parameters()
         if parameter.grad is None or not parameter.grad.abs().sum() > 0
     ]
-    assert silent == []
+    # the readout is solved
+    assert silent == ["readout.linear.weight", "readout.linear.bias"]
 
 
 def test_shape_survives_json(data: EncodedMarket) -> None:

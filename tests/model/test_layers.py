@@ -88,10 +88,19 @@ def test_ensemble_members_differ() -> None:
     torch.manual_seed(0)
     head = EnsembleHead(d_in=6, d_hidden=8, n_members=4, dropout=0.0)
     x = torch.randn(5, 6)
-    assert (head(x) == 0).all()  # until something is learned
-    torch.nn.init.ones_(head.out.weight)
 
     logits = head(x)
 
     assert logits.shape == (5, 4)
     assert logits.std(dim=1).min() > 0
+
+
+def test_ensemble_begins_near_the_rate() -> None:
+    torch.manual_seed(0)
+    head = EnsembleHead(d_in=6, d_hidden=8, n_members=4, dropout=0.0)
+    x = torch.randn(200, 6)
+    spread = head(x).std()
+    head.start_from_rate(0.03)
+
+    assert head(x).sigmoid().mean().item() == pytest.approx(0.03, abs=0.003)
+    assert 0 < head(x).std() < spread / 5
