@@ -61,6 +61,7 @@ class ModelSettings(Section):
     dropout: float = Field(ge=0, lt=1)
     modality_dropout: float = Field(ge=0, lt=1)
     identity_dropout: float = Field(ge=0, lt=1)
+    view_dropout: float = Field(ge=0, lt=1)
 
 
 class PretrainingSettings(Section):

@@ -41,7 +41,7 @@ class ProductEncoder(nn.Module):
     - Output: a `ProductMemory`
     """
 
-    def __init__(self, *, shape: FusionShape, d_model: int, dropout: float):
+    def __init__(self, *, shape: FusionShape, d_model: int, dropout: float, view_dropout: float):
         super().__init__()
         sizes = {
             "identity": shape.n_identities,
@@ -57,6 +57,10 @@ class ProductEncoder(nn.Module):
         self.views = nn.ModuleDict(
             {name: nn.Linear(width, d_model) for name, width in widths.items() if width}
         )
+        # some thousand products share a million events: what two hundred numbers tell of each of
+        # them is learned by heart, and new products are then misread
+        self.view_dropout = Dropout(view_dropout)
+        self.reads_content = "image" in self.views or "text" in self.views
         self.missing = nn.ParameterDict(
             {name: nn.Parameter(torch.randn(d_model) * 0.02) for name in self.views}
         )
@@ -81,7 +85,7 @@ class ProductEncoder(nn.Module):
             if name != "phrases":
                 # embeddings come with length 1: at unit variance, what can be seen of a product
                 # outweighs its identity from the start, so identity learns what is left to know
-                x = x * x.shape[1] ** 0.5
+                x = self.view_dropout(x * x.shape[1] ** 0.5)
             parts.append(torch.where(absent[name][:, None], self.missing[name], view(x)))
         stacked = torch.stack(parts, dim=1) + self.kind
         # 2. their sum is the product

@@ -228,7 +228,12 @@ class ClickEncoder(nn.Module):
     def __init__(self, *, shape: FusionShape, settings: ModelSettings):
         super().__init__()
         d_model, n_heads, dropout = settings.d_model, settings.n_heads, settings.dropout
-        self.product = ProductEncoder(shape=shape, d_model=d_model, dropout=dropout)
+        self.product = ProductEncoder(
+            shape=shape,
+            d_model=d_model,
+            dropout=dropout,
+            view_dropout=settings.view_dropout,
+        )
         self.session = SessionEncoder(
             n_event_types=shape.n_event_types,
             d_model=d_model,

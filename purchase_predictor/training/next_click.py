@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from features.arrays import STOP, TRAIN, Column, EncodedMarket
+from features.arrays import STOP, TRAIN, UNSEEN, Column, EncodedMarket
 from purchase_predictor.checkpoint import read_folder, write_folder
 from purchase_predictor.model.inputs import FusionBatch, FusionShape
-from purchase_predictor.model.session import ClickEncoder, ClickStates
+from purchase_predictor.model.session import ClickEncoder
 from purchase_predictor.settings import ModelSettings, Settings
 from purchase_predictor.training.batches import Batcher
 from purchase_predictor.training.loop import (
@@ -76,8 +76,7 @@ def centre(
     model.to(device).eval()
     for _, batch in Batcher(data.select(training & taken), batch_size=4096).scoring_batches():
         moved = batch.to(device)
-        states = model(moved.products, moved.sessions)
-        queries, keys = _of_impressions(states, moved)
+        queries, keys = _of_impressions(model, moved)
         shown = (moved.product > 0).float()[:, None]
         query.index_add_(0, moved.market, queries[:, :-1] * shown)
         key.index_add_(0, moved.market, keys[:, :-1] * shown)
@@ -88,11 +87,24 @@ def centre(
     model.cpu()
 
 
-def _of_impressions(states: ClickStates, batch: FusionBatch) -> tuple[Tensor, Tensor]:
-    """The query of each impression's history and the key of its product, [N, d_model + 1]."""
+def _of_impressions(model: ClickEncoder, batch: FusionBatch) -> tuple[Tensor, Tensor]:
+    """The query of each impression's history and the key of its product, [N, d_model + 1].
+
+    Where products have titles or pictures, taste is read off these and not off identities: what
+    an identity adds to them is mostly noise, and new products have none. Popularity is its own.
+    """
+    products = batch.products
+    if model.product.reads_content:
+        products = replace(products, identity=products.identity.clamp_max(UNSEEN))
+    states = model(products, batch.sessions)
     place = batch.slot // batch.n_slots * states.queries.shape[1] + batch.cut
     queries = states.queries.flatten(0, 1).index_select(0, place)
-    return queries, states.keys.index_select(0, batch.product)
+    keys = states.keys.index_select(0, batch.product)
+    if products is not batch.products:
+        named = model.product(batch.products).vector
+        popularity = model.next_click.popularity(named).index_select(0, batch.product)
+        keys = torch.cat([keys[:, :-1], popularity], dim=1)
+    return queries, keys
 
 
 @torch.inference_mode()
@@ -114,15 +126,14 @@ def score_clicks(
     scores = np.full((len(data), 3), np.nan, np.float32)
     for rows, batch in Batcher(data, batch_size=batch_size).scoring_batches():
         moved = batch.to(device)
-        states = model(moved.products, moved.sessions)
-        scores[rows] = _scores_of(model, states, moved).float().cpu().numpy()
+        scores[rows] = _scores_of(model, moved).float().cpu().numpy()
     known = data.product > 0
     scores[~known] = np.nan
     return np.column_stack([scores, _within_lists(scores[:, 1], data.list_number)])
 
 
-def _scores_of(model: ClickEncoder, states: ClickStates, batch: FusionBatch) -> Tensor:
-    queries, keys = _of_impressions(states, batch)
+def _scores_of(model: ClickEncoder, batch: FusionBatch) -> Tensor:
+    queries, keys = _of_impressions(model, batch)
     lift = model.next_click.lift(queries, keys, batch.market)
     cosine = F.cosine_similarity(queries[:, :-1], keys[:, :-1], dim=1)
     return torch.stack([lift, lift + keys[:, -1], cosine], dim=1)

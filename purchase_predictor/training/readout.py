@@ -70,9 +70,8 @@ def read_out(readout: Readout, data: EncodedMarket) -> NDArray[np.float32]:
 
 def _some_rows(
     data: EncodedMarket, n_rows: int, generator: np.random.Generator
-) -> NDArray[np.int64]:
-    share = n_rows / max(1, len(data))
-    return np.flatnonzero(generator.random(len(data)) < share)
+) -> NDArray[np.bool_]:
+    return generator.random(len(data)) < n_rows / max(1, len(data))
 
 
 def _fit_scales(readout: Readout, learn: EncodedMarket, generator: np.random.Generator) -> None:
