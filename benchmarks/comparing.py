@@ -78,21 +78,20 @@ def calibration_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["market"] != "all", -row["n_positive"]))
 
 
-def drop_gaps(
-    predictions: pl.DataFrame, dropped: Sequence[str], settings: EvaluationSettings, seed: int
+def fusion_gaps(
+    predictions: pl.DataFrame, arms: Sequence[str], settings: EvaluationSettings, seed: int
 ) -> list[dict[str, Any]]:
-    """What the fusion loses without each modality: a gap in log-loss above zero is a loss.
+    """What each changed fusion loses to the whole one: a gap in log-loss above zero is a loss.
 
     Args:
-        predictions: test rows with the columns `fusion` and `no MODALITY`.
-        dropped: the modalities.
+        predictions: test rows with the columns `fusion` and those of the arms.
+        arms: changed fusions, without a modality for example.
         settings: resamples and level.
         seed: of the resampling.
 
     Returns:
-        `paired_gaps` of each modality, `no MODALITY − fusion`: macro, pooled, each market.
+        `paired_gaps` of each arm, `ARM − fusion`: macro, pooled, each market.
     """
-    arms = [f"no {modality}" for modality in dropped]
     draws = draw(Rows.from_frame(predictions, [FUSION, *arms]), settings=settings, seed=seed)
     pairs = [(arm, FUSION) for arm in arms]
     return paired_gaps(draws, pairs, settings=settings, metrics=("log_loss", "auc"))

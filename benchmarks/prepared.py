@@ -31,7 +31,8 @@ from purchase_predictor.training.preparation import (
     check_rows,
     select_market,
 )
-from purchase_predictor.training.system import ContentSizes, FusionSystem, shape_of
+from purchase_predictor.training.shapes import ContentSizes, shape_of
+from purchase_predictor.training.system import FusionSystem
 
 DROPPED_COLUMNS = {
     "text": (),

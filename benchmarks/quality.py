@@ -27,7 +27,7 @@ from typing import Any
 import polars as pl
 from rich.console import Console
 
-from benchmarks.comparing import GAP_METRICS, calibration_rows, drop_gaps, over_seeds, shares
+from benchmarks.comparing import GAP_METRICS, calibration_rows, fusion_gaps, over_seeds, shares
 from benchmarks.fitted import Fitted, fit_system, held_rows, key_of, predictions, stack_cost
 from benchmarks.prepared import DROPPED_COLUMNS, Prepared, prepare, without_modality
 from benchmarks.printing import print_runs
@@ -188,11 +188,12 @@ class Run:
             return []
         whole = next(one for one in fitted if one.name == FUSION)
         frame, _ = predictions([whole])
-        for modality, one in without.items():
+        arms = [f"no {modality}" for modality in without]
+        for arm, one in zip(arms, without.values(), strict=True):
             alone, _ = predictions([one])
-            frame = frame.with_columns(alone[FUSION].alias(f"no {modality}"))
+            frame = frame.with_columns(alone[FUSION].alias(arm))
         write_file(self.stem.with_name(f"{self.stem.name}-drops.parquet"), frame.write_parquet)
-        return drop_gaps(frame, list(without), self.settings.evaluation, self.settings.seed)
+        return fusion_gaps(frame, arms, self.settings.evaluation, self.settings.seed)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -52,7 +52,7 @@ DEFAULT_SYSTEMS = ",".join((FUSION, *NAMES))
 TUNED = ("model", "pretraining", "training", "baselines")
 """Sections whose settings a trial may change: the rows are encoded before."""
 
-NOT_OF_CLICKS = {"n_layers", "n_members", "n_bins", "d_number"}
+NOT_OF_CLICKS = {"n_layers", "n_members", "n_bins", "d_number", "parts"}
 """Settings of the model that trials change while they share a click encoder."""
 
 

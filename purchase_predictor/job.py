@@ -222,8 +222,10 @@ class Job:
             charts.roc_chart(predictions, result),
             charts.calibration_chart(predictions, result),
             charts.lift_chart(predictions, result),
-            charts.training_chart(fusion.state_.history),  # type: ignore[attr-defined]
         ]
+        history = fusion.state_.history  # type: ignore[attr-defined]
+        if history:  # a readout alone has no epochs
+            drawn.append(charts.training_chart(history))
         title = f"purchase_predictor: {self.market}, {self.scope} model"
         pages.write_html(drawn, self.folder / "report.html", title)
 

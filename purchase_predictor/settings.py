@@ -62,6 +62,7 @@ class ModelSettings(Section):
     modality_dropout: float = Field(ge=0, lt=1)
     identity_dropout: float = Field(ge=0, lt=1)
     view_dropout: float = Field(ge=0, lt=1)
+    parts: str = Field(pattern="^(both|readout|network)$")
 
 
 class PretrainingSettings(Section):

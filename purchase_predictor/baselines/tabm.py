@@ -30,7 +30,7 @@ from purchase_predictor.baselines.system import Progress, learning_rows
 from purchase_predictor.baselines.table import TableEncoder, chunks
 from purchase_predictor.checkpoint import read_folder, write_folder
 from purchase_predictor.training.loop import default_device
-from purchase_predictor.training.system import number_bins
+from purchase_predictor.training.shapes import number_bins
 
 N_COMPONENTS = 16
 PREDICTED_AT_ONCE = 8_192

@@ -31,7 +31,7 @@ from purchase_predictor.errors import DataError, nearest
 from purchase_predictor.settings import Settings
 from purchase_predictor.training.loop import OnEpoch, Progress, no_epoch
 from purchase_predictor.training.next_click import NextClick, with_scores, without_scores
-from purchase_predictor.training.system import ContentSizes, shape_of
+from purchase_predictor.training.shapes import ContentSizes, shape_of
 
 ALL_MARKETS = "all"
 MIN_COVERAGE = 0.7

@@ -1,9 +1,8 @@
 """The fusion transformer as a system: the contract that the baselines keep too."""
 
 import time
-import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -11,7 +10,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
-from rtdl_num_embeddings import compute_bins
 from torch import Tensor, nn
 
 from features.arrays import STOP, TRAIN, EncodedMarket
@@ -33,90 +31,11 @@ from purchase_predictor.training.loop import (
 )
 from purchase_predictor.training.pretraining import hidden_in_training, next_click_loss
 from purchase_predictor.training.readout import mean_log_loss, read_out, solve_readout, weigh
+from purchase_predictor.training.shapes import ContentSizes, converted_rate, number_bins, shape_of
 
 SCORING_ROWS = 4096
 MIN_STEPS = 40
 MIN_BATCH = 128
-BIN_ROWS = 100_000
-
-
-@dataclass(frozen=True)
-class ContentSizes:
-    """Vocabulary sizes that the arrays themselves do not tell.
-
-    Attributes:
-        n_identities: codes of product ids.
-        n_categories: codes of product categories.
-        n_brands: codes of brands.
-        n_word_pieces: codes of word pieces, 0 without titles.
-    """
-
-    n_identities: int
-    n_categories: int
-    n_brands: int
-    n_word_pieces: int
-
-
-def shape_of(data: EncodedMarket, sizes: ContentSizes) -> FusionShape:
-    """The model's shape for some data; columns that never vary in training are left out."""
-    kept = varying_numbers(data)
-    return FusionShape(
-        n_identities=sizes.n_identities,
-        n_categories=sizes.n_categories,
-        n_brands=sizes.n_brands,
-        n_word_pieces=sizes.n_word_pieces if data.products.words.shape[1] else 0,
-        n_phrases=data.products.phrases.shape[1] if data.products.words.shape[1] else 0,
-        d_text=data.products.text.shape[1],
-        d_image=data.products.image.shape[1],
-        n_event_types=data.events.n_types,
-        n_markets=len(data.market_names),
-        n_dimensions=data.row_profile.shape[1],
-        numbers=tuple(c for c, keep in zip(data.number_columns, kept, strict=True) if keep),
-        categories=data.category_columns,
-    )
-
-
-def converted_rate(data: EncodedMarket) -> float:
-    """Share of training rows that converted; one more of each class keeps it off 0 and 1."""
-    converted = data.converted[data.part == TRAIN]
-    return float((converted.sum() + 1) / (len(converted) + 2))
-
-
-def varying_numbers(data: EncodedMarket) -> NDArray[np.bool_]:
-    """Number columns with at least two known values in training rows, bool [n_numbers]."""
-    x = data.numbers[data.part == TRAIN]
-    low = np.where(np.isnan(x), np.inf, x).min(axis=0, initial=np.inf)
-    high = np.where(np.isnan(x), -np.inf, x).max(axis=0, initial=-np.inf)
-    return low < high
-
-
-def number_bins(x: NDArray[np.float32], n_bins: int, seed: int) -> list[Tensor]:
-    """Quantile edges of each column, missing values put at the median.
-
-    Args:
-        x: float32 [n, n_numbers], training rows, NaN where missing.
-        n_bins: at most.
-        seed: of the rows drawn where there are many.
-    """
-    generator = np.random.default_rng(seed)
-    return [_column_bins(column[~np.isnan(column)], n_bins, generator) for column in x.T]
-
-
-def _column_bins(
-    values: NDArray[np.float32], n_bins: int, generator: np.random.Generator
-) -> Tensor:
-    distinct = torch.from_numpy(np.unique(values))
-    if len(distinct) <= n_bins:  # a flag or a small count: its values are the edges
-        return distinct
-    drawn = values
-    if len(values) > BIN_ROWS:
-        drawn = generator.choice(values, BIN_ROWS, replace=False)
-        # a rare value may not be drawn, and the ends of the range must not be lost
-        drawn = np.append(drawn, [values.min(), values.max()])
-    with warnings.catch_warnings():
-        # most values are equal, and one bin is then what the quantiles give
-        warnings.filterwarnings("ignore", message=".*just two bin edges")
-        return compute_bins(torch.from_numpy(drawn)[:, None], n_bins)[0]
 
 
 class FusionTask:
@@ -253,38 +172,44 @@ class FusionSystem:
             else self.settings.pretraining.auxiliary_weight,
             seed=seed,
         )
-        solve_readout(
-            self.model_.readout,
-            task.learn.data,
-            keep=self.start_from is not None,
-            seed=seed,
-            progress=progress,
-        )
-        self.precision_ = self._choose_precision(task, progress)
-        self.state_: LoopState = Loop(
-            task,
-            self._loop(seed),
-            folder=self.folder,
-            progress=progress,
-            on_epoch=self.on_epoch,
-        ).fit(resume=self.resume)
-        self._weigh(task, progress)
+        if self.settings.model.parts != "network":
+            solve_readout(
+                self.model_.readout,
+                task.learn.data,
+                keep=self.start_from is not None,
+                seed=seed,
+                progress=progress,
+            )
+        self.precision_, self.state_ = "float32", LoopState()
+        if self.settings.model.parts != "readout":
+            self.precision_ = self._choose_precision(task, progress)
+            self.state_ = Loop(
+                task,
+                self._loop(seed),
+                folder=self.folder,
+                progress=progress,
+                on_epoch=self.on_epoch,
+            ).fit(resume=self.resume)
+        self.model_.weights.copy_(torch.tensor(self._weights(task, progress)))
         return self
 
-    def _weigh(self, task: FusionTask, progress: Progress) -> None:
-        """Weigh readout and network by what each says of the STOP rows."""
+    def _weights(self, task: FusionTask, progress: Progress) -> Sequence[float]:
+        """Of readout and network, by what each says of the STOP rows, and a constant."""
+        parts = self.settings.model.parts
+        if parts != "both":
+            return (1.0, 0.0, 0.0) if parts == "readout" else (0.0, 1.0, 0.0)
         device = default_device()
         stop = task.stop.data
         network = mean_logits(self.model_.to(device), task.stop, device, network_only=True)
         linear = read_out(self.model_.cpu().readout, stop)
         weights = weigh(linear, network, stop.converted)
-        self.model_.weights.copy_(torch.from_numpy(weights))
         both = weights[0] * linear + weights[1] * network + weights[2]
         losses = [mean_log_loss(logits, stop.converted) for logits in (linear, network, both)]
         progress(
             f"fusion: weights {weights[0]:.2f} of the readout, {weights[1]:.2f} of the network; "
             "validation log_loss {:.4f} and {:.4f}, together {:.4f}".format(*losses)
         )
+        return weights.tolist()
 
     def predict_proba(self, data: EncodedMarket) -> NDArray[np.float64]:
         """Uncalibrated probability of conversion, float64 [n], always in float32 arithmetic."""

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.comparing import (
     calibration_rows,
-    drop_gaps,
+    fusion_gaps,
     over_seeds,
     resampled_mean,
     shares,
@@ -77,7 +77,7 @@ def test_a_dropped_modality_that_mattered_has_a_loss_above_zero() -> None:
         pl.Series("fusion", p), pl.Series("no text", blurred(p, 2, 1)), pl.Series("no image", p)
     )
 
-    gaps = drop_gaps(predicted, ["text", "image"], SETTINGS, seed=0)
+    gaps = fusion_gaps(predicted, ["no text", "no image"], SETTINGS, seed=0)
 
     own = {(gap["arm"], gap["market"]): gap for gap in gaps if gap["metric"] == "log_loss"}
     assert {market for _, market in own} == {"macro", "pooled", "KR", "US"}

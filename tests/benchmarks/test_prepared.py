@@ -17,7 +17,7 @@ from benchmarks.prepared import (
 from features.arrays import TEST, UNSEEN, EncodedMarket
 from purchase_predictor.settings import load_settings
 from purchase_predictor.training.next_click import SCORE_COLUMNS, with_scores
-from purchase_predictor.training.system import ContentSizes
+from purchase_predictor.training.shapes import ContentSizes
 
 SETTINGS = load_settings(
     overrides=[

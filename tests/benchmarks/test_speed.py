@@ -10,7 +10,8 @@ from features.arrays import EncodedMarket
 from purchase_predictor.model.inputs import FusionBatch
 from purchase_predictor.settings import load_settings
 from purchase_predictor.training.batches import Batcher
-from purchase_predictor.training.system import ContentSizes, FusionSystem, FusionTask
+from purchase_predictor.training.shapes import ContentSizes
+from purchase_predictor.training.system import FusionSystem, FusionTask
 
 SETTINGS = load_settings(
     overrides=["model.d_model=16", "model.n_layers=1", "training.max_epochs=1",

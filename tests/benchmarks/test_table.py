@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from benchmarks import table
-from benchmarks.comparing import GAP_METRICS, calibration_rows, drop_gaps, over_seeds, shares
+from benchmarks.comparing import GAP_METRICS, calibration_rows, fusion_gaps, over_seeds, shares
 from purchase_predictor.errors import UserError
 from purchase_predictor.evaluation.summary import evaluate
 from purchase_predictor.settings import load_settings
@@ -62,7 +62,7 @@ def run_of(name: str, seed: int, frame: pl.DataFrame) -> dict[str, Any]:
         "costs": {s: {"fit_s": 1.0, "rows_per_s": 5000.0, "peak_gb": 1.5} for s in SYSTEMS},
         "shares": shares(result),
         "calibration": calibration_rows(result),
-        "drops": drop_gaps(dropped, ["text"], SETTINGS, seed=0),
+        "drops": fusion_gaps(dropped, ["no text"], SETTINGS, seed=0),
         **result,
     }  # fmt: skip
 

@@ -17,7 +17,7 @@ from purchase_predictor.cli import Reporter
 from purchase_predictor.errors import SettingsError
 from purchase_predictor.settings import load_settings
 from purchase_predictor.training.search import Range
-from purchase_predictor.training.system import ContentSizes
+from purchase_predictor.training.shapes import ContentSizes
 
 SPACE = {
     "model.n_layers": Range(low=1, high=3),

@@ -17,7 +17,7 @@ from purchase_predictor.model.fusion import FusionTransformer
 from purchase_predictor.model.inputs import FusionBatch, FusionShape
 from purchase_predictor.settings import load_settings
 from purchase_predictor.training.batches import Batcher, Hidden
-from purchase_predictor.training.system import ContentSizes, number_bins, shape_of, varying_numbers
+from purchase_predictor.training.shapes import ContentSizes, number_bins, shape_of, varying_numbers
 from tests.encoded_market import N_CATEGORIES, N_IDENTITIES, N_WORD_PIECES, make_market
 
 SETTINGS = load_settings(None, ["model.history=5", "model.d_model=16", "model.n_members=3"])

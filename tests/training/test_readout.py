@@ -9,12 +9,7 @@ from purchase_predictor.model.inputs import PRODUCT_GROUPS, ROW_GROUPS
 from purchase_predictor.model.readout import Pieces, Readout
 from purchase_predictor.training.batches import Batcher
 from purchase_predictor.training.readout import read_out, solve_readout, weigh
-from purchase_predictor.training.system import (
-    ContentSizes,
-    number_bins,
-    shape_of,
-    varying_numbers,
-)
+from purchase_predictor.training.shapes import ContentSizes, number_bins, shape_of, varying_numbers
 from tests.encoded_market import N_CATEGORIES, N_IDENTITIES, N_WORD_PIECES, make_market
 
 SIZES = ContentSizes(N_IDENTITIES, N_CATEGORIES, N_CATEGORIES, N_WORD_PIECES)

@@ -18,7 +18,8 @@ from purchase_predictor.training.next_click import (
 )
 from purchase_predictor.training.pretraining import next_click_loss
 from purchase_predictor.training.readout import read_out
-from purchase_predictor.training.system import ContentSizes, FusionSystem, FusionTask, shape_of
+from purchase_predictor.training.shapes import ContentSizes, shape_of
+from purchase_predictor.training.system import FusionSystem, FusionTask
 from tests.encoded_market import N_CATEGORIES, N_IDENTITIES, N_WORD_PIECES, make_market
 
 SIZES = ContentSizes(N_IDENTITIES, N_CATEGORIES, N_CATEGORIES, N_WORD_PIECES)
