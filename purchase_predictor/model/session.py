@@ -8,17 +8,20 @@ from torch import Tensor, nn
 
 from purchase_predictor.model.inputs import FusionShape, ProductBatch, SessionBatch
 from purchase_predictor.model.layers import (
+    POINTWISE_SCALE,
     Dropout,
     FeedForward,
     merge_heads,
     split_heads,
-    which_and_how_much,
 )
 from purchase_predictor.model.product import ProductEncoder, ProductMemory
 from purchase_predictor.settings import ModelSettings
 
 N_DISTANCES = 32
 """Events further back than this share a bias."""
+
+NEVER = -1e4
+"""A score whose silu is zero, and its gradient too."""
 
 INTEREST_PRIOR = 3.0
 """Touched products that an empty interest counts for: few touches say little."""
@@ -28,12 +31,14 @@ class SessionLayer(nn.Module):
     """A causal pre-norm layer that reads events by softmax and pointwise.
 
     Every head has biases of its own for how many events lie between and for whether the event
-    belongs to another session, so that a layer can add up what fades with every later event.
+    belongs to another session, so that a layer can add up what fades with every later event. The
+    softmax says *which* events, and the sum over silu(score) *how much* in all: an average cannot
+    count (HSTU, arXiv 2402.17152).
 
     **Shape**
 
-    - Input: ``x`` ``(S, L, d_model)``, ``other`` ``(S, L, L)``, 1 where two events are of
-      different sessions
+    - Input: ``x`` ``(S, L, d_model)``, ``stretch`` ``(S, L, n_stretches)``, one-hot: which
+      session of its sequence each event belongs to
     - Output: ``(S, L, d_model)``
     """
 
@@ -52,20 +57,33 @@ class SessionLayer(nn.Module):
         self.feed_forward = FeedForward(d_model=d_model, d_hidden=2 * d_model)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, other: Tensor) -> Tensor:
+    def forward(self, x: Tensor, stretch: Tensor) -> Tensor:
         """Attend to what came before, then transform each position."""
-        length = x.shape[1]
         q, k, v = (split_heads(p, self.n_heads) for p in self.qkv(self.norm(x)).chunk(3, dim=-1))
-        scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
-        place = torch.arange(length, device=x.device)
-        between = (place[:, None] - place).clamp(0, N_DISTANCES - 1)
-        bias = self.distance.index_select(0, between.flatten()).view(length, length, -1)
-        bias = bias.permute(2, 0, 1) + other[:, None] * self.other_session[:, None, None]
-        visible = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
-        weights, amounts = which_and_how_much(scores, bias, visible)
-        mixed = torch.cat([weights @ v, amounts @ v], dim=-1)
-        x = x + self.dropout(self.out(merge_heads(mixed)))
+        # a bias for other sessions is one less for the same: the product of two one-hot codes,
+        # which a matrix product adds up on the way (as tensors of their own, biases and masks
+        # were most of a training step)
+        own = stretch[:, None].expand(-1, self.n_heads, -1, -1)
+        keys = torch.cat([k, own], dim=-1).transpose(-1, -2)
+        q = q * q.shape[-1] ** -0.5
+        mixed = []
+        for number, bias in enumerate(self._biases(x.shape[1])):
+            other = self.other_session.chunk(2)[number][:, None, None]
+            scores = (torch.cat([q, own * -other], dim=-1) @ keys).add_(bias)
+            mixed.append((F.silu(scores) if number else scores.softmax(dim=-1)) @ v)
+        read = merge_heads(torch.cat([mixed[0], mixed[1] * POINTWISE_SCALE], dim=-1))
+        x = x + self.dropout(self.out(read))
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+
+    def _biases(self, length: int) -> Tensor:
+        """Of softmax and pointwise part, what comes later masked, [2, n_heads, L, L]."""
+        place = torch.arange(length, device=self.distance.device)
+        between = place[:, None] - place
+        bias = self.distance.index_select(0, between.clamp(0, N_DISTANCES - 1).flatten())
+        bias = bias.view(length, length, 2, -1).permute(2, 3, 0, 1)
+        bias = bias + self.other_session.view(2, -1, 1, 1)
+        never = torch.tensor([-torch.inf, NEVER], device=place.device).view(2, 1, 1, 1)
+        return torch.where(between < 0, never, bias)
 
 
 class SessionEncoder(nn.Module):
@@ -109,10 +127,11 @@ class SessionEncoder(nn.Module):
             + self.circumstances(circumstances)
         )
         x = torch.cat([self.start.expand(n_sequences, 1, -1), x], dim=1)
-        session = F.pad(sessions.session, (1, 0), value=-2)
-        other = (session[:, :, None] != session[:, None, :]).to(x.dtype)
+        # the start token is a session of its own, and one that another interrupts counts as two
+        number = F.pad(opens.long().cumsum(dim=1), (1, 0))
+        stretch = F.one_hot(number).to(x.dtype)
         for layer in self.layers:
-            x = layer(x, other)
+            x = layer(x, stretch)
         return self.norm(x)
 
 

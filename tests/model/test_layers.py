@@ -6,6 +6,8 @@ from purchase_predictor.model.layers import (
     EnsembleHead,
     MarketNorm,
     NumberEmbeddings,
+    merge_heads,
+    split_heads,
     which_and_how_much,
 )
 from purchase_predictor.model.session import SessionLayer
@@ -16,14 +18,37 @@ BINS = [torch.tensor([0.0, 1.0, 2.0, 10.0]), torch.tensor([-5.0, 5.0])]
 def test_causal_layer_never_sees_what_comes_later() -> None:
     torch.manual_seed(0)
     layer = SessionLayer(d_model=8, n_heads=2, dropout=0.0).eval()
-    x, other = torch.randn(1, 6, 8), torch.zeros(1, 6, 6)
+    x, stretch = torch.randn(1, 6, 8), torch.ones(1, 6, 1)
     changed = x.clone()
     changed[:, 4:] = 100.0
 
-    before, after = layer(x, other), layer(changed, other)
+    before, after = layer(x, stretch), layer(changed, stretch)
 
     assert torch.allclose(before[:, :4], after[:, :4], atol=1e-6)
     assert not torch.allclose(before[:, 4:], after[:, 4:])
+
+
+def test_session_layer_biases_distance_and_other_sessions() -> None:
+    torch.manual_seed(0)
+    layer = SessionLayer(d_model=8, n_heads=2, dropout=0.0).eval()
+    torch.nn.init.normal_(layer.distance)
+    torch.nn.init.normal_(layer.other_session)
+    x = torch.randn(2, 5, 8)
+    session = torch.tensor([[0, 1, 1, 2, 2], [0, 1, 2, 3, 3]])
+
+    # the same in plain words: scores, a bias for each pair of events, the future masked
+    q, k, v = (split_heads(p, 2) for p in layer.qkv(layer.norm(x)).chunk(3, dim=-1))
+    place = torch.arange(5)
+    other = (session[:, :, None] != session[:, None, :]).float()
+    bias = layer.distance[(place[:, None] - place).clamp_min(0)].permute(2, 0, 1)
+    bias = bias + other[:, None] * layer.other_session[:, None, None]
+    visible = place[:, None] >= place
+    weights, amounts = which_and_how_much(q @ k.transpose(-1, -2) / 2, bias, visible)
+    y = x + layer.out(merge_heads(torch.cat([weights @ v, amounts @ v], dim=-1)))
+    expected = y + layer.feed_forward(layer.feed_forward_norm(y))
+
+    found = layer(x, torch.nn.functional.one_hot(session).float())
+    torch.testing.assert_close(found, expected)
 
 
 def test_pointwise_weights_count_where_softmax_averages() -> None:
