@@ -40,13 +40,19 @@ class ColumnTokens(nn.Module):
         self.masked_category = nn.Parameter(torch.randn(len(shape.categories), d_number) * 0.1)
         columns = (*shape.numbers, *shape.categories)
         self.blocks = tuple(dict.fromkeys(column.block for column in columns))
-        self.members = [
+        members = [
             [place for place, column in enumerate(columns) if column.block == block]
             for block in self.blocks
         ]
+        self.sizes = [len(places) for places in members]
         self.project = nn.ModuleList(
-            nn.Linear(len(members) * d_number, 2 * d_model) for members in self.members
+            nn.Linear(size * d_number, 2 * d_model) for size in self.sizes
         )
+        # columns of a block side by side: taking each block out by itself costs a gradient as
+        # large as all columns
+        order = [place for places in members for place in places]
+        self.register_buffer("order", torch.tensor(order, dtype=torch.long), persistent=False)
+        self.order: Tensor
         self.register_buffer("number_group", _groups(shape.numbers), persistent=False)
         self.register_buffer("category_group", _groups(shape.categories), persistent=False)
         self.number_group: Tensor
@@ -68,9 +74,9 @@ class ColumnTokens(nn.Module):
                 x = torch.where(masked[..., None], self.masked_category, x)
             parts.append(x)
         columns = torch.cat(parts, dim=1)
+        blocks = columns.index_select(1, self.order).split(self.sizes, dim=1)
         tokens = [
-            project(columns[:, members].flatten(1))
-            for project, members in zip(self.project, self.members, strict=True)
+            project(block.flatten(1)) for project, block in zip(self.project, blocks, strict=True)
         ]
         return torch.stack(tokens, dim=1), columns.flatten(1)
 
