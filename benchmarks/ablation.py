@@ -18,10 +18,9 @@ import yaml
 
 from benchmarks.comparing import fusion_gaps
 from benchmarks.fitted import Fitted, predictions
-from benchmarks.prepared import Prepared, with_clicks
+from benchmarks.prepared import Prepared, clicks_key, with_clicks
 from benchmarks.quality import Run, write
 from benchmarks.table import is_better, is_worse, markdown
-from benchmarks.tuning import clicks_key
 from purchase_predictor.checkpoint import write_file
 from purchase_predictor.cli import Reporter
 from purchase_predictor.errors import SettingsError, UserError, nearest

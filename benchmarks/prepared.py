@@ -1,9 +1,12 @@
 """What the benchmarks share: rows prepared once for all systems, systems fitted and timed."""
 
+import hashlib
+import json
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -66,7 +69,12 @@ class Prepared:
 
 
 def prepare(
-    tables: Tables, settings: Settings, *, market: str = ALL_MARKETS, progress: Progress
+    tables: Tables,
+    settings: Settings,
+    *,
+    market: str = ALL_MARKETS,
+    store: Path | None = None,
+    progress: Progress,
 ) -> Prepared:
     """Split, encode and pre-train as `PurchasePredictor.fit` does.
 
@@ -74,6 +82,7 @@ def prepare(
         tables: checked, with labels.
         settings: all settings.
         market: whose rows are taken; cut times come from all markets.
+        store: folder of finished pre-trainings, which are taken up; None keeps none.
         progress: told what happens.
 
     Raises:
@@ -98,7 +107,13 @@ def prepare(
         progress=progress,
     )
     preparation = Preparation(settings)
-    data = preparation.fit(selection, content=content, progress=progress)
+    data = preparation.fit(
+        selection,
+        content=content,
+        folder=None if store is None else store / f"clicks-{clicks_key(settings, market)}",
+        resume=store is not None,
+        progress=progress,
+    )
     clicks = preparation.clicks_
     return Prepared(
         data=data,
@@ -107,6 +122,19 @@ def prepare(
         click_auc={} if clicks is None else clicks.auc_,
         seconds=time.perf_counter() - began,
     )
+
+
+NOT_OF_CLICKS = {"n_layers", "n_members", "n_bins", "d_number", "parts"}
+"""Settings of the model that a click encoder does not depend on."""
+
+
+def clicks_key(settings: Settings, market: str = ALL_MARKETS) -> str:
+    """Hash of what decides whether two fits can share a click encoder, the data excepted."""
+    values = settings.model_dump(include={"seed", "data", "encoders", "model", "pretraining"})
+    values["encoders"].pop("cache")
+    kept = {name: v for name, v in values["model"].items() if name not in NOT_OF_CLICKS}
+    text = json.dumps([{**values, "model": kept}, market], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def with_clicks(prepared: Prepared, settings: Settings, *, progress: Progress) -> Prepared:

@@ -6,8 +6,9 @@
 For each data folder and seed the rows are prepared once; every system learns from them and is
 calibrated on the same validation rows; the stack is that of the package. Figures, intervals and
 gaps are those of `purchase_predictor.evaluation`. What is finished lies beside the output file
-(raw predictions of each system, test predictions of each run) and is not made again while data,
-settings and system stay the same; the code is not part of that, hence `--again`.
+(pre-training, raw predictions of each system, test predictions of each run) and is not made again
+while data, settings and system stay the same; the code is not part of that: after a change of it
+take another output.
 
 Several seeds on one data folder give the mean difference over seeds, whose interval is over users
 and seeds both. `--drop text` trains the fusion once more without a modality and holds it against
@@ -91,7 +92,14 @@ class Run:
     @cached_property
     def prepared(self) -> Prepared:
         """The rows, prepared when the first system asks for them."""
-        return prepare(self.tables, self.settings, market=self.market, progress=self.reporter.step)
+        store = self.stem.parent / f"{self.name}-{self.fingerprint[:16]}"
+        return prepare(
+            self.tables,
+            self.settings,
+            market=self.market,
+            store=store,
+            progress=self.reporter.step,
+        )
 
     @cached_property
     def rows(self) -> pl.DataFrame:

@@ -28,7 +28,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from benchmarks.prepared import Prepared, make_system, prepare, with_clicks
+from benchmarks.prepared import Prepared, clicks_key, make_system, prepare, with_clicks
 from features.arrays import STOP
 from features.schema import load_tables
 from purchase_predictor.baselines.registry import NAMES, make_baseline
@@ -51,9 +51,6 @@ from purchase_predictor.training.search import (
 DEFAULT_SYSTEMS = ",".join((FUSION, *NAMES))
 TUNED = ("model", "pretraining", "training", "baselines")
 """Sections whose settings a trial may change: the rows are encoded before."""
-
-NOT_OF_CLICKS = {"n_layers", "n_members", "n_bins", "d_number", "parts"}
-"""Settings of the model that trials change while they share a click encoder."""
 
 
 class Tuning:
@@ -142,12 +139,6 @@ class Tuning:
                 self.prepared, settings, progress=self.reporter.step
             )
         return self.with_clicks[key]
-
-
-def clicks_key(settings: Settings) -> str:
-    """What decides whether two trials can share a click encoder."""
-    model = settings.model.model_dump(exclude=NOT_OF_CLICKS)
-    return json.dumps([model, settings.pretraining.model_dump()], sort_keys=True)
 
 
 def sampler(number: int, seed: int) -> TPESampler:
