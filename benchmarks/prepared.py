@@ -19,6 +19,7 @@ from features.schema import Tables
 from features.splits import split_impressions, training_products
 from purchase_predictor.baselines.registry import make_baseline
 from purchase_predictor.baselines.system import Progress, System
+from purchase_predictor.checkpoint import write_file
 from purchase_predictor.encoders.content import ContentEncoders
 from purchase_predictor.panel import FUSION
 from purchase_predictor.settings import Settings
@@ -89,6 +90,7 @@ def prepare(
         DataError: the rows cannot be learned from or judged on.
     """
     began = time.perf_counter()
+    key = clicks_key(settings, market)
     split = split_impressions(
         tables,
         validation_fraction=settings.data.validation_fraction,
@@ -110,18 +112,30 @@ def prepare(
     data = preparation.fit(
         selection,
         content=content,
-        folder=None if store is None else store / f"clicks-{clicks_key(settings, market)}",
+        folder=None if store is None else store / f"clicks-{key}",
         resume=store is not None,
         progress=progress,
     )
     clicks = preparation.clicks_
+    seconds = time.perf_counter() - began
+    if store is not None:
+        seconds = _first_time(store / f"seconds-{key}.json", seconds)
     return Prepared(
         data=data,
         sizes=preparation.sizes(),
         clicks=None if clicks is None else clicks.model_.state_dict(),
         click_auc={} if clicks is None else clicks.auc_,
-        seconds=time.perf_counter() - began,
+        seconds=seconds,
     )
+
+
+def _first_time(file: Path, seconds: float) -> float:
+    """What it took when nothing had been there to take up."""
+    if file.is_file():
+        return float(json.loads(file.read_text())["seconds"])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_file(file, lambda path: path.write_text(json.dumps({"seconds": seconds})))
+    return seconds
 
 
 NOT_OF_CLICKS = {"n_layers", "n_members", "n_bins", "d_number", "parts"}
@@ -133,7 +147,8 @@ def clicks_key(settings: Settings, market: str = ALL_MARKETS) -> str:
     values = settings.model_dump(include={"seed", "data", "encoders", "model", "pretraining"})
     values["encoders"].pop("cache")
     kept = {name: v for name, v in values["model"].items() if name not in NOT_OF_CLICKS}
-    text = json.dumps([{**values, "model": kept}, market], sort_keys=True)
+    loop = settings.training.model_dump(include={"patience", "warm_up", "clip_norm", "ema_decay"})
+    text = json.dumps([{**values, "model": kept, "training": loop}, market], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -146,7 +161,8 @@ def with_clicks(prepared: Prepared, settings: Settings, *, progress: Progress) -
         progress: told a line at each epoch.
     """
     if prepared.clicks is None or not settings.pretraining.epochs:
-        return replace(prepared, data=without_score_columns(prepared.data), clicks=None)
+        data = without_score_columns(prepared.data)
+        return replace(prepared, data=data, clicks=None, click_auc={})
     data = without_score_columns(prepared.data)
     shape = without_scores(shape_of(data, prepared.sizes))
     clicks = NextClick(shape, settings).fit(data, progress=progress)
@@ -178,7 +194,7 @@ def without_modality(
     elif dropped == "terms":
         data = _without_market(data)
     else:
-        return replace(prepared, data=_without_events(data), clicks=None)
+        return replace(prepared, data=_without_events(data), clicks=None, click_auc={})
     return with_clicks(replace(prepared, data=data), settings, progress=progress)
 
 

@@ -60,7 +60,6 @@ class ProductEncoder(nn.Module):
         # some thousand products share a million events: what two hundred numbers tell of each of
         # them is learned by heart, and new products are then misread
         self.view_dropout = Dropout(view_dropout)
-        self.reads_content = "image" in self.views or "text" in self.views
         self.missing = nn.ParameterDict(
             {name: nn.Parameter(torch.randn(d_model) * 0.02) for name in self.views}
         )

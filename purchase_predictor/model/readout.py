@@ -25,7 +25,7 @@ class Readout(nn.Module):
 
     Gradient descent with few conversions learns such effects badly: after two epochs, when the
     network begins to overfit, a ridge logistic regression on the same inputs was still ahead of
-    it. So this part is solved (`training.readout`) before the network learns what is left.
+    it. So this part is solved (`training.readout`), apart from the network, and weighed with it.
 
     **Shape**
 
@@ -152,10 +152,10 @@ class Readout(nn.Module):
 
 
 class Pieces(nn.Module):
-    """How much of each inner bin of each number lies below its value: bends a straight line.
+    """How much of each bin of each number lies below its value: bends a straight line.
 
-    The piecewise-linear encoding of Gorishniy et al. (arXiv 2203.05556), without what a straight
-    line says already.
+    The piecewise-linear encoding of Gorishniy et al. (arXiv 2203.05556), of numbers with more than
+    one bin; what is straight in it is left to the straight number by the penalties.
 
     **Shape**
 

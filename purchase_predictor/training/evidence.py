@@ -1,22 +1,26 @@
 """Logistic regression whose penalties the training rows choose: one for each block of columns."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.special import expit
 
 ROWS_AT_ONCE = 16_384
 FIRST_PENALTY = 30.0
 SMALLEST, LARGEST = 1e-2, 1e6
 ROUNDS = 8
+FEWEST_ROUNDS = 3
 FIRST_STEPS = 3
 SETTLED = 0.1
 """Relative change of the penalties at which they count as settled."""
 
-FIRST_SHARE = 3
-"""The first rounds see one row of so many: they need to find the size of things only."""
+FIRST_SHARE = 1 / 3
+"""Share of the rows that the first rounds see: they need to find the size of things only."""
+
+REVIVED = 1000.0
+"""Penalty from which a block that these rows said nothing of gets another chance."""
 
 SHORTEST_STEP = 1e-3
 
@@ -54,11 +58,13 @@ def fit_by_evidence(
     determine over their sum of squares; steps of Newton's method and of this rule alternate.
 
     Args:
-        x: [n, n_columns], a column of ones among them; the order of rows is random or does not
-            matter.
+        x: [n, n_columns], a column of ones among them.
         y: [n], 0 or 1.
-        block: [n_columns], number of the block; -1 is not penalised.
+        block: [n_columns], number of the block; -1 takes the smallest penalty there is.
         centre: [n_columns], what weights are drawn to; zero if None.
+
+    Returns:
+        Weights and penalties; a column that never varies keeps its centre.
     """
     centre = np.zeros(x.shape[1]) if centre is None else centre
     varies = (x.min(axis=0) < x.max(axis=0)) | (block < 0)
@@ -67,8 +73,12 @@ def fit_by_evidence(
     start = EvidenceFit(
         weights=centre, penalties=np.full(n_blocks, FIRST_PENALTY), effective=np.zeros(n_blocks)
     )
-    first = _Problem(x[::FIRST_SHARE], y[::FIRST_SHARE], block, centre, varies)
-    return _alternate(problem, _alternate(first, start))
+    some = np.random.default_rng(0).random(len(x)) < FIRST_SHARE
+    found = _alternate(_Problem(x[some], y[some], block, centre, varies), start, FIRST_STEPS)
+    silent = found.penalties == LARGEST
+    return _alternate(
+        problem, replace(found, penalties=np.where(silent, REVIVED, found.penalties)), 1
+    )
 
 
 @dataclass(frozen=True)
@@ -80,7 +90,7 @@ class _Problem:
     varies: NDArray[np.bool_]
 
 
-def _alternate(problem: _Problem, start: EvidenceFit) -> EvidenceFit:
+def _alternate(problem: _Problem, start: EvidenceFit, first_steps: int) -> EvidenceFit:
     """Steps of Newton's method and new penalties in turn, until the penalties settle."""
     weights, penalties = start.weights.copy(), start.penalties.copy()
     effective = np.zeros(len(penalties))
@@ -90,7 +100,7 @@ def _alternate(problem: _Problem, start: EvidenceFit) -> EvidenceFit:
         weights[~live] = problem.centre[~live]
         columns = np.flatnonzero(live)
         penalty = np.append(penalties, SMALLEST)[problem.block[columns]]
-        for _ in range(1 if number else FIRST_STEPS):
+        for _ in range(1 if number else first_steps):
             weights, factor = _newton(problem, columns, weights, penalty)
         variance = np.zeros(len(weights))
         variance[columns] = np.diag(cho_solve(factor, np.eye(len(columns))))
@@ -102,7 +112,8 @@ def _alternate(problem: _Problem, start: EvidenceFit) -> EvidenceFit:
             penalties[place] = LARGEST
             if effective[place] > UNDETERMINED:
                 penalties[place] = np.clip(effective[place] / square, SMALLEST, LARGEST)
-        if (np.abs(np.log(penalties / before)) < SETTLED).all():
+        settled = np.abs(np.log(penalties / before)) < SETTLED
+        if number + 1 >= FEWEST_ROUNDS and settled.all():
             break
     return EvidenceFit(weights=weights, penalties=penalties, effective=effective)
 
@@ -113,7 +124,7 @@ def _newton(
     weights: NDArray[np.float64],
     penalty: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], tuple[NDArray[np.float64], bool]]:
-    """A step of Newton's method, halved until it helps; and the factor of the curvature."""
+    """A step of Newton's method, halved while it does not help; the factor of the curvature."""
     away = (weights - problem.centre)[columns]
     curvature, gradient = np.diag(penalty), penalty * away
     logit = problem.x @ weights.astype(np.float32)
@@ -124,7 +135,7 @@ def _newton(
         gradient += part.T @ (p[here] - problem.y[here])
         part *= np.sqrt(p[here] * (1 - p[here]))[:, None]
         curvature += part.T @ part
-    factor = cho_factor(curvature)
+    factor = _factor(curvature)
     step = np.zeros_like(weights)
     step[columns] = -cho_solve(factor, gradient)
     change = problem.x @ step.astype(np.float32)
@@ -138,3 +149,13 @@ def _newton(
     while objective(share) > objective(0.0) and share > SHORTEST_STEP:
         share /= 2
     return weights + share * step, factor
+
+
+def _factor(curvature: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool]:
+    """Cholesky factor; where rounding of collinear columns forbids one, of a bit more ridge."""
+    ridge = 0.0
+    while True:
+        try:
+            return cho_factor(curvature + ridge * np.eye(len(curvature)))
+        except LinAlgError:
+            ridge = max(10 * ridge, 1e-6 * float(np.trace(curvature)) / len(curvature))

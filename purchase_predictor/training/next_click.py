@@ -94,17 +94,16 @@ def _of_impressions(model: ClickEncoder, batch: FusionBatch) -> tuple[Tensor, Te
     an identity adds to them is mostly noise, and new products have none. Popularity is its own.
     """
     products = batch.products
-    if model.product.reads_content:
-        products = replace(products, identity=products.identity.clamp_max(UNSEEN))
+    has_content = products.has_text | products.has_image
+    nameless = products.identity.clamp_max(UNSEEN)
+    products = replace(products, identity=torch.where(has_content, nameless, products.identity))
     states = model(products, batch.sessions)
     place = batch.slot // batch.n_slots * states.queries.shape[1] + batch.cut
     queries = states.queries.flatten(0, 1).index_select(0, place)
     keys = states.keys.index_select(0, batch.product)
-    if products is not batch.products:
-        named = model.product(batch.products).vector
-        popularity = model.next_click.popularity(named).index_select(0, batch.product)
-        keys = torch.cat([keys[:, :-1], popularity], dim=1)
-    return queries, keys
+    named = model.product(batch.products).vector
+    popularity = model.next_click.popularity(named).index_select(0, batch.product)
+    return queries, torch.cat([keys[:, :-1], popularity], dim=1)
 
 
 @torch.inference_mode()

@@ -15,7 +15,9 @@ from purchase_predictor.training.loop import Progress
 ROWS_AT_ONCE = 4096
 SCALE_ROWS = 50_000
 WEIGHT_SD = 0.5
-"""Spread of the weights of readout and network about equal ones."""
+"""Spread of the weights of readout and network, and of the constant, about their centre."""
+
+HALF_AND_HALF = np.array([0.5, 0.5, 0.0])
 
 MAX_CELLS = 400_000_000
 """Rows times columns solved on, at most 1.6 GB: more would hardly change so few weights."""
@@ -100,7 +102,10 @@ def _design(readout: Readout, data: EncodedMarket) -> NDArray[np.float32]:
 
 
 def weigh(
-    readout: NDArray[np.float32], network: NDArray[np.float32], converted: NDArray[np.float32]
+    readout: NDArray[np.float32],
+    network: NDArray[np.float32],
+    converted: NDArray[np.float32],
+    centre: NDArray[np.float64] = HALF_AND_HALF,
 ) -> NDArray[np.float64]:
     """Weights of readout and network, and a constant, of the largest posterior.
 
@@ -111,12 +116,12 @@ def weigh(
         readout: logits of rows that neither has learned from, [n].
         network: likewise.
         converted: labels, [n].
+        centre: [3], what the weights are drawn to where conversions are few.
 
     Returns:
-        float64 [3]: none negative but the constant; half and half where there is nothing to learn.
+        float64 [3], none negative but the constant.
     """
     x = np.stack([readout, network, np.ones_like(readout)], axis=1).astype(np.float64)
-    centre = np.array([0.5, 0.5, 0.0])
 
     def objective(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         away = (theta - centre) / WEIGHT_SD**2

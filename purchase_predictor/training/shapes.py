@@ -66,7 +66,7 @@ def varying_numbers(data: EncodedMarket) -> NDArray[np.bool_]:
 
 
 def number_bins(x: NDArray[np.float32], n_bins: int, seed: int) -> list[Tensor]:
-    """Quantile edges of each column, missing values put at the median.
+    """Quantile edges of each column's known values.
 
     Args:
         x: float32 [n, n_numbers], training rows, NaN where missing.

@@ -30,7 +30,13 @@ from purchase_predictor.training.loop import (
     to_numpy,
 )
 from purchase_predictor.training.pretraining import hidden_in_training, next_click_loss
-from purchase_predictor.training.readout import mean_log_loss, read_out, solve_readout, weigh
+from purchase_predictor.training.readout import (
+    HALF_AND_HALF,
+    mean_log_loss,
+    read_out,
+    solve_readout,
+    weigh,
+)
 from purchase_predictor.training.shapes import ContentSizes, converted_rate, number_bins, shape_of
 
 SCORING_ROWS = 4096
@@ -85,17 +91,22 @@ class FusionTask:
         return loss + (output.clicks.queries.sum() + output.clicks.keys.sum()) * 0.0
 
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
-        """Log-loss of the mean logit on the stopping rows."""
+        """Log-loss of the network's mean logit on the stopping rows."""
         logits = mean_logits(model, self.stop, device, network_only=True)
-        converted = torch.from_numpy(self.stop.data.converted)
-        loss = F.binary_cross_entropy_with_logits(torch.from_numpy(logits), converted)
-        return {"log_loss": loss.item()}
+        return {"log_loss": mean_log_loss(logits, self.stop.data.converted)}
 
 
 def mean_logits(
     model: nn.Module, rows: Batcher, device: torch.device, *, network_only: bool = False
 ) -> NDArray[np.float32]:
-    """The members' mean logit of every row, float32 [n]."""
+    """The members' mean logit of every row, float32 [n].
+
+    Args:
+        model: a `FusionTransformer`.
+        rows: what is scored.
+        device: where the model is.
+        network_only: whether the readout is left out, as in training.
+    """
     logits = np.empty(len(rows.data), np.float32)
     with torch.inference_mode():
         for places, batch in rows.scoring_batches():
@@ -190,7 +201,9 @@ class FusionSystem:
                 progress=progress,
                 on_epoch=self.on_epoch,
             ).fit(resume=self.resume)
-        self.model_.weights.copy_(torch.tensor(self._weights(task, progress)))
+        # not in one line: moving the model to a device and back gives it other buffers
+        weights = self._weights(task, progress)
+        self.model_.weights.copy_(torch.tensor(weights))
         return self
 
     def _weights(self, task: FusionTask, progress: Progress) -> Sequence[float]:
@@ -202,7 +215,10 @@ class FusionSystem:
         stop = task.stop.data
         network = mean_logits(self.model_.to(device), task.stop, device, network_only=True)
         linear = read_out(self.model_.cpu().readout, stop)
-        weights = weigh(linear, network, stop.converted)
+        centre = HALF_AND_HALF
+        if self.start_from is not None:  # a small market keeps what all markets have learned
+            centre = self.start_from.model_.weights.double().numpy()
+        weights = weigh(linear, network, stop.converted, centre)
         both = weights[0] * linear + weights[1] * network + weights[2]
         losses = [mean_log_loss(logits, stop.converted) for logits in (linear, network, both)]
         progress(
