@@ -18,7 +18,7 @@ import yaml
 
 from benchmarks.comparing import fusion_gaps
 from benchmarks.fitted import Fitted, predictions
-from benchmarks.prepared import Prepared, clicks_key, with_clicks
+from benchmarks.prepared import DROPPED_COLUMNS, Prepared, clicks_key, with_clicks
 from benchmarks.quality import Run, write
 from benchmarks.table import is_better, is_worse, markdown
 from purchase_predictor.checkpoint import write_file
@@ -66,13 +66,17 @@ def load_variants(file: Path, only: Sequence[str]) -> list[dict[str, Any]]:
     """What is to be changed.
 
     Raises:
-        SettingsError: the file has no such variant; names the nearest.
+        SettingsError: there is no such variant or modality; names the nearest.
     """
     variants = yaml.safe_load(file.read_text("utf-8"))
     names = [one["name"] for one in variants]
     for name in only:
         if name not in names:
             raise SettingsError(f"there is no variant '{name}'{nearest(name, names)}")
+    for dropped in filter(None, (one.get("drop") for one in variants)):
+        if dropped not in DROPPED_COLUMNS:
+            near = nearest(dropped, list(DROPPED_COLUMNS))
+            raise SettingsError(f"{file}: there is no modality '{dropped}'{near}")
     return [one for one in variants if not only or one["name"] in only]
 
 
@@ -140,7 +144,7 @@ def table(run: Mapping[str, Any]) -> str:
         )
     heads = [
         "changed", "settings", "log-loss, macro", "log-loss, pooled", "AUC, macro",
-        "worse in, clear of zero", "better in", "fit s",
+        "worse in, clear of zero", "better in", "fit s, pre-training apart",
     ]  # fmt: skip
     return markdown(heads, rows)
 

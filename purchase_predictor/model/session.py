@@ -66,13 +66,14 @@ class SessionLayer(nn.Module):
         own = stretch[:, None].expand(-1, self.n_heads, -1, -1)
         keys = torch.cat([k, own], dim=-1).transpose(-1, -2)
         q = q * q.shape[-1] ** -0.5
-        mixed = []
-        for number, bias in enumerate(self._biases(x.shape[1])):
-            other = self.other_session.chunk(2)[number][:, None, None]
-            scores = (torch.cat([q, own * -other], dim=-1) @ keys).add_(bias)
-            mixed.append((F.silu(scores) if number else scores.softmax(dim=-1)) @ v)
-        read = merge_heads(torch.cat([mixed[0], mixed[1] * POINTWISE_SCALE], dim=-1))
-        x = x + self.dropout(self.out(read))
+        which, how_much = (
+            (torch.cat([q, own * -other[:, None, None]], dim=-1) @ keys).add_(bias)
+            for other, bias in zip(
+                self.other_session.chunk(2), self._biases(x.shape[1]), strict=True
+            )
+        )
+        read = [which.softmax(dim=-1) @ v, F.silu(how_much) @ v * POINTWISE_SCALE]
+        x = x + self.dropout(self.out(merge_heads(torch.cat(read, dim=-1))))
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
     def _biases(self, length: int) -> Tensor:

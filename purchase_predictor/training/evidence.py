@@ -49,6 +49,7 @@ def fit_by_evidence(
     block: NDArray[np.int64],
     *,
     centre: NDArray[np.float64] | None = None,
+    smallest: float = SMALLEST,
 ) -> EvidenceFit:
     """Maximise the evidence of the penalties of blocks (MacKay, Neural Computation 4, 1992).
 
@@ -62,19 +63,22 @@ def fit_by_evidence(
         y: [n], 0 or 1.
         block: [n_columns], number of the block; -1 takes the smallest penalty there is.
         centre: [n_columns], what weights are drawn to; zero if None.
+        smallest: penalty of a block: with few rows the evidence alone may see too much in them.
 
     Returns:
         Weights and penalties; a column that never varies keeps its centre.
     """
     centre = np.zeros(x.shape[1]) if centre is None else centre
     varies = (x.min(axis=0) < x.max(axis=0)) | (block < 0)
-    problem = _Problem(x, y, block, centre, varies)
+    problem = _Problem(x, y, block, centre, varies, smallest)
     n_blocks = int(block.max(initial=-1)) + 1
     start = EvidenceFit(
         weights=centre, penalties=np.full(n_blocks, FIRST_PENALTY), effective=np.zeros(n_blocks)
     )
     some = np.random.default_rng(0).random(len(x)) < FIRST_SHARE
-    found = _alternate(_Problem(x[some], y[some], block, centre, varies), start, FIRST_STEPS)
+    found = _alternate(
+        _Problem(x[some], y[some], block, centre, varies, smallest), start, FIRST_STEPS
+    )
     silent = found.penalties == LARGEST
     return _alternate(
         problem, replace(found, penalties=np.where(silent, REVIVED, found.penalties)), 1
@@ -88,6 +92,7 @@ class _Problem:
     block: NDArray[np.int64]
     centre: NDArray[np.float64]
     varies: NDArray[np.bool_]
+    smallest: float
 
 
 def _alternate(problem: _Problem, start: EvidenceFit, first_steps: int) -> EvidenceFit:
@@ -99,7 +104,7 @@ def _alternate(problem: _Problem, start: EvidenceFit, first_steps: int) -> Evide
         live = np.append(penalties < LARGEST, True)[problem.block] & problem.varies
         weights[~live] = problem.centre[~live]
         columns = np.flatnonzero(live)
-        penalty = np.append(penalties, SMALLEST)[problem.block[columns]]
+        penalty = np.append(penalties, problem.smallest)[problem.block[columns]]
         for _ in range(1 if number else first_steps):
             weights, factor = _newton(problem, columns, weights, penalty)
         variance = np.zeros(len(weights))
@@ -111,7 +116,7 @@ def _alternate(problem: _Problem, start: EvidenceFit, first_steps: int) -> Evide
             square = ((weights - problem.centre)[inside] ** 2).sum()
             penalties[place] = LARGEST
             if effective[place] > UNDETERMINED:
-                penalties[place] = np.clip(effective[place] / square, SMALLEST, LARGEST)
+                penalties[place] = np.clip(effective[place] / square, problem.smallest, LARGEST)
         settled = np.abs(np.log(penalties / before)) < SETTLED
         if number + 1 >= FEWEST_ROUNDS and settled.all():
             break

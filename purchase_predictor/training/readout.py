@@ -19,6 +19,9 @@ WEIGHT_SD = 0.5
 
 HALF_AND_HALF = np.array([0.5, 0.5, 0.0])
 
+PENALTY_OF_CHANGE = 30.0
+"""At least, where weights are kept: a market differs from what is common by 0.2 or so."""
+
 MAX_CELLS = 400_000_000
 """Rows times columns solved on, at most 1.6 GB: more would hardly change so few weights."""
 
@@ -51,7 +54,10 @@ def solve_readout(
     block = np.append(np.unique(readout.blocks, return_inverse=True)[1], -1)
     before = torch.cat([readout.linear.weight[0], readout.linear.bias]).double().numpy()
     # 2. their weights
-    fit = fit_by_evidence(x, y, block, centre=before if keep else None)
+    if keep:
+        fit = fit_by_evidence(x, y, block, centre=before, smallest=PENALTY_OF_CHANGE)
+    else:
+        fit = fit_by_evidence(x, y, block)
     with torch.no_grad():
         readout.linear.weight[0] = torch.from_numpy(fit.weights[:-1])
         readout.linear.bias[0] = fit.weights[-1]

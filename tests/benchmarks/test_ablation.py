@@ -66,3 +66,10 @@ def test_every_variant_is_a_valid_setting() -> None:
 def test_an_unknown_variant_names_the_nearest() -> None:
     with pytest.raises(SettingsError, match="readout alone"):
         load_variants(VARIANTS, ["readout alon"])
+
+
+def test_an_unknown_modality_is_told_before_the_work(tmp_path: Path) -> None:
+    file = tmp_path / "variants.yaml"
+    file.write_text("- name: no pictures\n  drop: imagee\n")
+    with pytest.raises(SettingsError, match="did you mean 'image'"):
+        load_variants(file, [])

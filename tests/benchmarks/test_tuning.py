@@ -127,6 +127,10 @@ def test_a_baseline_is_ranked_by_its_log_loss_on_stop_rows(
         ("model.d_model=96", False),
         ("model.n_session_layers=3", False),
         ("pretraining.epochs=3", False),
+        ("model.parts=readout", True),
+        ("training.max_epochs=2", True),
+        ("training.ema_decay=0", False),
+        ("seed=1", False),
     ],
 )
 def test_trials_of_one_size_share_a_click_encoder(override: str, shared: bool) -> None:

@@ -7,8 +7,9 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from features.arrays import TEST, TRAIN, EncodedMarket
+from features.arrays import STOP, TEST, TRAIN, EncodedMarket
 from purchase_predictor.settings import load_settings
+from purchase_predictor.training.batches import Batcher
 from purchase_predictor.training.loop import Loop
 from purchase_predictor.training.next_click import (
     SCORE_COLUMNS,
@@ -17,21 +18,19 @@ from purchase_predictor.training.next_click import (
     without_scores,
 )
 from purchase_predictor.training.pretraining import next_click_loss
-from purchase_predictor.training.readout import read_out
+from purchase_predictor.training.readout import read_out, weigh
 from purchase_predictor.training.shapes import ContentSizes, shape_of
-from purchase_predictor.training.system import FusionSystem, FusionTask
+from purchase_predictor.training.system import FusionSystem, FusionTask, mean_logits
 from tests.encoded_market import N_CATEGORIES, N_IDENTITIES, N_WORD_PIECES, make_market
 
 SIZES = ContentSizes(N_IDENTITIES, N_CATEGORIES, N_CATEGORIES, N_WORD_PIECES)
-SETTINGS = load_settings(
-    None,
-    [
+QUICK = [
         "model.history=5", "model.d_model=16", "model.n_members=2", "model.n_layers=1",
         "pretraining.epochs=2", "pretraining.batch_events=100", "pretraining.n_negatives=8",
         "training.max_epochs=6", "training.precision=float32", "training.learning_rate=0.01",
         "training.checkpoint_every=2",
-    ],
-)  # fmt: skip
+]  # fmt: skip
+SETTINGS = load_settings(None, QUICK)
 
 
 def quiet(_line: str) -> None:
@@ -46,6 +45,70 @@ def big() -> EncodedMarket:
 @pytest.fixture(scope="module")
 def fitted(big: EncodedMarket) -> FusionSystem:
     return FusionSystem(SETTINGS, SIZES).fit(big, seed=0, progress=quiet)
+
+
+def test_readout_and_network_are_weighed_by_the_stop_rows(
+    fitted: FusionSystem, big: EncodedMarket
+) -> None:
+    stop = fitted._columns(big.select(big.part == STOP))
+    network = mean_logits(
+        fitted.model_, Batcher(stop, batch_size=500), torch.device("cpu"), network_only=True
+    )
+    linear = read_out(fitted.model_.readout, stop)
+    weights = weigh(linear, network, stop.converted)
+
+    np.testing.assert_allclose(fitted.model_.weights.numpy(), weights, atol=1e-4)
+    assert not np.allclose(weights, [0.5, 0.5, 0.0])
+    both = weights[0] * linear + weights[1] * network + weights[2]
+    np.testing.assert_allclose(
+        fitted.predict_proba(big.select(big.part == STOP)), 1 / (1 + np.exp(-both)), atol=1e-4
+    )
+
+
+def test_weights_outlive_buffers_that_are_replaced(
+    big: EncodedMarket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def weights(self: FusionSystem, *_: object) -> tuple[float, ...]:
+        self.model_.weights = self.model_.weights.clone()  # as moving to a GPU and back does
+        return 0.1, 0.2, 0.3
+
+    monkeypatch.setattr(FusionSystem, "_weights", weights)
+    settings = load_settings(None, [*QUICK, "training.max_epochs=1"])
+    system = FusionSystem(settings, SIZES).fit(big, seed=0, progress=quiet)
+    np.testing.assert_allclose(system.model_.weights.numpy(), [0.1, 0.2, 0.3])
+
+
+def test_a_readout_alone_learns_without_epochs(big: EncodedMarket) -> None:
+    settings = load_settings(None, [*QUICK, "model.parts=readout"])
+    system = FusionSystem(settings, SIZES).fit(big, seed=0, progress=quiet)
+    test = big.select(big.part == TEST)
+    logits = read_out(system.model_.readout, system._columns(test))
+
+    assert system.state_.history == []
+    np.testing.assert_allclose(system.predict_proba(test), 1 / (1 + np.exp(-logits)), atol=1e-6)
+    assert auc(system, big, TEST) > 0.7
+
+
+def test_a_network_alone_has_no_readout(big: EncodedMarket) -> None:
+    settings = load_settings(None, [*QUICK, "model.parts=network"])
+    system = FusionSystem(settings, SIZES).fit(big, seed=0, progress=quiet)
+
+    assert system.model_.weights.tolist() == [0.0, 1.0, 0.0]
+    assert not system.model_.readout.linear.weight.any()
+
+
+def test_an_adapted_network_that_got_worse_is_not_kept(
+    fitted: FusionSystem, big: EncodedMarket
+) -> None:
+    settings = load_settings(None, [*QUICK, "training.learning_rate=1.0"])
+    adapted = FusionSystem(settings, SIZES, start_from=fitted)
+    adapted.fit(big.select(big.market == 3), seed=0, progress=quiet)
+
+    assert adapted.state_.best_epoch == -1
+    before = fitted.model_.state_dict()
+    for name, value in adapted.model_.state_dict().items():
+        if not name.startswith(("readout.", "weights")):
+            assert torch.equal(value, before[name]), name
 
 
 def auc(system: FusionSystem, data: EncodedMarket, part: int) -> float:
@@ -131,7 +194,7 @@ def test_adapted_system_starts_from_the_global_one(
     # an epoch at a fifth of the rate leaves the network near where it began, never kept worse
     assert adapted.state_.history[0]["log_loss"] == pytest.approx(before, abs=0.02)
     assert adapted.state_.best <= before
-    # and the readout, drawn to the global one, is no further from it than one from this market
+    # and the readout was drawn to the global one
     test = fitted._columns(local.select(local.part == TEST))
     known = read_out(fitted.model_.readout, test)
     assert 0 < np.abs(read_out(adapted.model_.readout, test) - known).mean() < 0.5
