@@ -102,7 +102,7 @@ def judge(
     }
 
 
-def page(document: Mapping[str, Any]) -> str:
+def page(runs: Sequence[Mapping[str, Any]]) -> str:
     """`docs/ablation.md`."""
     parts = [
         "# Ablation: one idea changed at a time",
@@ -111,11 +111,12 @@ def page(document: Mapping[str, Any]) -> str:
         "zero, the change costs. Intervals are 95 %, over users. One seed each: what another "
         "seed of the same settings moves is not in them.",
     ]
-    for run in document["runs"]:
+    for run in runs:
         facts = run["facts"]
+        whole = ", ".join(f"`{one}`" for one in run["set"]) or "default settings"
         said = (
             f"{facts['n_train']:,} training rows with {facts['n_train_conversions']:,} "
-            "conversions. Macro is the average over markets."
+            f"conversions. The whole: {whole}. Macro is the average over markets."
         )
         parts += [f"## {run['data']}, seed {run['seed']}", said, table(run)]
     return "\n\n".join(parts) + "\n"
@@ -153,7 +154,8 @@ def benchmark(options: argparse.Namespace) -> None:
     """Every variant of the command line, written after each."""
     reporter = Reporter(quiet=options.quiet)
     variants = load_variants(options.variants, options.only)
-    document: dict[str, Any] = {"benchmark": "ablation", "set": options.set, "runs": []}
+    earlier = [run for file in options.beside for run in json.loads(file.read_text())["runs"]]
+    document: dict[str, Any] = {"benchmark": "ablation", "runs": []}
     for folder in options.data:
         overrides = [*options.set, f"seed={options.seed}"]
         whole = Run(
@@ -170,9 +172,10 @@ def benchmark(options: argparse.Namespace) -> None:
             run = whole if dropped else Variant(whole, one["name"], settings)
             fitted[one["name"]] = run.fit(FUSION, dropped)
             changed[one["name"]] = f"without {dropped}" if dropped else " ".join(changes)
-            document["runs"][-1] = judge(whole, fitted, changed)
+            document["runs"][-1] = {**judge(whole, fitted, changed), "set": options.set}
             write(document, options.output)
-            write_file(options.page, lambda path: path.write_text(page(document), "utf-8"))
+            text_of_page = page([*earlier, *document["runs"]])
+            write_file(options.page, lambda path: path.write_text(text_of_page, "utf-8"))
     print(f"written: {options.output}, {options.page}")
 
 
@@ -187,6 +190,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the models")
     parser.add_argument("--output", type=Path, required=True, help="JSON file")
     parser.add_argument("--page", type=Path, default=Path("docs/ablation.md"))
+    parser.add_argument(
+        "--beside", type=Path, nargs="+", default=[], help="earlier results for the same page"
+    )
     parser.add_argument("--quiet", action="store_true", help="print results only")
     try:
         benchmark(parser.parse_args(arguments))

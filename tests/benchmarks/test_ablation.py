@@ -46,6 +46,14 @@ def test_the_page_has_a_row_for_each(command: list[str], document: dict) -> None
     assert "`model.parts=readout`" in page
 
 
+def test_earlier_results_stand_on_the_same_page(command: list[str], document: dict) -> None:
+    (run,) = document["runs"]
+    earlier = {**run, "data": "another", "set": ["training.max_epochs=3"]}
+    page = ablation.page([earlier, run])
+    assert page.index("## another, seed 0") < page.index(f"## {run['data']}, seed 0")
+    assert "The whole: `training.max_epochs=3`." in page
+
+
 def test_what_is_finished_is_not_fitted_again(
     command: list[str], document: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
