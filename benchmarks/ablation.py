@@ -8,6 +8,7 @@ the results and `docs/ablation.md`; what is finished is not made again (see `qua
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -122,6 +123,12 @@ def page(runs: Sequence[Mapping[str, Any]]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def write_page(runs: Sequence[Mapping[str, Any]], file: Path) -> None:
+    """Write the page, whole or not at all."""
+    found = page(runs)
+    write_file(file, lambda path: path.write_text(found, "utf-8"))
+
+
 def table(run: Mapping[str, Any]) -> str:
     """A row for each variant."""
     rows = []
@@ -174,8 +181,7 @@ def benchmark(options: argparse.Namespace) -> None:
             changed[one["name"]] = f"without {dropped}" if dropped else " ".join(changes)
             document["runs"][-1] = {**judge(whole, fitted, changed), "set": options.set}
             write(document, options.output)
-            text_of_page = page([*earlier, *document["runs"]])
-            write_file(options.page, lambda path: path.write_text(text_of_page, "utf-8"))
+            write_page([*earlier, *document["runs"]], options.page)
     print(f"written: {options.output}, {options.page}")
 
 
