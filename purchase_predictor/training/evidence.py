@@ -76,9 +76,7 @@ def fit_by_evidence(
         weights=centre, penalties=np.full(n_blocks, FIRST_PENALTY), effective=np.zeros(n_blocks)
     )
     some = np.random.default_rng(0).random(len(x)) < FIRST_SHARE
-    found = _alternate(
-        _Problem(x[some], y[some], block, centre, varies, smallest), start, FIRST_STEPS
-    )
+    found = _alternate(replace(problem, x=x[some], y=y[some]), start, FIRST_STEPS)
     silent = found.penalties == LARGEST
     return _alternate(
         problem, replace(found, penalties=np.where(silent, REVIVED, found.penalties)), 1
