@@ -1,9 +1,11 @@
 """The stack: a ridge logistic regression on the logits of the other systems.
 
-Every market has weights of its own, drawn towards those of all markets together, and these towards
-equal weights: with few conversions the stack is the plain average of logits, with many it is what
-the data say. Weights are never negative, so that a row which every system ranks higher is ranked
-higher by the stack. It is fitted on CALIBRATE rows, which no system has learned from.
+Weights are drawn towards equal ones: with few conversions the stack is the plain average of logits,
+with many it is what the data say. Every market has weights and an intercept of its own, drawn
+towards those of all markets by as much as the markets are alike beyond chance: under a prior of a
+fixed width they followed the noise of some dozen conversions (docs/decisions.md). Weights are never
+negative, so that a row which every system ranks higher is ranked higher by the stack. It is fitted
+on CALIBRATE rows, which no system has learned from.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,21 +14,11 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.special import expit
 
 from purchase_predictor.errors import DataError
-from purchase_predictor.training.calibration import MIN_CONVERSIONS, to_logit
-
-WEIGHT_SD = 0.3
-"""Spread of the global weights about equal ones."""
-
-MARKET_SD = 0.1
-"""Spread of a market's weights about the global ones."""
-
-MARKET_INTERCEPT_SD = 0.3
-
-INTERCEPT_SD = 1.0
+from purchase_predictor.training.calibration import MIN_CONVERSIONS, shrunk, spread, to_logit
+from purchase_predictor.training.weighing import weigh
 
 
 @dataclass(frozen=True)
@@ -230,46 +222,23 @@ def _logits(
 def _solve(
     x: NDArray[np.float64], y: NDArray[np.float64], index: NDArray[np.intp], n_markets: int
 ) -> tuple[NDArray[np.float64], float, NDArray[np.float64], NDArray[np.float64]]:
-    """The largest posterior: global weights and intercept, each market's weights and intercept."""
-    n_systems = x.shape[1]
-    equal = 1 / n_systems
-    start = np.zeros((n_markets + 1, n_systems + 1))  # row 0 is global, the last column intercepts
-    start[:, :-1] = equal
-    bounds = ([(0.0, None)] * n_systems + [(None, None)]) * (n_markets + 1)
-    result = minimize(
-        _objective(x, y, index, equal),
-        start.ravel(),
-        jac=True,
-        method="L-BFGS-B",
-        bounds=bounds,
-        options={"maxiter": 1000},
-    )
-    theta = result.x.reshape(start.shape)
-    return theta[0, :-1], float(theta[0, -1]), theta[1:, :-1], theta[1:, -1]
-
-
-def _objective(
-    x: NDArray[np.float64], y: NDArray[np.float64], index: NDArray[np.intp], equal: float
-) -> Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]]:
-    n_systems = x.shape[1]
-    n_markets = int(index.max()) + 1
-    design = np.concatenate([x, np.ones((len(x), 1))], axis=1)
-    centre = np.append(np.full(n_systems, equal), 0.0)
-    precision = 1 / np.append(np.full(n_systems, WEIGHT_SD), INTERCEPT_SD) ** 2
-    pooling = 1 / np.append(np.full(n_systems, MARKET_SD), MARKET_INTERCEPT_SD) ** 2
-
-    def objective(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        theta = flat.reshape(n_markets + 1, n_systems + 1)
-        z = (design * theta[1:][index]).sum(axis=1)
-        off_centre, off_global = theta[0] - centre, theta[1:] - theta[0]
-        loss = (np.logaddexp(0, z) - y * z).sum()
-        loss += (precision * off_centre**2).sum() / 2 + (pooling * off_global**2).sum() / 2
-        residual = (expit(z) - y)[:, None] * design
-        gradient = np.empty_like(theta)
-        for column in range(n_systems + 1):
-            gradient[1:, column] = np.bincount(index, residual[:, column], minlength=n_markets)
-        gradient[1:] += pooling * off_global
-        gradient[0] = precision * off_centre - pooling * off_global.sum(axis=0)
-        return float(loss), gradient.ravel()
-
-    return objective
+    """Global weights and intercept, then each market's."""
+    theta = weigh(x, y)
+    weights, intercept = theta[:-1], float(theta[-1])
+    own = np.tile(weights, (n_markets, 1))
+    own_intercepts = np.full(n_markets, intercept)
+    z = x @ weights + intercept
+    # 1. more of one system and as much less of another; centred, so that this is no offset
+    for other in range(1, len(weights)):
+        contrast = x[:, 0] - x[:, other]
+        centred = contrast - contrast.mean()
+        moved = shrunk(z, y, index, centred, spread(z, y, index, centred))
+        moved = np.clip(moved, -own[:, 0], weights[other])
+        own[:, 0] += moved
+        own[:, other] -= moved
+        own_intercepts -= moved * contrast.mean()
+    # 2. offsets
+    z = (x * own[index]).sum(axis=1) + own_intercepts[index]
+    ones = np.ones_like(z)
+    own_intercepts += shrunk(z, y, index, ones, spread(z, y, index, ones))
+    return weights, intercept, own, own_intercepts

@@ -288,7 +288,7 @@ class FusionTransformer(nn.Module):
         self.norm = nn.LayerNorm(d_model)
         self.flat_dropout = Dropout(dropout)
         self.readout = Readout(shape=shape, bins=bins)
-        # of the readout's logit, of the network's, and a constant: `training.readout.weigh`
+        # of the readout's logit, of the network's, and a constant: `training.weighing`
         self.register_buffer("weights", torch.tensor([0.5, 0.5, 0.0]))
         self.weights: Tensor
         self.head = EnsembleHead(

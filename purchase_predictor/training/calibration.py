@@ -80,8 +80,9 @@ class Calibrator:
             reason = f"slope {slope:.2f}: the probabilities do not rank the rows"
             return replace(unfitted, reason=reason)
         markets, index = np.unique(market, return_inverse=True)
-        variance = _spread(slope * x + intercept, y, index)
-        fitted = _offsets(slope * x + intercept, y, index, variance)
+        z, ones = slope * x + intercept, np.ones_like(x)
+        variance = spread(z, y, index, ones)
+        fitted = shrunk(z, y, index, ones, variance)
         offsets = {int(code): float(o) for code, o in zip(markets, fitted, strict=True)}
         return cls(slope, intercept, offsets, math.sqrt(variance), len(y), n_converted)
 
@@ -151,31 +152,58 @@ def _platt(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float
     return float(theta[0]), float(theta[1])
 
 
-def _spread(z: NDArray[np.float64], y: NDArray[np.float64], index: NDArray[np.intp]) -> float:
-    """Variance of the markets' offsets beyond chance, 0 or more."""
+def spread(
+    z: NDArray[np.float64],
+    y: NDArray[np.float64],
+    index: NDArray[np.intp],
+    column: NDArray[np.float64],
+) -> float:
+    """Variance beyond chance of the markets' coefficients of a column, 0 or more.
+
+    Args:
+        z: [n], logits that all markets share.
+        y: [n], 1 where converted.
+        index: [n], number of the market, from 0 on.
+        column: [n]; of ones for offsets.
+
+    Returns:
+        The moment estimate of DerSimonian and Laird (Controlled Clinical Trials 7, 1986).
+    """
     p = expit(z)
-    information = np.bincount(index, p * (1 - p))
-    offset = np.bincount(index, y - p) / np.maximum(information, TINY)
+    information = np.bincount(index, p * (1 - p) * column**2)
+    coefficient = np.bincount(index, (y - p) * column) / np.maximum(information, TINY)
     n_markets, total = len(information), information.sum()
-    if n_markets < 2:
+    if n_markets < 2 or total < TINY:
         return 0.0
-    heterogeneity = (information * offset**2).sum() - (n_markets - 1)
+    heterogeneity = (information * coefficient**2).sum() - (n_markets - 1)
     return float(max(0.0, heterogeneity / (total - (information**2).sum() / total)))
 
 
-def _offsets(
-    z: NDArray[np.float64], y: NDArray[np.float64], index: NDArray[np.intp], variance: float
+def shrunk(
+    z: NDArray[np.float64],
+    y: NDArray[np.float64],
+    index: NDArray[np.intp],
+    column: NDArray[np.float64],
+    variance: float,
 ) -> NDArray[np.float64]:
-    """The markets' offsets of the largest posterior, float64 [n_markets]."""
-    offset = np.zeros(int(index.max()) + 1)
+    """The markets' coefficients of a column of the largest posterior, float64 [n_markets].
+
+    Args:
+        z: as for `spread`, as are the others.
+        y: likewise.
+        index: likewise.
+        column: likewise.
+        variance: of the coefficients about zero.
+    """
+    found = np.zeros(int(index.max()) + 1)
     if variance == 0:
-        return offset
+        return found
     for _ in range(50):
-        p = expit(z + offset[index])
-        gradient = np.bincount(index, y - p) - offset / variance
-        curvature = np.bincount(index, p * (1 - p)) + 1 / variance
+        p = expit(z + found[index] * column)
+        gradient = np.bincount(index, (y - p) * column) - found / variance
+        curvature = np.bincount(index, p * (1 - p) * column**2) + 1 / variance
         step = np.clip(gradient / curvature, -1, 1)
-        offset += step
+        found += step
         if np.abs(step).max() < 1e-10:
             break
-    return offset
+    return found

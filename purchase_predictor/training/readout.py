@@ -3,8 +3,6 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize
-from scipy.special import expit
 
 from features.arrays import EncodedMarket
 from purchase_predictor.model.readout import Readout
@@ -14,11 +12,6 @@ from purchase_predictor.training.loop import Progress
 
 ROWS_AT_ONCE = 4096
 SCALE_ROWS = 50_000
-WEIGHT_SD = 0.5
-"""Spread of the weights of readout and network, and of the constant, about their centre."""
-
-HALF_AND_HALF = np.array([0.5, 0.5, 0.0])
-
 PENALTY_OF_CHANGE = 30.0
 """At least, where weights are kept: a market differs from what is common by 0.2 or so."""
 
@@ -105,38 +98,6 @@ def _design(readout: Readout, data: EncodedMarket) -> NDArray[np.float32]:
     for places, batch in Batcher(data, batch_size=ROWS_AT_ONCE).scoring_batches():
         x[places, :-1] = readout.design(batch).numpy()
     return x
-
-
-def weigh(
-    readout: NDArray[np.float32],
-    network: NDArray[np.float32],
-    converted: NDArray[np.float32],
-    centre: NDArray[np.float64] = HALF_AND_HALF,
-) -> NDArray[np.float64]:
-    """Weights of readout and network, and a constant, of the largest posterior.
-
-    The network learns apart from the readout, not from what the readout leaves: with the strong
-    effects gone it hardly learned at all (docs/decisions.md).
-
-    Args:
-        readout: logits of rows that neither has learned from, [n].
-        network: likewise.
-        converted: labels, [n].
-        centre: [3], what the weights are drawn to where conversions are few.
-
-    Returns:
-        float64 [3], none negative but the constant.
-    """
-    x = np.stack([readout, network, np.ones_like(readout)], axis=1).astype(np.float64)
-
-    def objective(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        away = (theta - centre) / WEIGHT_SD**2
-        z = x @ theta
-        loss = (np.logaddexp(0.0, z) - converted * z).sum() + away @ (theta - centre) / 2
-        return loss, x.T @ (expit(z) - converted) + away
-
-    bounds = [(0.0, None), (0.0, None), (None, None)]
-    return minimize(objective, centre, jac=True, method="L-BFGS-B", bounds=bounds).x
 
 
 def mean_log_loss(logits: NDArray[np.floating], converted: NDArray[np.float32]) -> float:

@@ -30,14 +30,9 @@ from purchase_predictor.training.loop import (
     to_numpy,
 )
 from purchase_predictor.training.pretraining import hidden_in_training, next_click_loss
-from purchase_predictor.training.readout import (
-    HALF_AND_HALF,
-    mean_log_loss,
-    read_out,
-    solve_readout,
-    weigh,
-)
+from purchase_predictor.training.readout import mean_log_loss, read_out, solve_readout
 from purchase_predictor.training.shapes import ContentSizes, converted_rate, number_bins, shape_of
+from purchase_predictor.training.weighing import weigh
 
 SCORING_ROWS = 4096
 MIN_STEPS = 40
@@ -60,6 +55,7 @@ class FusionTask:
     ) -> None:
         self.model = model
         self.auxiliary_weight = auxiliary_weight
+        self.list_weight = settings.training.list_weight
         learn = data.select(data.part == TRAIN)
         steps_of = len(learn) // MIN_STEPS
         self.learn = Batcher(
@@ -80,10 +76,13 @@ class FusionTask:
         return self.learn.training_batches(epoch, start=start, rank=rank, world=world)
 
     def loss(self, model: nn.Module, batch: FusionBatch) -> Tensor:
-        """Mean cross-entropy of the members, plus the weighted next-click loss."""
+        """Mean cross-entropy of the members, plus the weighted losses beside it."""
         output = model(batch, network_only=True)
-        target = batch.converted[:, None].expand_as(output.logits)
-        loss = F.binary_cross_entropy_with_logits(output.logits.float(), target)
+        logits = output.logits.float()
+        target = batch.converted[:, None].expand_as(logits)
+        loss = F.binary_cross_entropy_with_logits(logits, target)
+        if self.list_weight:
+            loss = loss + self.list_weight * list_loss(logits, batch)
         if self.auxiliary_weight:
             clicks = next_click_loss(output.clicks, batch.sessions)
             return loss + self.auxiliary_weight * clicks
@@ -94,6 +93,26 @@ class FusionTask:
         """Log-loss of the network's mean logit on the stopping rows."""
         logits = mean_logits(model, self.stop, device, network_only=True)
         return {"log_loss": mean_log_loss(logits, self.stop.data.converted)}
+
+
+def list_loss(logits: Tensor, batch: FusionBatch) -> Tensor:
+    """Cross-entropy of which impression of a list converts, given that one does.
+
+    Whether *any* impression of a list converts is mostly a matter of the shopper; the ranking
+    within the list is learned better when that is taken out.
+
+    Args:
+        logits: float [N, n_members].
+        batch: whose lists count; one without a conversion, or of conversions alone, says nothing.
+
+    Returns:
+        The sum over converted impressions, divided by N: on the scale of the mean cross-entropy.
+    """
+    n_slots, n_members = batch.n_lists * batch.list_width, logits.shape[1]
+    grid = logits.new_full((n_slots, n_members), -1e4).index_copy(0, batch.list_slot, logits)
+    log_share = grid.view(batch.n_lists, batch.list_width, n_members).log_softmax(dim=1)
+    of_rows = log_share.flatten(0, 1).index_select(0, batch.list_slot)
+    return -(of_rows * batch.converted[:, None]).sum() / logits.numel()
 
 
 def mean_logits(
@@ -215,10 +234,12 @@ class FusionSystem:
         stop = task.stop.data
         network = mean_logits(self.model_.to(device), task.stop, device, network_only=True)
         linear = read_out(self.model_.cpu().readout, stop)
-        centre = HALF_AND_HALF
+        centre = None
         if self.start_from is not None:  # a small market keeps what all markets have learned
             centre = self.start_from.model_.weights.double().numpy()
-        weights = weigh(linear, network, stop.converted, centre)
+        # the network learns apart from the readout, not from what the readout leaves: with the
+        # strong effects gone it hardly learned at all (docs/decisions.md)
+        weights = weigh(np.stack([linear, network], axis=1), stop.converted, centre)
         both = weights[0] * linear + weights[1] * network + weights[2]
         losses = [mean_log_loss(logits, stop.converted) for logits in (linear, network, both)]
         progress(

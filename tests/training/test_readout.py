@@ -8,7 +8,8 @@ from features.arrays import TEST, TRAIN, UNSEEN, EncodedMarket
 from purchase_predictor.model.inputs import PRODUCT_GROUPS, ROW_GROUPS
 from purchase_predictor.model.readout import Pieces, Readout
 from purchase_predictor.training.batches import Batcher
-from purchase_predictor.training.readout import read_out, solve_readout, weigh
+from purchase_predictor.training.readout import read_out, solve_readout
+from purchase_predictor.training.weighing import weigh
 from purchase_predictor.training.shapes import ContentSizes, number_bins, shape_of, varying_numbers
 from tests.encoded_market import N_CATEGORIES, N_IDENTITIES, N_WORD_PIECES, make_market
 
@@ -160,15 +161,15 @@ def test_weights_are_what_each_part_is_worth() -> None:
     signal, noise = rng.normal(size=(2, 20_000)).astype(np.float32)
     converted = (rng.random(20_000) < 1 / (1 + np.exp(1 - signal))).astype(np.float32)
 
-    of_signal, of_noise, intercept = weigh(2 * signal, noise, converted)
+    of_signal, of_noise, intercept = weigh(np.stack([2 * signal, noise], axis=1), converted)
 
     assert of_signal == pytest.approx(0.5, abs=0.03)
     assert 0 <= of_noise < 0.05
     assert intercept == pytest.approx(-1, abs=0.1)
     # a part that is the wrong way round is left out, not turned
-    assert weigh(np.zeros_like(signal), -signal, converted)[1] == 0
+    assert weigh(np.stack([np.zeros_like(signal), -signal], axis=1), converted)[1] == 0
 
 
 def test_without_rows_both_count_half() -> None:
     nothing = np.zeros(0, np.float32)
-    np.testing.assert_allclose(weigh(nothing, nothing, nothing), [0.5, 0.5, 0.0])
+    np.testing.assert_allclose(weigh(np.stack([nothing, nothing], axis=1), nothing), [0.5, 0.5, 0.0])

@@ -18,7 +18,8 @@ from purchase_predictor.training.next_click import (
     without_scores,
 )
 from purchase_predictor.training.pretraining import next_click_loss
-from purchase_predictor.training.readout import read_out, weigh
+from purchase_predictor.training.readout import read_out
+from purchase_predictor.training.weighing import weigh
 from purchase_predictor.training.shapes import ContentSizes, shape_of
 from purchase_predictor.training.system import FusionSystem, FusionTask, mean_logits
 from tests.encoded_market import N_CATEGORIES, N_IDENTITIES, N_WORD_PIECES, make_market
@@ -55,7 +56,7 @@ def test_readout_and_network_are_weighed_by_the_stop_rows(
         fitted.model_, Batcher(stop, batch_size=500), torch.device("cpu"), network_only=True
     )
     linear = read_out(fitted.model_.readout, stop)
-    weights = weigh(linear, network, stop.converted)
+    weights = weigh(np.stack([linear, network], axis=1), stop.converted)
 
     np.testing.assert_allclose(fitted.model_.weights.numpy(), weights, atol=1e-4)
     assert not np.allclose(weights, [0.5, 0.5, 0.0])
