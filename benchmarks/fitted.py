@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from benchmarks.prepared import PeakMemory, Prepared, make_system
 from features.arrays import CALIBRATE, TEST, EncodedMarket
-from purchase_predictor.baselines.lightgbm import LightGBMSystem
-from purchase_predictor.baselines.system import Progress, System
+from purchase_predictor.baselines.system import Progress, Refitting, System
 from purchase_predictor.checkpoint import write_file
-from purchase_predictor.panel import FUSION, Panel
+from purchase_predictor.panel import STACKED, Panel
 from purchase_predictor.settings import Settings
 
 UNITS = ("impression_id", "market", "converted", "unit", "list_number")
@@ -123,7 +122,7 @@ def fit_system(
         system.fit(data, seed=settings.seed, progress=progress)
         fit_s = time.perf_counter() - began
         p = [system.predict_proba(calibrating)]
-        if isinstance(system, LightGBMSystem) and settings.baselines.lightgbm.refit:
+        if settings.training.refit and isinstance(system, Refitting):
             began = time.perf_counter()
             system.refit(data, seed=settings.seed, progress=progress)
             fit_s += time.perf_counter() - began
@@ -210,7 +209,7 @@ def predictions(fitted: Sequence[Fitted]) -> tuple[pl.DataFrame, dict[str, float
 
 def stack_cost(fitted: Sequence[Fitted]) -> Cost:
     """The stack costs what its two systems cost together."""
-    two = [one.cost for one in fitted if one.name in (FUSION, LightGBMSystem.name)]
+    two = [one.cost for one in fitted if one.name in STACKED]
     return Cost(
         fit_s=sum(cost.fit_s for cost in two),
         rows_per_s=1 / sum(1 / cost.rows_per_s for cost in two),

@@ -182,6 +182,10 @@ class EncodedMarket:
         flags = {name: values[rows] for name, values in self.flags.items()}
         return replace(self, flags=flags, **{name: getattr(self, name)[rows] for name in names})
 
+    def before_test(self) -> NDArray[np.bool_]:
+        """The labelled rows of TRAIN, STOP and CALIBRATE, bool [n]."""
+        return np.isin(self.part, (TRAIN, STOP, CALIBRATE)) & ~np.isnan(self.converted)
+
     def with_numbers(
         self, values: NDArray[np.float32], columns: Sequence[Column]
     ) -> "EncodedMarket":

@@ -25,7 +25,6 @@ class LightGBMSettings(Section):
     patience: int = Field(ge=1)
     n_components: int = Field(ge=1)
     threads: int = Field(ge=1)
-    refit: bool
 
 
 class TabNetSettings(Section):

@@ -14,14 +14,13 @@ from features.encoding import FeatureEncoder
 from features.leaks import leaky_columns
 from features.schema import Tables, load_tables
 from features.splits import Split, split_impressions, training_products
-from purchase_predictor.baselines.lightgbm import LightGBMSystem
 from purchase_predictor.baselines.registry import make_baseline
-from purchase_predictor.baselines.system import System
+from purchase_predictor.baselines.system import Refitting, System
 from purchase_predictor.checkpoint import ModelFolder, read_folder, write_folder
 from purchase_predictor.encoders.content import ContentEncoders, silent
 from purchase_predictor.errors import DataError, ModelFolderError, SettingsError, nearest
 from purchase_predictor.evaluation.summary import evaluate
-from purchase_predictor.panel import FUSION, LIGHTGBM, Panel
+from purchase_predictor.panel import FUSION, Panel
 from purchase_predictor.scored import scored_frame
 from purchase_predictor.settings import Settings
 from purchase_predictor.training.loop import OnEpoch, Progress, no_epoch
@@ -204,10 +203,11 @@ class PurchasePredictor:
             system = make_baseline(name, settings.baselines)
             systems[name] = system.fit(data, seed=settings.seed, progress=progress)
         self.panel_ = Panel.fit(systems, data)
-        lightgbm = systems.get(LIGHTGBM)
-        if settings.baselines.lightgbm.refit and isinstance(lightgbm, LightGBMSystem):
-            # only now: what calibrates and stacks must come from rows it did not learn from
-            lightgbm.refit(data, seed=settings.seed, progress=progress)
+        if settings.training.refit:
+            # only now: what calibrates and stacks must come from rows they did not learn from
+            for system in systems.values():
+                if isinstance(system, Refitting):
+                    system.refit(data, seed=settings.seed, progress=progress)
         return data
 
     def _facts(self, tables: Tables, selection: Selection, data: EncodedMarket) -> Facts:

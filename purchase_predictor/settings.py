@@ -94,6 +94,7 @@ class TrainingSettings(Section):
     ema_decay: float = Field(ge=0, lt=1)
     checkpoint_every: int = Field(ge=1)
     precision: str = Field(pattern="^(auto|float32|bfloat16)$")
+    refit: bool
 
 
 class EvaluationSettings(Section):

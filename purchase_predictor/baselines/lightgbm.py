@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from features.arrays import EncodedMarket
 from purchase_predictor.baseline_settings import LightGBMSettings
-from purchase_predictor.baselines.system import Progress, learning_rows, rows_before_test
+from purchase_predictor.baselines.system import Progress, learning_rows
 from purchase_predictor.baselines.table import TableEncoder, chunks
 from purchase_predictor.checkpoint import read_folder, write_folder
 
@@ -73,15 +73,12 @@ class LightGBMSystem:
     def refit(self, data: EncodedMarket, *, seed: int, progress: Progress) -> Self:
         """Learn once more, from every row before the test, as many trees as `fit` found.
 
-        Whatever is fitted on CALIBRATE rows (calibration, the stack) must take the predictions of
-        `fit`, before this is called: these rows are training rows afterwards.
-
         Args:
             data: encoded rows.
             seed: of the rows and columns drawn.
             progress: told a line.
         """
-        rows = rows_before_test(data)
+        rows = np.flatnonzero(data.before_test())
         self.booster_ = lgb.train(
             self._parameters(seed), self._dataset(data, rows), num_boost_round=self.n_rounds_
         )

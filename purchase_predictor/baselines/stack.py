@@ -1,11 +1,11 @@
 """The stack: a ridge logistic regression on the logits of the other systems.
 
-Weights are drawn towards equal ones: with few conversions the stack is the plain average of logits,
-with many it is what the data say. Every market has weights and an intercept of its own, drawn
-towards those of all markets by as much as the markets are alike beyond chance: under a prior of a
-fixed width they followed the noise of some dozen conversions (docs/decisions.md). Weights are never
-negative, so that a row which every system ranks higher is ranked higher by the stack. It is fitted
-on CALIBRATE rows, which no system has learned from.
+Weights are drawn towards equal ones: with few conversions the stack is the plain average of
+logits, with many it is what the data say. Every market has weights and an intercept of its own,
+drawn to those of all markets by as much as the markets are alike beyond chance: under a prior of
+a fixed width they followed the noise of some dozen conversions (docs/decisions.md). Weights are
+never negative, so that a row which every system ranks higher is ranked higher by the stack. It is
+fitted on CALIBRATE rows, which no system has learned from.
 """
 
 from collections.abc import Callable, Mapping

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.arrays import CALIBRATE, STOP, TRAIN, EncodedMarket
+from features.arrays import STOP, TRAIN, EncodedMarket
 from purchase_predictor.errors import DataError
 
 Progress = Callable[[str], None]
@@ -37,6 +37,24 @@ class System(Protocol):
         ...
 
 
+@runtime_checkable
+class Refitting(System, Protocol):
+    """A system that can learn from the validation rows too, once they have served."""
+
+    def refit(self, data: EncodedMarket, *, seed: int, progress: Progress) -> Self:
+        """Learn once more, from every row before the test, what `fit` found fixed.
+
+        Whatever is fitted on CALIBRATE rows (calibration, the stack) must take the predictions of
+        `fit`, before this is called: these rows are training rows afterwards.
+
+        Args:
+            data: encoded rows.
+            seed: of everything that is drawn.
+            progress: told a line.
+        """
+        ...
+
+
 def learning_rows(data: EncodedMarket) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows to learn from and rows to stop on.
 
@@ -57,9 +75,3 @@ def learning_rows(data: EncodedMarket) -> tuple[NDArray[np.int64], NDArray[np.in
     if not len(stop):
         raise DataError("No labelled rows to stop training on: enlarge data.validation_fraction.")
     return train, stop
-
-
-def rows_before_test(data: EncodedMarket) -> NDArray[np.int64]:
-    """The labelled rows of TRAIN, STOP and CALIBRATE, int64."""
-    before = np.isin(data.part, (TRAIN, STOP, CALIBRATE))
-    return np.flatnonzero(before & ~np.isnan(data.converted))

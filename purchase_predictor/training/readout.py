@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from features.arrays import EncodedMarket
 from purchase_predictor.model.readout import Readout
 from purchase_predictor.training.batches import Batcher
-from purchase_predictor.training.evidence import fit_by_evidence
+from purchase_predictor.training.evidence import EvidenceFit, fit_by_evidence, refit
 from purchase_predictor.training.loop import Progress
 
 ROWS_AT_ONCE = 4096
@@ -15,8 +15,8 @@ SCALE_ROWS = 50_000
 PENALTY_OF_CHANGE = 30.0
 """At least, where weights are kept: a market differs from what is common by 0.2 or so."""
 
-MAX_CELLS = 400_000_000
-"""Rows times columns solved on, at most 1.6 GB: more would hardly change so few weights."""
+MAX_CELLS = 1_000_000_000
+"""Rows times columns solved on, at most 2 GB: more would hardly change so few weights."""
 
 
 def solve_readout(
@@ -26,7 +26,7 @@ def solve_readout(
     keep: bool = False,
     seed: int,
     progress: Progress,
-) -> None:
+) -> EvidenceFit:
     """Fit the readout's scales on training rows and its weights by logistic regression.
 
     Args:
@@ -36,28 +36,61 @@ def solve_readout(
             has: what a market of its own is to differ in from all markets.
         seed: of the rows taken where there are many.
         progress: told what came out.
+
+    Returns:
+        What `refit_readout` goes on from.
     """
     generator = np.random.default_rng(seed)
     if not keep:
         _fit_scales(readout, learn, generator)
     # 1. the columns
-    n_columns = readout.linear.in_features
-    rows = _some_rows(learn, MAX_CELLS // n_columns, generator)
-    x, y = _design(readout, learn.select(rows)), learn.converted[rows]
-    block = np.append(np.unique(readout.blocks, return_inverse=True)[1], -1)
+    x, y = _columns(readout, learn, generator)
     before = torch.cat([readout.linear.weight[0], readout.linear.bias]).double().numpy()
     # 2. their weights
     if keep:
-        fit = fit_by_evidence(x, y, block, centre=before, smallest=PENALTY_OF_CHANGE)
+        fit = fit_by_evidence(x, y, _blocks(readout), centre=before, smallest=PENALTY_OF_CHANGE)
     else:
-        fit = fit_by_evidence(x, y, block)
-    with torch.no_grad():
-        readout.linear.weight[0] = torch.from_numpy(fit.weights[:-1])
-        readout.linear.bias[0] = fit.weights[-1]
+        fit = fit_by_evidence(x, y, _blocks(readout))
+    _set(readout, fit.weights)
     progress(
-        f"readout: {n_columns:,} columns solved on {len(y):,} rows, which determine "
+        f"readout: {x.shape[1] - 1:,} columns solved on {len(y):,} rows, which determine "
         f"{fit.effective.sum():.0f} of them"
     )
+    return fit
+
+
+def refit_readout(
+    readout: Readout, learn: EncodedMarket, fit: EvidenceFit, *, seed: int, progress: Progress
+) -> None:
+    """Solve for the weights once more, from more rows, under the penalties found before.
+
+    Args:
+        readout: set in place; its scales stay.
+        learn: the rows it was solved on and others, labels known.
+        fit: of `solve_readout`.
+        seed: of the rows taken where there are many.
+        progress: told a line.
+    """
+    x, y = _columns(readout, learn, np.random.default_rng(seed))
+    _set(readout, refit(x, y, _blocks(readout), fit))
+    progress(f"readout: refitted on {len(y):,} rows")
+
+
+def _blocks(readout: Readout) -> NDArray[np.int64]:
+    return np.append(np.unique(readout.blocks, return_inverse=True)[1], -1)
+
+
+def _set(readout: Readout, weights: NDArray[np.float64]) -> None:
+    with torch.no_grad():
+        readout.linear.weight[0] = torch.from_numpy(weights[:-1])
+        readout.linear.bias[0] = weights[-1]
+
+
+def _columns(
+    readout: Readout, data: EncodedMarket, generator: np.random.Generator
+) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
+    rows = _some_rows(data, MAX_CELLS // readout.linear.in_features, generator)
+    return _design(readout, data.select(rows)), data.converted[rows]
 
 
 @torch.inference_mode()
@@ -92,11 +125,15 @@ def _fit_scales(readout: Readout, learn: EncodedMarket, generator: np.random.Gen
 
 
 @torch.inference_mode()
-def _design(readout: Readout, data: EncodedMarket) -> NDArray[np.float32]:
-    """The columns of the linear model and one of ones, float32 [n, n_columns + 1]."""
-    x = np.ones((len(data), readout.linear.in_features + 1), np.float32)
+def _design(readout: Readout, data: EncodedMarket) -> NDArray[np.float16]:
+    """The columns of the linear model and one of ones, float16 [n, n_columns + 1].
+
+    Columns are standard, flags or shares: what half precision rounds off is far below what is
+    measured, and it halves what is the largest array of a training.
+    """
+    x = np.ones((len(data), readout.linear.in_features + 1), np.float16)
     for places, batch in Batcher(data, batch_size=ROWS_AT_ONCE).scoring_batches():
-        x[places, :-1] = readout.design(batch).numpy()
+        x[places, :-1] = readout.design(batch).half().numpy()
     return x
 
 

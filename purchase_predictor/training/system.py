@@ -30,7 +30,12 @@ from purchase_predictor.training.loop import (
     to_numpy,
 )
 from purchase_predictor.training.pretraining import hidden_in_training, next_click_loss
-from purchase_predictor.training.readout import mean_log_loss, read_out, solve_readout
+from purchase_predictor.training.readout import (
+    mean_log_loss,
+    read_out,
+    refit_readout,
+    solve_readout,
+)
 from purchase_predictor.training.shapes import ContentSizes, converted_rate, number_bins, shape_of
 from purchase_predictor.training.weighing import weigh
 
@@ -203,7 +208,7 @@ class FusionSystem:
             seed=seed,
         )
         if self.settings.model.parts != "network":
-            solve_readout(
+            self.readout_fit_ = solve_readout(
                 self.model_.readout,
                 task.learn.data,
                 keep=self.start_from is not None,
@@ -223,6 +228,20 @@ class FusionSystem:
         # not in one line: moving the model to a device and back gives it other buffers
         weights = self._weights(task, progress)
         self.model_.weights.copy_(torch.tensor(weights))
+        return self
+
+    def refit(self, data: EncodedMarket, *, seed: int, progress: Progress) -> Self:
+        """Solve the readout once more, from every row before the test; the network stays.
+
+        Args:
+            data: encoded rows.
+            seed: of the rows taken where there are many.
+            progress: told a line.
+        """
+        if self.settings.model.parts != "network":
+            rows = self._columns(data.select(data.before_test()))
+            readout = self.model_.cpu().readout
+            refit_readout(readout, rows, self.readout_fit_, seed=seed, progress=progress)
         return self
 
     def _weights(self, task: FusionTask, progress: Progress) -> Sequence[float]:

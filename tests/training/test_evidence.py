@@ -4,7 +4,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
-from purchase_predictor.training.evidence import LARGEST, fit_by_evidence
+from purchase_predictor.training.evidence import LARGEST, fit_by_evidence, refit
 
 N_ROWS, N_COLUMNS = 4000, 12
 
@@ -83,3 +83,27 @@ def test_what_the_data_do_not_tell_stays_at_the_centre(
     assert np.abs(fit.weights - weights)[:-1].max() < 0.5
     apart = fit_by_evidence(x[:300], y[:300], block)
     assert np.square(fit.weights - weights).sum() < np.square(apart.weights - weights).sum() / 4
+
+
+def test_half_precision_gives_the_same(x: NDArray[np.float32], block: NDArray[np.int64]) -> None:
+    y = draw(x, true_weights())
+    fit, half = fit_by_evidence(x, y, block), fit_by_evidence(x.astype(np.float16), y, block)
+    np.testing.assert_allclose(half.weights, fit.weights, atol=5e-3)
+
+
+def test_more_rows_under_the_same_penalties_come_nearer_to_the_truth(
+    x: NDArray[np.float32], block: NDArray[np.int64]
+) -> None:
+    weights = true_weights()
+    y = draw(x, weights)
+    few = fit_by_evidence(x[:1000], y[:1000], block)
+
+    more = refit(x, y, block, few)
+
+    assert np.square(more - weights).sum() < 0.8 * np.square(few.weights - weights).sum()
+    # as if it had been solved on all rows from the start
+    whole = fit_by_evidence(x, y, block)
+    assert np.abs(more - whole.weights).max() < 0.1
+    assert np.abs(few.weights - whole.weights).max() > 0.1
+    again = refit(x[:1000], y[:1000], block, few)
+    np.testing.assert_allclose(again, few.weights, atol=0.02)

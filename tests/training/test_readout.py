@@ -9,8 +9,8 @@ from purchase_predictor.model.inputs import PRODUCT_GROUPS, ROW_GROUPS
 from purchase_predictor.model.readout import Pieces, Readout
 from purchase_predictor.training.batches import Batcher
 from purchase_predictor.training.readout import read_out, solve_readout
-from purchase_predictor.training.weighing import weigh
 from purchase_predictor.training.shapes import ContentSizes, number_bins, shape_of, varying_numbers
+from purchase_predictor.training.weighing import weigh
 from tests.encoded_market import N_CATEGORIES, N_IDENTITIES, N_WORD_PIECES, make_market
 
 SIZES = ContentSizes(N_IDENTITIES, N_CATEGORIES, N_CATEGORIES, N_WORD_PIECES)
@@ -172,4 +172,6 @@ def test_weights_are_what_each_part_is_worth() -> None:
 
 def test_without_rows_both_count_half() -> None:
     nothing = np.zeros(0, np.float32)
-    np.testing.assert_allclose(weigh(np.stack([nothing, nothing], axis=1), nothing), [0.5, 0.5, 0.0])
+    np.testing.assert_allclose(
+        weigh(np.stack([nothing, nothing], axis=1), nothing), [0.5, 0.5, 0.0]
+    )

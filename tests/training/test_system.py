@@ -19,9 +19,9 @@ from purchase_predictor.training.next_click import (
 )
 from purchase_predictor.training.pretraining import next_click_loss
 from purchase_predictor.training.readout import read_out
-from purchase_predictor.training.weighing import weigh
 from purchase_predictor.training.shapes import ContentSizes, shape_of
 from purchase_predictor.training.system import FusionSystem, FusionTask, mean_logits
+from purchase_predictor.training.weighing import weigh
 from tests.encoded_market import N_CATEGORIES, N_IDENTITIES, N_WORD_PIECES, make_market
 
 SIZES = ContentSizes(N_IDENTITIES, N_CATEGORIES, N_CATEGORIES, N_WORD_PIECES)
@@ -96,6 +96,28 @@ def test_a_network_alone_has_no_readout(big: EncodedMarket) -> None:
 
     assert system.model_.weights.tolist() == [0.0, 1.0, 0.0]
     assert not system.model_.readout.linear.weight.any()
+
+
+def test_refitting_solves_the_readout_on_every_row_before_the_test(big: EncodedMarket) -> None:
+    settings = load_settings(None, [*QUICK, "training.max_epochs=1"])
+    system = FusionSystem(settings, SIZES).fit(big, seed=0, progress=quiet)
+    before = {name: value.clone() for name, value in system.model_.state_dict().items()}
+    lines: list[str] = []
+
+    system.refit(big, seed=0, progress=lines.append)
+
+    changed = {
+        name
+        for name, value in system.model_.state_dict().items()
+        if not torch.equal(value.cpu(), before[name].cpu())
+    }
+    assert changed == {"readout.linear.weight", "readout.linear.bias"}
+    assert f"{int((big.part != TEST).sum()):,} rows" in lines[-1]
+    # rows of the test do not matter
+    flipped = replace(big, converted=np.where(big.part == TEST, 1 - big.converted, big.converted))
+    other = FusionSystem(settings, SIZES).fit(flipped, seed=0, progress=quiet)
+    other.refit(flipped, seed=0, progress=quiet)
+    assert torch.equal(other.model_.readout.linear.weight, system.model_.readout.linear.weight)
 
 
 def test_an_adapted_network_that_got_worse_is_not_kept(
