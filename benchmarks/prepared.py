@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 from torch import Tensor
 
-from features.arrays import UNSEEN, EncodedMarket
+from features.arrays import EncodedMarket
 from features.schema import Tables
 from features.splits import split_impressions, training_products
 from purchase_predictor.baselines.registry import make_baseline
@@ -138,7 +138,7 @@ def _first_time(file: Path, seconds: float) -> float:
     return seconds
 
 
-NOT_OF_CLICKS = {"n_layers", "n_members", "n_bins", "d_number", "parts"}
+NOT_OF_CLICKS = {"n_layers", "n_members", "n_bins", "d_number", "parts", "market"}
 """Settings of the model that a click encoder does not depend on."""
 
 
@@ -148,6 +148,8 @@ def clicks_key(settings: Settings, market: str = ALL_MARKETS) -> str:
     values["encoders"].pop("cache")
     kept = {name: v for name, v in values["model"].items() if name not in NOT_OF_CLICKS}
     loop = settings.training.model_dump(include={"patience", "warm_up", "clip_norm", "ema_decay"})
+    if settings.model.market == "none":  # hidden from the click encoder too
+        kept["market"] = "none"
     text = json.dumps([{**values, "model": kept, "training": loop}, market], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -192,7 +194,7 @@ def without_modality(
     if dropped in ("text", "image"):
         data = _without_content(data, dropped)
     elif dropped == "terms":
-        data = _without_market(data)
+        data = data.without_market()  # who is not told the culture is not told the country either
     else:
         return replace(prepared, data=_without_events(data), clicks=None, click_auc={})
     return with_clicks(replace(prepared, data=data), settings, progress=progress)
@@ -232,18 +234,6 @@ def _without_content(data: EncodedMarket, kind: str) -> EncodedMarket:
             has_text=none,
         )
     return replace(data, products=products)
-
-
-def _without_market(data: EncodedMarket) -> EncodedMarket:
-    """One market for all rows: who is not told the culture is not told the country either."""
-    events = replace(data.events, market=np.full_like(data.events.market, UNSEEN))
-    return replace(
-        data,
-        events=events,
-        market=np.full_like(data.market, UNSEEN),
-        profile=np.full_like(data.profile, np.nan),
-        row_profile=np.full_like(data.row_profile, np.nan),
-    )
 
 
 def _without_events(data: EncodedMarket) -> EncodedMarket:

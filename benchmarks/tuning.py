@@ -6,7 +6,8 @@ Rows are prepared once. A trial fits one system on the training rows and is rank
 the rows that stop training (V1), uncalibrated; the first trial of every system are the settings
 that tuning starts from, the others are drawn by TPE from `configs/tune.yaml`. Fusion trials of
 another size train the click encoder again; those of the same size share it. Trials are kept in a
-journal beside the output, so a killed run goes on, and draws what it would have drawn.
+journal beside the output, as is the pre-training, so a killed run goes on, and draws what it
+would have drawn.
 
 The output is for `--config`, of `quality.py` and of every command; OUTPUT.json has all trials.
 """
@@ -237,8 +238,9 @@ def benchmark(options: argparse.Namespace) -> None:
     output: Path = options.output
     output.parent.mkdir(parents=True, exist_ok=True)
     journal = JournalStorage(JournalFileBackend(str(output.with_suffix(".journal"))))
+    store = output.with_suffix("") / fingerprint(tables)
     tuning = Tuning(
-        prepare(tables, start, market=options.market, progress=reporter.step),
+        prepare(tables, start, market=options.market, store=store, progress=reporter.step),
         options.config, options.set, storage=journal, identity=identity, seed=options.seed,
         reporter=reporter,
     )  # fmt: skip

@@ -186,6 +186,16 @@ class EncodedMarket:
         """The labelled rows of TRAIN, STOP and CALIBRATE, bool [n]."""
         return np.isin(self.part, (TRAIN, STOP, CALIBRATE)) & ~np.isnan(self.converted)
 
+    def without_market(self) -> "EncodedMarket":
+        """One market for all rows, its culture unknown, as if nobody knew the country."""
+        return replace(
+            self,
+            events=replace(self.events, market=np.full_like(self.events.market, N_RESERVED)),
+            market=np.full_like(self.market, N_RESERVED),
+            profile=np.full_like(self.profile, np.nan),
+            row_profile=np.full_like(self.row_profile, np.nan),
+        )
+
     def with_numbers(
         self, values: NDArray[np.float32], columns: Sequence[Column]
     ) -> "EncodedMarket":

@@ -36,12 +36,13 @@ from features.lists import (
     add_terms,
 )
 from features.popularity import Popularity, add_popularity
+from features.prices import PriceLevels, add_price_taste
 from features.products import Phrases, product_arrays
 from features.schema import Tables
 from features.splits import Split, event_parts
 from features.vocabulary import Vocabulary
 
-FORMAT = 1
+FORMAT = 2
 
 MAX_TYPES = 12
 """Event types that get counts of their own; the commonest in training."""
@@ -60,6 +61,7 @@ class FeatureEncoder:
             `context: NAME`.
         context_: what each context column holds.
         popularity_: counts of the training period.
+        prices_: usual prices of the training period.
         profiles_: cultural dimensions of markets, as published.
         phrases_: what titles are searched for.
     """
@@ -68,6 +70,7 @@ class FeatureEncoder:
     vocabularies_: dict[str, Vocabulary]
     context_: dict[str, Kind]
     popularity_: Popularity
+    prices_: PriceLevels
     profiles_: Profiles
     phrases_: Phrases
 
@@ -121,6 +124,7 @@ class FeatureEncoder:
             vocabularies_=vocabularies,
             context_=dict(tables.context),
             popularity_=Popularity.fit(shown, events, tables.products),
+            prices_=PriceLevels.fit(shown, tables.products),
             profiles_=profiles,
             phrases_=phrases,
         )
@@ -161,6 +165,7 @@ class FeatureEncoder:
             "vocabularies": {name: v.to_dict() for name, v in self.vocabularies_.items()},
             "context": self.context_,
             "popularity": self.popularity_.to_dict(),
+            "prices": self.prices_.to_dict(),
             "profiles": self.profiles_,
             "phrases": self.phrases_,
         }
@@ -180,6 +185,7 @@ class FeatureEncoder:
             vocabularies_={n: Vocabulary.from_dict(part) for n, part in vocabularies.items()},
             context_=values["context"],
             popularity_=Popularity.from_dict(values["popularity"]),
+            prices_=PriceLevels.from_dict(values["prices"]),
             profiles_=values["profiles"],
             phrases_=values["phrases"],
         )
@@ -239,6 +245,7 @@ class FeatureEncoder:
         add_terms(offers, columns)
         add_list_terms(offers, lists, columns)
         add_aggregates(behaviour, columns)
+        add_price_taste(self.prices_, stream, offers, shown, tables.products, columns)
         add_list_touches(behaviour, offers, lists, columns)
         add_shown_before(behaviour, offers, lists, columns)
         seen = self.popularity_.seen(

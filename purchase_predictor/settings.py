@@ -63,6 +63,7 @@ class ModelSettings(Section):
     identity_dropout: float = Field(ge=0, lt=1)
     view_dropout: float = Field(ge=0, lt=1)
     parts: str = Field(pattern="^(both|readout|network)$")
+    market: str = Field(pattern="^(layers|input|none)$")
 
 
 class PretrainingSettings(Section):
@@ -87,7 +88,6 @@ class TrainingSettings(Section):
     batch_size: int = Field(ge=8)
     learning_rate: float = Field(gt=0)
     pretrained_share: float = Field(ge=0, le=1)
-    list_weight: float = Field(ge=0)
     weight_decay: float = Field(ge=0)
     warm_up: float = Field(ge=0, lt=1)
     clip_norm: float = Field(gt=0)

@@ -29,7 +29,15 @@ class CandidateEncoder(nn.Module):
     - Output: ``(N, d_model)`` and, if asked for, softmax weights ``(N, n_heads, 1, n_parts + W)``
     """
 
-    def __init__(self, *, shape: FusionShape, d_model: int, n_heads: int, dropout: float):
+    def __init__(
+        self,
+        *,
+        shape: FusionShape,
+        d_model: int,
+        n_heads: int,
+        dropout: float,
+        market_layers: bool,
+    ):
         super().__init__()
         self.n_heads = n_heads
         self.words = None
@@ -42,7 +50,7 @@ class CandidateEncoder(nn.Module):
         self.key_value = nn.Linear(d_model, 2 * d_model)
         self.amount_bias = nn.Parameter(torch.zeros(1, n_heads, 1, 1))
         self.out = nn.Linear(2 * d_model, d_model)
-        self.feed_forward_norm = MarketNorm(d_model=d_model)
+        self.feed_forward_norm = MarketNorm(d_model=d_model, adapted=market_layers)
         self.feed_forward = FeedForward(d_model=d_model, d_hidden=2 * d_model)
         self.dropout = Dropout(dropout)
 

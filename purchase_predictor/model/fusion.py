@@ -217,15 +217,15 @@ class FusionLayer(nn.Module):
     - Output: ``(N, n_readers, d_model)`` and attention weights by name, if asked for
     """
 
-    def __init__(self, *, d_model: int, n_heads: int, dropout: float):
+    def __init__(self, *, d_model: int, n_heads: int, dropout: float, market_layers: bool):
         super().__init__()
-        self.norm = MarketNorm(d_model=d_model)
+        self.norm = MarketNorm(d_model=d_model, adapted=market_layers)
         self.history = HistoryAttention(d_model=d_model, n_heads=n_heads)
         self.columns = ColumnAttention(d_model=d_model, n_heads=n_heads)
         self.list_attention = ListAttention(d_model=d_model, n_heads=n_heads)
         # what was found in history (twice), in the columns, by the other reader, and itself
         self.out = nn.Linear(5 * d_model, d_model)
-        self.feed_forward_norm = MarketNorm(d_model=d_model)
+        self.feed_forward_norm = MarketNorm(d_model=d_model, adapted=market_layers)
         self.feed_forward = FeedForward(d_model=d_model, d_hidden=2 * d_model)
         self.dropout = Dropout(dropout)
 
@@ -265,6 +265,7 @@ class FusionTransformer(nn.Module):
     def __init__(self, *, shape: FusionShape, bins: list[Tensor], settings: ModelSettings):
         super().__init__()
         d_model, n_heads, dropout = settings.d_model, settings.n_heads, settings.dropout
+        layers = settings.market == "layers"
         self.clicks = ClickEncoder(shape=shape, settings=settings)
         self.columns = ColumnTokens(
             shape=shape,
@@ -276,18 +277,27 @@ class FusionTransformer(nn.Module):
             n_markets=shape.n_markets, n_dimensions=shape.n_dimensions, d_model=d_model
         )
         self.candidate = CandidateEncoder(
-            shape=shape, d_model=d_model, n_heads=n_heads, dropout=dropout
+            shape=shape,
+            d_model=d_model,
+            n_heads=n_heads,
+            dropout=dropout,
+            market_layers=layers,
         )
         self.cls = nn.Parameter(torch.randn(d_model) * 0.02)
         self.state = nn.Linear(d_model, d_model)
         self.circumstances = nn.Linear(self.columns.d_flat, d_model)
         self.layers = nn.ModuleList(
-            FusionLayer(d_model=d_model, n_heads=n_heads, dropout=dropout)
+            FusionLayer(
+                d_model=d_model,
+                n_heads=n_heads,
+                dropout=dropout,
+                market_layers=layers,
+            )
             for _ in range(settings.n_layers)
         )
         self.norm = nn.LayerNorm(d_model)
         self.flat_dropout = Dropout(dropout)
-        self.readout = Readout(shape=shape, bins=bins)
+        self.readout = Readout(shape=shape, bins=bins, by_market=layers)
         # of the readout's logit, of the network's, and a constant: `training.weighing`
         self.register_buffer("weights", torch.tensor([0.5, 0.5, 0.0]))
         self.weights: Tensor

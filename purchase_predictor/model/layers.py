@@ -145,7 +145,7 @@ class MarketNorm(nn.Module):
     """Layer norm whose scale and shift depend on the market: the market conditions every layer.
 
     The conditioning starts at zero, so that a market with few rows stays near the common model
-    (adaptive layer norm of Peebles and Xie, arXiv 2212.09748).
+    (adaptive layer norm of Peebles and Xie, arXiv 2212.09748). Not `adapted`, it is a layer norm.
 
     **Shape**
 
@@ -153,15 +153,19 @@ class MarketNorm(nn.Module):
     - Output: ``(batch, length, d_model)``
     """
 
-    def __init__(self, *, d_model: int):
+    def __init__(self, *, d_model: int, adapted: bool = True):
         super().__init__()
         self.norm = nn.LayerNorm(d_model)
-        self.condition = nn.Linear(d_model, 2 * d_model)
-        nn.init.zeros_(self.condition.weight)
-        nn.init.zeros_(self.condition.bias)
+        self.condition = None
+        if adapted:
+            self.condition = nn.Linear(d_model, 2 * d_model)
+            nn.init.zeros_(self.condition.weight)
+            nn.init.zeros_(self.condition.bias)
 
     def forward(self, x: Tensor, market: Tensor) -> Tensor:
         """Normalise, then scale and shift by market."""
+        if self.condition is None:
+            return self.norm(x)
         scale, shift = self.condition(market).unsqueeze(1).chunk(2, dim=-1)
         return self.norm(x) * (1 + scale) + shift
 

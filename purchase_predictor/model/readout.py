@@ -21,7 +21,8 @@ class Readout(nn.Module):
     """A linear model of what can be read off an impression without learning features first.
 
     Columns: numbers, straight and in pieces, and which of them are missing; codes; picture and
-    title embeddings; what the session amounts to; phrases; terms and phrases in each market.
+    title embeddings; what the session amounts to; phrases; the market; terms and phrases in each
+    market, if asked for.
 
     Gradient descent with few conversions learns such effects badly: after two epochs, when the
     network begins to overfit, a ridge logistic regression on the same inputs was still ahead of
@@ -36,10 +37,11 @@ class Readout(nn.Module):
         blocks: name of the block of each column, whose weights are alike in size.
     """
 
-    def __init__(self, *, shape: FusionShape, bins: list[Tensor]):
+    def __init__(self, *, shape: FusionShape, bins: list[Tensor], by_market: bool = True):
         super().__init__()
         if len(bins) != len(shape.numbers):
             raise ValueError(f"expected {len(shape.numbers)} lists of bins, got {len(bins)}")
+        self.by_market = by_market
         self.n_markets = shape.n_markets
         self.codes = [
             (place, column)
@@ -81,6 +83,8 @@ class Readout(nn.Module):
         names += [column.name for _, column in self.codes for _ in range(column.n_codes)]
         names += [name for name, size in self.product_codes.items() for _ in range(size)]
         names += ["phrases"] * self.n_phrases + ["market"] * self.n_markets
+        if not self.by_market:
+            return names
         levers = [numbers[place].name for place in self.terms]
         levers += [f"phrase {number}" for number in range(self.n_phrases)]
         return names + [f"{lever} by market" for lever in levers for _ in range(self.n_markets)]
@@ -124,6 +128,8 @@ class Readout(nn.Module):
         if self.n_phrases:
             levers.append(self._of_product(batch, batch.products.phrases, "text"))
             parts.append(levers[-1])
+        if not self.by_market:
+            return torch.cat([*parts, market], dim=1)
         pulled = torch.cat(levers, dim=1)
         by_market = (pulled[:, :, None] * market[:, None, :]).flatten(1)
         return torch.cat([*parts, market, by_market], dim=1)

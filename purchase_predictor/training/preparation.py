@@ -223,7 +223,8 @@ class Preparation:
             has_text=_below_missing(content.has_text),
             has_image=_below_missing(content.has_image),
         )
-        return replace(data, products=self._identified(products))
+        data = replace(data, products=self._identified(products))
+        return data.without_market() if self.settings.model.market == "none" else data
 
     def _identified(self, products: ProductArrays) -> ProductArrays:
         if self.identities_:

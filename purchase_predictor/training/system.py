@@ -60,7 +60,6 @@ class FusionTask:
     ) -> None:
         self.model = model
         self.auxiliary_weight = auxiliary_weight
-        self.list_weight = settings.training.list_weight
         learn = data.select(data.part == TRAIN)
         steps_of = len(learn) // MIN_STEPS
         self.learn = Batcher(
@@ -81,13 +80,10 @@ class FusionTask:
         return self.learn.training_batches(epoch, start=start, rank=rank, world=world)
 
     def loss(self, model: nn.Module, batch: FusionBatch) -> Tensor:
-        """Mean cross-entropy of the members, plus the weighted losses beside it."""
+        """Mean cross-entropy of the members, plus the weighted next-click loss."""
         output = model(batch, network_only=True)
-        logits = output.logits.float()
-        target = batch.converted[:, None].expand_as(logits)
-        loss = F.binary_cross_entropy_with_logits(logits, target)
-        if self.list_weight:
-            loss = loss + self.list_weight * list_loss(logits, batch)
+        target = batch.converted[:, None].expand_as(output.logits)
+        loss = F.binary_cross_entropy_with_logits(output.logits.float(), target)
         if self.auxiliary_weight:
             clicks = next_click_loss(output.clicks, batch.sessions)
             return loss + self.auxiliary_weight * clicks
@@ -98,26 +94,6 @@ class FusionTask:
         """Log-loss of the network's mean logit on the stopping rows."""
         logits = mean_logits(model, self.stop, device, network_only=True)
         return {"log_loss": mean_log_loss(logits, self.stop.data.converted)}
-
-
-def list_loss(logits: Tensor, batch: FusionBatch) -> Tensor:
-    """Cross-entropy of which impression of a list converts, given that one does.
-
-    Whether *any* impression of a list converts is mostly a matter of the shopper; the ranking
-    within the list is learned better when that is taken out.
-
-    Args:
-        logits: float [N, n_members].
-        batch: whose lists count; one without a conversion, or of conversions alone, says nothing.
-
-    Returns:
-        The sum over converted impressions, divided by N: on the scale of the mean cross-entropy.
-    """
-    n_slots, n_members = batch.n_lists * batch.list_width, logits.shape[1]
-    grid = logits.new_full((n_slots, n_members), -1e4).index_copy(0, batch.list_slot, logits)
-    log_share = grid.view(batch.n_lists, batch.list_width, n_members).log_softmax(dim=1)
-    of_rows = log_share.flatten(0, 1).index_select(0, batch.list_slot)
-    return -(of_rows * batch.converted[:, None]).sum() / logits.numel()
 
 
 def mean_logits(

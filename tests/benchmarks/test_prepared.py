@@ -14,7 +14,7 @@ from benchmarks.prepared import (
     with_clicks,
     without_modality,
 )
-from features.arrays import TEST, UNSEEN, EncodedMarket
+from features.arrays import N_RESERVED, TEST, EncodedMarket
 from purchase_predictor.settings import load_settings
 from purchase_predictor.training.next_click import SCORE_COLUMNS, with_scores
 from purchase_predictor.training.shapes import ContentSizes
@@ -82,8 +82,8 @@ def test_without_pictures_there_are_no_vectors(prepared: Prepared) -> None:
 def test_without_terms_the_country_is_not_told(prepared: Prepared) -> None:
     data = dropped(prepared, "terms")
 
-    assert np.unique(data.market).tolist() == [UNSEEN]
-    assert np.unique(data.events.market).tolist() == [UNSEEN]
+    assert np.unique(data.market).tolist() == [N_RESERVED]
+    assert np.unique(data.events.market).tolist() == [N_RESERVED]
     assert np.isnan(data.row_profile).all()
 
 
