@@ -160,11 +160,11 @@ def add_price_taste(
     The products of both are columns too: a linear model cannot multiply, and whether a price
     deters depends on whose it is.
     """
+    if not len(levels.markets):  # not by the rows at hand: scoring has the columns of training
+        return
     level = levels.of_impressions(shown, products)
     usual = levels.of_products(products)
     events, rows = stream.events, stream.shown
-    if np.isnan(level).all():
-        return
     columns.number("price_level", "terms", "price level", level)
     columns.number("price_level_to_usual", "terms", "price level", level - usual[rows.product])
     # events on one product after another are one look at it

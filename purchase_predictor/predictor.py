@@ -15,12 +15,12 @@ from features.leaks import leaky_columns
 from features.schema import Tables, load_tables
 from features.splits import Split, split_impressions, training_products
 from purchase_predictor.baselines.registry import make_baseline
-from purchase_predictor.baselines.system import Refitting, System
 from purchase_predictor.checkpoint import ModelFolder, read_folder, write_folder
 from purchase_predictor.encoders.content import ContentEncoders, silent
 from purchase_predictor.errors import DataError, ModelFolderError, SettingsError, nearest
 from purchase_predictor.evaluation.summary import evaluate
-from purchase_predictor.panel import FUSION, Panel
+from purchase_predictor.fitting import FittedSystems, Fitting, predictions
+from purchase_predictor.panel import Panel
 from purchase_predictor.scored import scored_frame
 from purchase_predictor.settings import Settings
 from purchase_predictor.training.loop import OnEpoch, Progress, no_epoch
@@ -33,7 +33,6 @@ from purchase_predictor.training.preparation import (
     fingerprint,
     select_market,
 )
-from purchase_predictor.training.system import FusionSystem
 
 Scope = Literal["local", "global", "adapted"]
 
@@ -86,8 +85,13 @@ class PurchasePredictor:
 
     Attributes:
         panel_: the fitted systems, their calibration and their stack.
+        fitted_: how they came out of fitting; only where they were fitted, not loaded.
         facts_: how the model was made.
     """
+
+    preparation_: Preparation
+    data_: EncodedMarket
+    fitted_: FittedSystems
 
     def __init__(
         self, settings: Settings, *, market: str = ALL_MARKETS, scope: Scope | None = None
@@ -111,6 +115,7 @@ class PurchasePredictor:
         *,
         checkpoints: Path | None = None,
         content: ContentEncoders | None = None,
+        shared: "PurchasePredictor | None" = None,
         resume: bool = False,
         progress: Progress = silent,
         on_epoch: OnEpoch = no_epoch,
@@ -121,6 +126,8 @@ class PurchasePredictor:
             data: a data folder or checked tables, with labels.
             checkpoints: folder in which training can be resumed; None keeps none.
             content: trained encoders of pictures and titles; None trains those of the settings.
+            shared: a global predictor fitted on the same data, whose features, encoders and
+                pre-training are taken; an adapted model begins with its fusion.
             resume: goes on from the checkpoints.
             progress: told a line at each step.
             on_epoch: told the figures of each epoch.
@@ -132,10 +139,32 @@ class PurchasePredictor:
         tables = self._tables(data, require_labels=True)
         split = self._split(tables)
         learns_from = self.market if self.scope == "local" else ALL_MARKETS
+        if shared is not None and learns_from != ALL_MARKETS:
+            raise SettingsError("a local model shares nothing with other markets' models")
         selection = select_market(tables, split, learns_from)
         for wanted in {learns_from, self.market}:
             rows = select_market(tables, split, wanted)
             check_rows(rows, wanted, self.settings.data.min_conversions)
+        if shared is not None:
+            self.preparation_, self.data_ = shared.preparation_, shared.data_
+        else:
+            self.preparation_ = Preparation(self.settings)
+            self.data_ = self.preparation_.fit(
+                selection,
+                content=self._content(tables, split, content, progress),
+                folder=checkpoints,
+                resume=resume,
+                progress=progress,
+                on_epoch=on_epoch,
+            )
+        learned = self._fit_systems(shared, checkpoints, resume, progress, on_epoch)
+        self.facts_ = self._facts(tables, selection, learned)
+        return self
+
+    def _content(
+        self, tables: Tables, split: Split, content: ContentEncoders | None, progress: Progress
+    ) -> ContentEncoders:
+        """Encoders that have learned from training products alone."""
         training = training_products(tables, split)
         if content is None:
             content = ContentEncoders.fit(
@@ -148,18 +177,7 @@ class PurchasePredictor:
                 progress=progress,
             )
         content.check_trained_within(tables.products["product_id"], training)
-        self.preparation_ = Preparation(self.settings)
-        self.data_ = self.preparation_.fit(
-            selection,
-            content=content,
-            folder=checkpoints,
-            resume=resume,
-            progress=progress,
-            on_epoch=on_epoch,
-        )
-        learned = self._fit_systems(checkpoints, resume, progress, on_epoch)
-        self.facts_ = self._facts(tables, selection, learned)
-        return self
+        return content
 
     def _split(self, tables: Tables) -> Split:
         """Training, validation and test, by the settings' shares of time."""
@@ -172,42 +190,32 @@ class PurchasePredictor:
         )
 
     def _fit_systems(
-        self, folder: Path | None, resume: bool, progress: Progress, on_epoch: OnEpoch
+        self,
+        shared: "PurchasePredictor | None",
+        folder: Path | None,
+        resume: bool,
+        progress: Progress,
+        on_epoch: OnEpoch,
     ) -> EncodedMarket:
-        settings, sizes, data = self.settings, self.preparation_.sizes(), self.data_
-        clicks = self.preparation_.clicks_
-        weights = None if clicks is None else clicks.model_.state_dict()
-        fusion = FusionSystem(
-            settings,
-            sizes,
-            clicks=weights,
+        clicks, data = self.preparation_.clicks_, self.data_
+        fitting = Fitting(
+            self.settings,
+            self.preparation_.sizes(),
+            None if clicks is None else clicks.model_.state_dict(),
             folder=folder,
             resume=resume,
+            progress=progress,
             on_epoch=on_epoch,
-        ).fit(data, seed=settings.seed, progress=progress)
+        )
         if self.scope == "adapted":
+            start = fitting.fusion(data) if shared is None else shared.fitted_.fusion
             progress(f"fine-tuning the global model to {self.market}")
             data = self._market_rows(data)
-            fusion = FusionSystem(
-                settings,
-                sizes,
-                clicks=weights,
-                start_from=fusion,
-                folder=None if folder is None else folder / "adapted",
-                resume=resume,
-                on_epoch=on_epoch,
-            ).fit(data, seed=settings.seed, progress=progress)
-        systems: dict[str, System] = {FUSION: fusion}
-        for name in settings.baselines.systems:
-            progress(f"{name}: fitting on the same rows")
-            system = make_baseline(name, settings.baselines)
-            systems[name] = system.fit(data, seed=settings.seed, progress=progress)
-        self.panel_ = Panel.fit(systems, data)
-        if settings.training.refit:
-            # only now: what calibrates and stacks must come from rows they did not learn from
-            for system in systems.values():
-                if isinstance(system, Refitting):
-                    system.refit(data, seed=settings.seed, progress=progress)
+            fusion = fitting.fusion(data, start)
+        else:
+            fusion = fitting.fusion(data)
+        self.fitted_ = fitting.beside(fusion, data)
+        self.panel_ = self.fitted_.panel
         return data
 
     def _facts(self, tables: Tables, selection: Selection, data: EncodedMarket) -> Facts:
@@ -275,7 +283,7 @@ class PurchasePredictor:
         """
         data = self._market_rows(self.data_)
         test = data.select(data.part == TEST)
-        return self._labelled(test)
+        return predictions(self.panel_, test)
 
     def evaluate(
         self, data: Path | str | Tables | None = None, *, truth: pl.DataFrame | None = None
@@ -290,28 +298,16 @@ class PurchasePredictor:
             The `systems`, `ceilings` and `gaps` of `metrics.json`.
         """
         if data is None:
-            predictions = self.predict_test()
+            labelled = self.predict_test()
         else:
             encoded = self.preparation_.encode(self._scored_tables(data, require_labels=True))
-            predictions = self._labelled(encoded)
+            labelled = predictions(self.panel_, encoded)
         return evaluate(
-            predictions,
+            labelled,
             systems=self.system_names,
             settings=self.settings.evaluation,
             seed=self.settings.seed,
             truth=truth,
-        )
-
-    def _labelled(self, data: EncodedMarket) -> pl.DataFrame:
-        return pl.DataFrame(
-            {
-                "impression_id": data.impression_id.astype(str),
-                "market": data.market_label.astype(str),
-                "converted": data.converted == 1,
-                "unit": data.unit,
-                "list_number": data.list_number,
-                **self.panel_.predict_proba(data),
-            }
         )
 
     def _market_rows(self, data: EncodedMarket) -> EncodedMarket:

@@ -1,5 +1,6 @@
 """The fusion transformer as a system: the contract that the baselines keep too."""
 
+import copy
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -216,8 +217,11 @@ class FusionSystem:
         """
         if self.settings.model.parts != "network":
             rows = self._columns(data.select(data.before_test()))
-            readout = self.model_.cpu().readout
-            refit_readout(readout, rows, self.readout_fit_, seed=seed, progress=progress)
+            # whoever has a copy of this system has it as `fit` left it
+            self.model_ = copy.deepcopy(self.model_.cpu())
+            refit_readout(
+                self.model_.readout, rows, self.readout_fit_, seed=seed, progress=progress
+            )
         return self
 
     def _weights(self, task: FusionTask, progress: Progress) -> Sequence[float]:

@@ -1,0 +1,124 @@
+"""From encoded rows to fitted, calibrated and stacked systems: the part that takes the time."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+from torch import Tensor
+
+from features.arrays import CALIBRATE, EncodedMarket
+from purchase_predictor.baselines.registry import make_baseline
+from purchase_predictor.baselines.system import Refitting, System
+from purchase_predictor.panel import FUSION, Panel
+from purchase_predictor.settings import Settings
+from purchase_predictor.training.loop import OnEpoch, Progress
+from purchase_predictor.training.shapes import ContentSizes
+from purchase_predictor.training.system import FusionSystem
+
+
+@dataclass(frozen=True)
+class FittedSystems:
+    """What came out.
+
+    Attributes:
+        panel: the systems.
+        fusion: as it was before it learned from validation rows: what a model adapted to a market
+            may begin with.
+        validation: what the systems said of the second validation half before they learned from
+            it; as `predictions` has it.
+    """
+
+    panel: Panel
+    fusion: FusionSystem
+    validation: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """How systems are fitted, whatever the rows.
+
+    Attributes:
+        settings: all settings.
+        sizes: vocabulary sizes.
+        clicks: weights of the pre-trained click encoder; None where there is none.
+        folder: of checkpoints; None keeps none.
+        resume: goes on from them.
+        progress: told what happens.
+        on_epoch: told the figures of each epoch.
+    """
+
+    settings: Settings
+    sizes: ContentSizes
+    clicks: Mapping[str, Tensor] | None
+    folder: Path | None
+    resume: bool
+    progress: Progress
+    on_epoch: OnEpoch
+
+    def fusion(self, data: EncodedMarket, start_from: FusionSystem | None = None) -> FusionSystem:
+        """Fit the fusion transformer.
+
+        Args:
+            data: encoded rows.
+            start_from: a fitted one to fine-tune; None starts afresh.
+        """
+        folder = self.folder
+        if start_from is not None and folder is not None:
+            folder = folder / "adapted"
+        system = FusionSystem(
+            self.settings,
+            self.sizes,
+            clicks=self.clicks,
+            start_from=start_from,
+            folder=folder,
+            resume=self.resume,
+            on_epoch=self.on_epoch,
+        )
+        return system.fit(data, seed=self.settings.seed, progress=self.progress)
+
+    def beside(self, fusion: FusionSystem, data: EncodedMarket) -> FittedSystems:
+        """Fit the baselines on the same rows, calibrate all, stack; then let them learn the rest.
+
+        Args:
+            fusion: fitted on these rows.
+            data: encoded rows.
+        """
+        settings, progress = self.settings, self.progress
+        systems: dict[str, System] = {FUSION: fusion}
+        for name in settings.baselines.systems:
+            progress(f"{name}: fitting on the same rows")
+            system = make_baseline(name, settings.baselines)
+            systems[name] = system.fit(data, seed=settings.seed, progress=progress)
+        panel = Panel.fit(systems, data)
+        before = copy.copy(fusion)
+        validation = predictions(panel, data.select(data.part == CALIBRATE))
+        if settings.training.refit:
+            # only now: what calibrates and stacks must come from rows they did not learn from
+            for system in systems.values():
+                if isinstance(system, Refitting):
+                    system.refit(data, seed=settings.seed, progress=progress)
+        return FittedSystems(panel, before, validation)
+
+
+def predictions(panel: Panel, data: EncodedMarket) -> pl.DataFrame:
+    """Calibrated probabilities of labelled rows.
+
+    Args:
+        panel: fitted systems.
+        data: n rows.
+
+    Returns:
+        `impression_id, market, converted, unit, list_number` and a column for each system.
+    """
+    return pl.DataFrame(
+        {
+            "impression_id": data.impression_id.astype(str),
+            "market": data.market_label.astype(str),
+            "converted": data.converted == 1,
+            "unit": data.unit,
+            "list_number": data.list_number,
+            **panel.predict_proba(data),
+        }
+    )
