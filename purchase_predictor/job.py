@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
@@ -23,6 +24,7 @@ from purchase_predictor.panel import FUSION
 from purchase_predictor.predictor import PurchasePredictor, Scope
 from purchase_predictor.report import charts, pages
 from purchase_predictor.report.console import gap_sentences, rich_table
+from purchase_predictor.runs import HELD, KEY_TAG, held_rows, run_key
 from purchase_predictor.scoring_rows import example_rows
 from purchase_predictor.settings import Settings
 from purchase_predictor.training.preparation import fingerprint
@@ -76,7 +78,9 @@ class Job:
         source = sample_folder(self.reporter) if self.data is None else self.data
         tables = self._read(source)
         experiment = self.settings.tracking.experiment or source.resolve().name
-        tags = {"market": self.market, "scope": self.scope}
+        encoders = None if self.encoders is None else folder_hash(self.encoders)
+        key = run_key(fingerprint(tables), self.settings, self.market, self.scope, encoders)
+        tags = {"market": self.market, "scope": self.scope, KEY_TAG: key}
         with tracking.start_run(
             self.settings.tracking,
             experiment=experiment,
@@ -253,6 +257,10 @@ class Job:
         )
         for name in ("metrics.json", "predictions.parquet", "quarantine.parquet", "report.html"):
             logged.log_file(self.folder / name)
+        with TemporaryDirectory() as folder:
+            held = Path(folder) / HELD
+            held_rows(predictor).write_parquet(held)
+            logged.log_file(held)
         name = registered_name(self.market, self.scope)
         version = logged.log_model(
             self.folder / "model",

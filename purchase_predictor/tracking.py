@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
 from copy import deepcopy
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -41,23 +41,18 @@ from sqlalchemy.exc import SQLAlchemyError
 from features.context import Kind
 from purchase_predictor import scoring_rows
 from purchase_predictor.errors import TrackingError
+from purchase_predictor.requirements import pinned
 from purchase_predictor.settings import StoreSettings
+from purchase_predictor.tracked_values import flat_keys, metric_key, shortened
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 SQLITE = "sqlite:///"
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
-MAX_PARAMS, MAX_METRICS, MAX_VALUE, MAX_KEY = 100, 1000, 500, 250
+MAX_PARAMS, MAX_METRICS = 100, 1000
 SECONDS_BEFORE_RETRY = 60.0
 
 CODE = ("purchase_predictor", "features", "configs")
 """Packages that travel with a registered model, which then needs nothing but `REQUIREMENTS`."""
-
-REQUIREMENTS = (
-    "accelerate", "dataframely", "lightgbm", "mlflow", "numpy", "pandas", "pillow", "polars",
-    "pydantic", "pytorch-tabnet", "pyyaml", "rtdl-num-embeddings", "safetensors", "scikit-learn",
-    "scipy", "tabm", "timm", "tokenizers", "torch", "torchvision", "transformers",
-)  # fmt: skip
-"""What scoring imports; pinned to the versions that trained the model."""
 
 for _library in ("mlflow", "alembic"):
     logging.getLogger(_library).setLevel(logging.WARNING)
@@ -84,8 +79,8 @@ class Run:
         Args:
             settings: keys and values; a value longer than 500 characters is cut in the parameter.
         """
-        flat = _flat(settings)
-        params = [Param(_key(name), _short(value)) for name, value in flat.items()]
+        flat = flat_keys(settings)
+        params = [Param(metric_key(name), shortened(value)) for name, value in flat.items()]
         with _asking(self.uri):
             for start in range(0, len(params), MAX_PARAMS):
                 self._client.log_batch(self.run_id, params=params[start : start + MAX_PARAMS])
@@ -102,7 +97,7 @@ class Run:
         """
         now = int(time.time() * 1000)
         self._unsent += [
-            Metric(_key(f"{prefix}.{name}"), float(value), now, step)
+            Metric(metric_key(f"{prefix}.{name}"), float(value), now, step)
             for name, value in metrics.items()
         ]
         if time.monotonic() >= self._silent_until:
@@ -125,7 +120,8 @@ class Run:
         """
         now = int(time.time() * 1000)
         flat = {
-            _key(re.sub(r"\.value$", "", name)): value for name, value in _flat(metrics).items()
+            metric_key(re.sub(r"\.value$", "", name)): value
+            for name, value in flat_keys(metrics).items()
         }
         self._unsent += [
             Metric(name, float(value), now, 0)
@@ -197,7 +193,7 @@ class Run:
         """
         kinds = dict(context or {})
         example = pd.DataFrame(deepcopy(list(input_example)))  # MLflow changes what is inside
-        requirements = _pinned()
+        requirements = pinned()
         with _asking(self.uri):
             info = mlflow.pyfunc.log_model(
                 name="model",
@@ -218,6 +214,45 @@ class Run:
             for alias in aliases:
                 self._client.set_registered_model_alias(registered_name, alias, str(version))
         return str(version)
+
+
+def find_artifact(
+    settings: StoreSettings, *, experiment: str, tag: tuple[str, str], name: str, folder: Path
+) -> Path | None:
+    """An artifact of the latest finished run that has a tag.
+
+    Args:
+        settings: the store, and the experiment's name where the user gave one.
+        experiment: its name where the settings have none.
+        tag: key and value.
+        name: of the artifact.
+        folder: where it is put, in a folder named after the run.
+
+    Returns:
+        The file; None where no such run has it.
+
+    Raises:
+        TrackingError: the store cannot be reached or used.
+    """
+    uri = os.environ.get(URI_VARIABLE) or settings.uri
+    with _environment(uri), _asking(uri):
+        _make_database(uri)
+        _try_database(uri)
+        client = MlflowClient(uri)
+        found = client.get_experiment_by_name(settings.experiment or experiment)
+        if found is None:
+            return None
+        runs = client.search_runs(
+            [found.experiment_id],
+            filter_string=f"tags.`{tag[0]}` = '{tag[1]}' and attributes.status = 'FINISHED'",
+            order_by=["attributes.end_time DESC"],
+        )
+        for run in runs:
+            if name in {item.path for item in client.list_artifacts(run.info.run_id)}:
+                place = folder / run.info.run_id
+                place.mkdir(parents=True, exist_ok=True)
+                return Path(client.download_artifacts(run.info.run_id, name, str(place)))
+    return None
 
 
 @contextmanager
@@ -355,31 +390,5 @@ def _experiment_id(uri: str, name: str) -> str:
     return found.experiment_id
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
-
-
-def _key(name: str) -> str:
-    """A name that MLflow takes: markets may have any."""
-    return re.sub(r"[^\w. -]", "_", name)[:MAX_KEY]
-
-
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= MAX_VALUE else f"{text[: MAX_VALUE - 1]}…"
-
-
 def _package(name: str) -> Path:
     return Path(str(import_module(name).__file__)).parent
-
-
-def _pinned() -> list[str]:
-    """Requirements at the versions installed; `+cpu` and the like are not on the index."""
-    versions = {name: metadata.version(name).partition("+")[0] for name in REQUIREMENTS}
-    return [f"{name}=={version}" for name, version in versions.items()]

@@ -14,6 +14,7 @@ import yaml
 from purchase_predictor import tracking
 from purchase_predictor.errors import TrackingError
 from purchase_predictor.settings import TrackingSettings, load_settings
+from purchase_predictor.tracked_values import MAX_VALUE
 from purchase_predictor.tracking import MlflowClient, MlflowException, Run, start_run
 
 Opened = Callable[..., Any]
@@ -73,7 +74,7 @@ def test_settings_are_parameters_and_a_file(opened: Opened) -> None:
     assert params["training.learning_rate"] == "0.001"
     assert params["baselines.systems"] == '["lightgbm"]'
     assert params["many.k149"] == "149"
-    assert len(params["long"]) == tracking.MAX_VALUE
+    assert len(params["long"]) == MAX_VALUE
     file = mlflow_text(run, "settings.yaml")
     assert yaml.safe_load(file) == settings
 

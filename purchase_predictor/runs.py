@@ -1,0 +1,52 @@
+"""Runs that can be found again: what identifies one, and what others read from it."""
+
+import hashlib
+import json
+from typing import Any
+
+import polars as pl
+
+from purchase_predictor.predictor import PurchasePredictor
+from purchase_predictor.settings import Settings
+
+HELD = "held.parquet"
+"""Artifact of a run: calibrated probabilities of the rows that it did not learn from."""
+
+KEY_TAG = "run.key"
+
+
+def run_key(
+    fingerprint: str, settings: Settings, market: str, scope: str, encoders: str | None = None
+) -> str:
+    """Hash of everything that a run's predictions follow from, its code excepted.
+
+    Args:
+        fingerprint: of the data.
+        settings: all settings; those of evaluation, tracking and checkpoints do not count.
+        market: a market, or `all`.
+        scope: local, global or adapted.
+        encoders: hash of the folder of trained encoders, if any.
+    """
+    values: dict[str, Any] = settings.model_dump(exclude={"evaluation", "tracking"})
+    values["encoders"].pop("cache")
+    values["training"].pop("checkpoint_every")
+    text = json.dumps([fingerprint, values, market, scope, encoders], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def held_rows(predictor: PurchasePredictor) -> pl.DataFrame:
+    """What a fitted predictor says of the second validation half and of the test.
+
+    Args:
+        predictor: just fitted.
+
+    Returns:
+        The columns of `PurchasePredictor.predict_test`, and `part`: `validation` rows as they
+        were predicted before the systems learned from them, then `test` rows.
+    """
+    return pl.concat(
+        [
+            predictor.fitted_.validation.with_columns(part=pl.lit("validation")),
+            predictor.predict_test().with_columns(part=pl.lit("test")),
+        ]
+    )
