@@ -88,7 +88,7 @@ def key_of(fingerprint: str, settings: Settings, market: str, name: str, dropped
         name: of the system.
         dropped: the modality left out, if any.
     """
-    values = settings.model_dump(exclude={"evaluation", "tracking"})
+    values = settings.model_dump(exclude={"evaluation", "tracking", "comparison"})
     values["encoders"].pop("cache")
     values["baselines"] = values["baselines"].get(name)
     text = json.dumps([fingerprint, values, market, name, dropped], sort_keys=True)

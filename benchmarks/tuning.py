@@ -234,7 +234,7 @@ def benchmark(options: argparse.Namespace) -> None:
         options.data, require_labels=True, max_title_chars=start.data.max_title_chars
     )
     identity = json.dumps([fingerprint(tables), options.market, start.model_dump(exclude={
-        "evaluation", "tracking"})], sort_keys=True)  # fmt: skip
+        "evaluation", "tracking", "comparison"})], sort_keys=True)  # fmt: skip
     output: Path = options.output
     output.parent.mkdir(parents=True, exist_ok=True)
     journal = JournalStorage(JournalFileBackend(str(output.with_suffix(".journal"))))

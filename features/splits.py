@@ -6,6 +6,7 @@ the time. Validation is halved by unit (handbook: method, 2): STOP ends training
 calibration and the stack.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
@@ -145,9 +146,9 @@ def training_products(tables: Tables, split: Split) -> NDArray[np.bool_]:
     return tables.products["product_id"].is_in(seen.implode()).to_numpy()
 
 
-def select_market(tables: Tables, split: Split, market: str) -> tuple[Tables, Split]:
-    """The impressions of one market, with all events of the units that they were shown to."""
-    rows = tables.impressions["market"] == market
+def select_markets(tables: Tables, split: Split, markets: Sequence[str]) -> tuple[Tables, Split]:
+    """The impressions of some markets, with all events of the units that they were shown to."""
+    rows = tables.impressions["market"].is_in(list(markets))
     impressions = tables.impressions.filter(rows)
     sessions = session_units(tables)
     units = sessions.join(impressions.select("session_id"), on="session_id", how="semi")

@@ -151,7 +151,7 @@ class PurchasePredictor:
             self.preparation_ = Preparation(self.settings)
             self.data_ = self.preparation_.fit(
                 selection,
-                content=self._content(tables, split, content, progress),
+                content=self.fit_content(tables, content, progress=progress),
                 folder=checkpoints,
                 resume=resume,
                 progress=progress,
@@ -161,11 +161,24 @@ class PurchasePredictor:
         self.facts_ = self._facts(tables, selection, learned)
         return self
 
-    def _content(
-        self, tables: Tables, split: Split, content: ContentEncoders | None, progress: Progress
+    def fit_content(
+        self,
+        tables: Tables,
+        content: ContentEncoders | None = None,
+        *,
+        progress: Progress = silent,
     ) -> ContentEncoders:
-        """Encoders that have learned from training products alone."""
-        training = training_products(tables, split)
+        """Encoders of pictures and titles that have learned from training products alone.
+
+        Args:
+            tables: checked, of all markets.
+            content: trained ones, which are checked; None trains those of the settings.
+            progress: told what happens.
+
+        Raises:
+            DataError: `content` was trained on products of the validation or test period.
+        """
+        training = training_products(tables, self._split(tables))
         if content is None:
             content = ContentEncoders.fit(
                 tables.products,

@@ -22,12 +22,13 @@ def run_key(
 
     Args:
         fingerprint: of the data.
-        settings: all settings; those of evaluation, tracking and checkpoints do not count.
+        settings: all settings; those of evaluation, tracking, comparison and checkpoints do not
+            count.
         market: a market, or `all`.
         scope: local, global or adapted.
         encoders: hash of the folder of trained encoders, if any.
     """
-    values: dict[str, Any] = settings.model_dump(exclude={"evaluation", "tracking"})
+    values: dict[str, Any] = settings.model_dump(exclude={"evaluation", "tracking", "comparison"})
     values["encoders"].pop("cache")
     values["training"].pop("checkpoint_every")
     text = json.dumps([fingerprint, values, market, scope, encoders], sort_keys=True)

@@ -119,6 +119,15 @@ class TrackingSettings(StoreSettings):
     register_model: bool
 
 
+class ComparisonSettings(Section):
+    """Local against global."""
+
+    margin: float = Field(gt=0)
+    curve_conversions: list[int] = Field(min_length=1)
+    curve_repeats: int = Field(ge=2)
+    random_profiles: int = Field(ge=1)
+
+
 class Settings(Section):
     """All settings of the package."""
 
@@ -131,6 +140,7 @@ class Settings(Section):
     baselines: BaselineSettings
     evaluation: EvaluationSettings
     tracking: TrackingSettings
+    comparison: ComparisonSettings
 
 
 class ViewSettings(Section):

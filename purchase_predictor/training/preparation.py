@@ -87,7 +87,7 @@ def select_market(tables: Tables, split: Split, market: str) -> Selection:
     if market not in markets:
         hint = nearest(market, markets)
         raise DataError(f"there is no market '{market}'{hint}; there are {', '.join(markets)}")
-    return Selection(*splits.select_market(tables, split, market))
+    return Selection(*splits.select_markets(tables, split, [market]))
 
 
 def check_rows(selection: Selection, market: str, min_conversions: int) -> None:

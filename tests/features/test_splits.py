@@ -12,7 +12,7 @@ from features.splits import (
     Cuts,
     Split,
     event_parts,
-    select_market,
+    select_markets,
     split_impressions,
     stable_hash,
     training_products,
@@ -196,7 +196,7 @@ def test_a_selected_market_keeps_its_split_and_the_whole_history_of_its_units(
     ]
     tables = make_tables(rows, events)
     split = by_time(tables)
-    selected, part = select_market(tables, split, "KR")
+    selected, part = select_markets(tables, split, ["KR"])
     assert selected.impressions["session_id"].to_list() == ["s0", "s2", "s4", "s6", "s8"]
     assert selected.events["session_id"].to_list() == ["s1", "s4"]
     assert part.part.tolist() == split.part[::2].tolist()

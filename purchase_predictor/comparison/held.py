@@ -1,0 +1,176 @@
+"""What each arm says of the rows held out: read from finished runs, or trained."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import polars as pl
+
+from features.schema import Tables
+from purchase_predictor import tracking
+from purchase_predictor.cli import Reporter
+from purchase_predictor.comparison.arms import WITH_ADAPTERS, Arm
+from purchase_predictor.encoders.content import ContentEncoders
+from purchase_predictor.errors import DataError
+from purchase_predictor.predictor import PurchasePredictor
+from purchase_predictor.runs import HELD, KEY_TAG, held_rows, run_key
+from purchase_predictor.settings import Settings
+from purchase_predictor.training.preparation import fingerprint
+
+
+class HeldRows:
+    """Gives the held rows of arms, each model trained once and logged as a run.
+
+    Args:
+        tables: checked, with labels.
+        settings: all settings; their seed is the seed of the models.
+        name: of the data, and of the experiment where the settings name none.
+        reporter: tells what happens.
+
+    Attributes:
+        n_trained: models trained here.
+        n_read: runs read.
+    """
+
+    def __init__(
+        self, tables: Tables, settings: Settings, *, name: str, reporter: Reporter
+    ) -> None:
+        self.tables = tables
+        self.settings = settings
+        self.name = name
+        self.reporter = reporter
+        self.fingerprint = fingerprint(tables)
+        self.n_trained = self.n_read = 0
+        self._content: ContentEncoders | None = None
+        self._global: dict[str, PurchasePredictor] = {}
+        self._frames: dict[tuple[str, str], pl.DataFrame] = {}
+
+    def of(self, arm: Arm, market: str) -> pl.DataFrame:
+        """The held rows of a market as an arm predicts them.
+
+        Returns:
+            As `runs.held_rows`, of that market.
+
+        Raises:
+            DataError: the market has too few rows for a model of its own.
+        """
+        trained_on = arm.trained_on(market)
+        key = (arm.name, trained_on)
+        if key not in self._frames:
+            read = self._read(arm, trained_on)
+            self._frames[key] = self._train(arm, trained_on) if read is None else read
+        return self._frames[key].filter(pl.col("market") == market)
+
+    def _key(self, arm: Arm, trained_on: str) -> str:
+        return run_key(self.fingerprint, arm.settings(self.settings), trained_on, arm.scope)
+
+    def _read(self, arm: Arm, trained_on: str) -> pl.DataFrame | None:
+        with TemporaryDirectory() as folder:
+            file = tracking.find_artifact(
+                self.settings.tracking,
+                experiment=self.name,
+                tag=(KEY_TAG, self._key(arm, trained_on)),
+                name=HELD,
+                folder=Path(folder),
+            )
+            if file is None:
+                return None
+            self.reporter.step(f"{arm.name}, {trained_on}: read from a finished run")
+            self.n_read += 1
+            return pl.read_parquet(file)
+
+    def _train(self, arm: Arm, trained_on: str) -> pl.DataFrame:
+        self.reporter.step(f"{arm.name}, {trained_on}: training")
+        settings = arm.settings(self.settings)
+        predictor = PurchasePredictor(settings, market=trained_on, scope=arm.scope)
+        tags = {
+            "market": trained_on, "scope": arm.scope, "arm": arm.name,
+            KEY_TAG: self._key(arm, trained_on),
+        }  # fmt: skip
+        with tracking.start_run(
+            settings.tracking, experiment=self.name, run_name=f"{trained_on}-{arm.name}", tags=tags
+        ) as logged:
+            logged.log_settings(settings.model_dump())
+            predictor.fit(
+                self.tables,
+                content=self._encoders(),
+                shared=self._shared(arm),
+                progress=self.reporter.step,
+                on_epoch=logged.log_epoch,
+            )
+            if arm.scope == "global":
+                self._global[arm.name] = predictor
+            self.n_trained += 1
+            held = held_rows(predictor)
+            self._log(logged, predictor, held)
+        return held
+
+    def _log(self, logged: tracking.Run, predictor: PurchasePredictor, held: pl.DataFrame) -> None:
+        rows = {
+            name: sum(getattr(count, name) for count in self.tables.rows.values())
+            for name in ("read", "used", "set_aside")
+        }
+        result: Mapping[str, Any] = predictor.evaluate()
+        logged.log_data(self.fingerprint, self.name, rows)
+        logged.log_result({**result["systems"], "n_train": predictor.facts_.n_train})
+        with TemporaryDirectory() as folder:
+            held.write_parquet(Path(folder) / HELD)
+            logged.log_file(Path(folder) / HELD)
+            text = json.dumps(result, indent=1, ensure_ascii=False)
+            (Path(folder) / "metrics.json").write_text(text, "utf-8")
+            logged.log_file(Path(folder) / "metrics.json")
+
+    def _encoders(self) -> ContentEncoders:
+        """Trained once: titles and pictures are the same for every arm."""
+        if self._content is None:
+            self._content = PurchasePredictor(self.settings).fit_content(
+                self.tables, progress=self.reporter.step
+            )
+        return self._content
+
+    def _shared(self, arm: Arm) -> PurchasePredictor | None:
+        """What a global model of the same features leaves to others."""
+        if arm.scope == "local" or arm.market == "none":
+            return None
+        if arm.scope == "adapted" and WITH_ADAPTERS.name not in self._global:
+            # its run is there, but a run does not hold what fine-tuning begins with
+            self._train(WITH_ADAPTERS, WITH_ADAPTERS.trained_on(""))
+        if arm.scope == "adapted":
+            return self._global[WITH_ADAPTERS.name]
+        return next(
+            (found for name, found in self._global.items() if _prepared_alike(found)), None
+        )
+
+
+def _prepared_alike(predictor: PurchasePredictor) -> bool:
+    return predictor.settings.model.market != "none"
+
+
+def collect(
+    held: HeldRows, arms: tuple[Arm, ...], markets: list[str]
+) -> tuple[dict[str, pl.DataFrame], dict[str, str]]:
+    """The held rows of all arms.
+
+    Args:
+        held: gives them.
+        arms: wanted.
+        markets: wanted.
+
+    Returns:
+        For each arm the rows of all markets, and for each market that has no model of its own
+        the reason.
+    """
+    frames: dict[str, list[pl.DataFrame]] = {arm.name: [] for arm in arms}
+    reasons: dict[str, str] = {}
+    for arm in arms:
+        for market in markets:
+            try:
+                frames[arm.name].append(held.of(arm, market))
+            except DataError as error:
+                if arm.scope == "global":
+                    raise
+                reasons.setdefault(market, str(error))
+                held.reporter.warn(f"{arm.name}, {market}: {error}")
+    return {name: pl.concat(parts) for name, parts in frames.items() if parts}, reasons

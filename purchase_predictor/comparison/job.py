@@ -1,0 +1,313 @@
+"""The comparison, step by step: read, collect the arms, judge, write, log."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from features.arrays import TEST, TRAIN
+from features.schema import Tables, load_tables
+from features.splits import Split, split_impressions
+from purchase_predictor import tracking
+from purchase_predictor.checkpoint import write_file
+from purchase_predictor.cli import Reporter
+from purchase_predictor.comparison.across import across_markets
+from purchase_predictor.comparison.arms import ARMS, EXPLORATORY, POOLED, PRIMARY
+from purchase_predictor.comparison.curves import break_evens, learning_curves
+from purchase_predictor.comparison.flat import FlatModels
+from purchase_predictor.comparison.held import HeldRows, collect
+from purchase_predictor.comparison.transfer import Transfer, measure_transfer
+from purchase_predictor.comparison.verdicts import (
+    NOT_ENOUGH_CONVERSIONS,
+    compare_arms,
+    draw_seeds,
+    figures,
+    with_pooled,
+)
+from purchase_predictor.errors import DataError, SettingsError, nearest
+from purchase_predictor.evaluation.gap import NOT_ENOUGH
+from purchase_predictor.settings import Settings
+from purchase_predictor.training.preparation import fingerprint
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that was found: what the report shows.
+
+    Attributes:
+        data: name, fingerprint, rows and conversions of each market, seeds, system.
+        figures: metrics of every arm: arm, scope, metric.
+        gaps: as `gap.json` has them.
+        across: meta-analysis of every contrast, the primary first.
+        kappa: conversions at which a market's own model counts half; one for each seed.
+        reasons: why a market has no model of its own.
+        curves: points of the learning curves; None where they were not asked for.
+        break_even: of each market.
+        transfer: likewise None.
+    """
+
+    data: dict[str, Any]
+    figures: dict[str, dict[str, dict[str, Any]]]
+    gaps: list[dict[str, Any]]
+    across: list[dict[str, Any]]
+    kappa: list[float]
+    reasons: dict[str, str]
+    curves: pl.DataFrame | None
+    break_even: list[dict[str, Any]]
+    transfer: Transfer | None
+
+
+@dataclass(frozen=True)
+class _Collected:
+    tests: list[pl.DataFrame]
+    kappas: list[float]
+    reasons: dict[str, str]
+
+
+class ComparisonJob:
+    """Compares the ways to serve markets.
+
+    Args:
+        settings: all settings.
+        markets: those compared; all of the data if None.
+        n_seeds: models of each arm; their seeds count from the settings' one.
+        system: whose predictions are compared: fusion, lightgbm, stack.
+        source: data folder.
+        quick: whether curves and transfer are left out.
+        reporter: tells what happens.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        markets: Sequence[str] | None,
+        n_seeds: int,
+        system: str,
+        source: Path,
+        quick: bool,
+        reporter: Reporter,
+    ) -> None:
+        self.settings = settings
+        self.wanted = markets
+        self.n_seeds = n_seeds
+        self.system = system
+        self.source = source
+        self.quick = quick
+        self.reporter = reporter
+
+    def run(self) -> Comparison:
+        """Read, train what is missing, judge."""
+        tables = load_tables(
+            self.source, require_labels=True, max_title_chars=self.settings.data.max_title_chars
+        )
+        markets = self._markets(tables)
+        split = self._split(tables, self.settings.seed)
+        n_train = conversions(tables, split)
+        arms = self._collect(tables, markets, n_train)
+        self.reporter.step(f"{self.settings.evaluation.resamples:,} resamples of users")
+        draws = draw_seeds(arms.tests, [*(arm.name for arm in ARMS), POOLED], self.settings)
+        gaps = compare_arms(draws, self.settings, n_train)
+        gaps += [
+            self._not_served(market, n_train[market], tables, split) for market in arms.reasons
+        ]
+        curves, transfer = self._quick_models(tables, split, markets)
+        return Comparison(
+            data=self._describe(tables, n_train, markets),
+            figures=figures(draws, self.settings),
+            gaps=gaps,
+            across=[
+                across_markets(draws, gaps, pair, self.settings)
+                for pair in (PRIMARY, *EXPLORATORY)
+            ],
+            kappa=arms.kappas,
+            reasons=arms.reasons,
+            curves=curves,
+            break_even=[]
+            if curves is None or not len(curves)
+            else [
+                asdict(found)
+                for found in break_evens(curves, confidence=self.settings.evaluation.confidence)
+            ],
+            transfer=transfer,
+        )
+
+    def _collect(
+        self, tables: Tables, markets: Sequence[str], n_train: dict[str, tuple[int, int]]
+    ) -> "_Collected":
+        """The held rows of every arm under every seed."""
+        tests: list[pl.DataFrame] = []
+        kappas: list[float] = []
+        reasons: dict[str, str] = {}
+        name = self.source.resolve().name
+        for number in range(self.n_seeds):
+            settings = self.settings.model_copy(update={"seed": self.settings.seed + number})
+            held = HeldRows(tables, settings, name=name, reporter=self.reporter)
+            frames, missing = collect(held, ARMS, list(markets))
+            reasons |= missing
+            self._check_system(frames)
+            served = [market for market in markets if market not in reasons]
+            if not served:
+                raise DataError(
+                    "no market has rows enough for a model of its own: "
+                    + "; ".join(f"{market}: {reason}" for market, reason in reasons.items())
+                )
+            positive = {market: n_train[market][1] for market in served}
+            test, pooling = with_pooled(frames, self.system, served, positive)
+            tests.append(test)
+            kappas.append(pooling.kappa)
+        return _Collected(tests, kappas, reasons)
+
+    def _markets(self, tables: Tables) -> list[str]:
+        known = tables.impressions["market"].unique().sort().to_list()
+        for market in self.wanted or []:
+            if market not in known:
+                hint = nearest(market, known)
+                raise DataError(
+                    f"there is no market '{market}'{hint}; there are {', '.join(known)}"
+                )
+        return list(dict.fromkeys(self.wanted)) if self.wanted else known
+
+    def _split(self, tables: Tables, seed: int) -> Split:
+        fractions = self.settings.data
+        return split_impressions(
+            tables,
+            validation_fraction=fractions.validation_fraction,
+            test_fraction=fractions.test_fraction,
+            seed=seed,
+        )
+
+    def _check_system(self, frames: dict[str, pl.DataFrame]) -> None:
+        known = [name for name in next(iter(frames.values())).columns if name not in _NOT_SYSTEMS]
+        if self.system not in known:
+            hint = nearest(self.system, known)
+            raise SettingsError(
+                f"the models have no system '{self.system}'{hint}; they have {', '.join(known)}"
+            )
+
+    def _not_served(
+        self, market: str, n_train: tuple[int, int], tables: Tables, split: Split
+    ) -> dict[str, Any]:
+        """The row of a market that is too small for a model of its own."""
+        test = tables.impressions.filter(pl.Series(split.part == TEST), pl.col("market") == market)
+        nothing = dict.fromkeys(
+            ["value", "low", "high", "p", "p_holm", "smallest_detectable", "equivalent_within"]
+        )
+        return {
+            "scope": "market", "market": market, "metric": "auc", "arm": PRIMARY[0],
+            "against": PRIMARY[1], **nothing, "delong_low": None, "delong_high": None,
+            "n_test": len(test), "n_test_positive": int(test["converted"].sum()),
+            "n_train": n_train[0], "n_train_positive": n_train[1], "primary": True,
+            "verdict": NOT_ENOUGH, "reason": NOT_ENOUGH_CONVERSIONS,
+        }  # fmt: skip
+
+    def _quick_models(
+        self, tables: Tables, split: Split, markets: Sequence[str]
+    ) -> tuple[pl.DataFrame | None, Transfer | None]:
+        if self.quick:
+            return None, None
+        models = FlatModels(tables, split, self.settings)
+        progress = self.reporter.step
+        curves = learning_curves(models, markets, settings=self.settings, progress=progress)
+        if len(markets) < 2:
+            return curves, None
+        return curves, measure_transfer(models, markets, settings=self.settings, progress=progress)
+
+    def _describe(
+        self,
+        tables: Tables,
+        n_train: dict[str, tuple[int, int]],
+        markets: Sequence[str],
+    ) -> dict[str, Any]:
+        return {
+            "name": self.source.resolve().name,
+            "fingerprint": fingerprint(tables),
+            "system": self.system,
+            "seeds": self.n_seeds,
+            "markets": {
+                market: {"n_train": n_train[market][0], "n_train_positive": n_train[market][1]}
+                for market in markets
+            },
+            "products": len(tables.products),
+            "resamples": self.settings.evaluation.resamples,
+            "confidence": self.settings.evaluation.confidence,
+            "margin": self.settings.comparison.margin,
+        }
+
+
+_NOT_SYSTEMS = ("impression_id", "market", "converted", "unit", "list_number", "part")
+
+
+def conversions(tables: Tables, split: Split) -> dict[str, tuple[int, int]]:
+    """Training rows and conversions of each market."""
+    rows = tables.impressions.with_columns(pl.Series("train", split.part == TRAIN))
+    counted = rows.group_by("market").agg(
+        n=pl.col("train").sum(), positive=(pl.col("train") & pl.col("converted")).sum()
+    )
+    return {market: (int(n), int(positive)) for market, n, positive in counted.iter_rows()}
+
+
+def write(comparison: Comparison, folder: Path) -> list[Path]:
+    """Write `gap.json` and everything else as `comparison.json`.
+
+    Args:
+        comparison: what was found.
+        folder: where; made if it is not there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    transfer = comparison.transfer
+    whole = {
+        **{k: v for k, v in vars(comparison).items() if k not in ("curves", "transfer", "gaps")},
+        "curves": None if comparison.curves is None else comparison.curves.to_dicts(),
+        "transfer": None
+        if transfer is None
+        else {
+            "matrix": transfer.matrix.to_dicts(),
+            "gaps": transfer.gaps,
+            "culture": transfer.culture,
+        },
+    }
+    files = {"gap.json": comparison.gaps, "comparison.json": whole}
+    for name, content in files.items():
+        text = json.dumps(_plain(content), indent=1, ensure_ascii=False, allow_nan=False)
+        write_file(folder / name, partial(_write_text, text=text))
+    return [folder / name for name in files]
+
+
+def log(comparison: Comparison, files: Sequence[Path], settings: Settings) -> None:
+    """One run of the comparison in MLflow, beside those of its arms."""
+    data = comparison.data
+    tags = {"market": ",".join(data["markets"]), "scope": "comparison", "system": data["system"]}
+    with tracking.start_run(
+        settings.tracking, experiment=data["name"], run_name="comparison", tags=tags
+    ) as logged:
+        logged.log_settings(settings.model_dump())
+        logged.log_data(data["fingerprint"], data["name"], data["markets"])
+        primary = {
+            gap["market"]: {name: gap[name] for name in ("value", "low", "high")}
+            for gap in comparison.gaps
+            if gap["primary"] and gap["value"] is not None
+        }
+        logged.log_result({"gap": primary})
+        for file in files:
+            logged.log_file(file)
+
+
+def _write_text(file: Path, text: str) -> None:
+    file.write_text(text, encoding="utf-8")
+
+
+def _plain(values: Any) -> Any:
+    """JSON has no infinity: a kappa that never is reached is None."""
+    if isinstance(values, dict):
+        return {str(key): _plain(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_plain(value) for value in values]
+    if isinstance(values, float) and not np.isfinite(values):
+        return None
+    return values

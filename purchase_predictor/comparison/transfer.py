@@ -1,0 +1,150 @@
+"""Markets for one another: train on one and serve another; serve a market never seen."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from features.arrays import N_RESERVED, EncodedMarket
+from features.culture import Profiles, load_profiles
+from purchase_predictor.comparison.flat import FlatModels, predicted
+from purchase_predictor.evaluation.gap import paired_gaps
+from purchase_predictor.evaluation.intervals import draw
+from purchase_predictor.evaluation.metrics import auc
+from purchase_predictor.evaluation.rows import Rows
+from purchase_predictor.settings import Settings
+
+Progress = Callable[[str], None]
+
+EVERY = "all markets"
+UNSEEN_MARKET = "never seen"
+ID_ALONE, DIMENSIONS, RANDOM = "no profile", "cultural dimensions", "random vectors"
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What markets are to one another.
+
+    Attributes:
+        matrix: `trained_on, market, auc, own`: AUC on a market of a model trained on another, and
+            of the model of all markets in the rows of `EVERY`.
+        gaps: of a market never seen against all markets: as `gap.json` has them.
+        culture: of what a model is told of a market never seen: gaps against `ID_ALONE`.
+    """
+
+    matrix: pl.DataFrame
+    gaps: list[dict[str, Any]]
+    culture: list[dict[str, Any]]
+
+
+def measure_transfer(
+    models: FlatModels, markets: Sequence[str], *, settings: Settings, progress: Progress
+) -> Transfer:
+    """Train on each market, on all, and on all but each.
+
+    Args:
+        models: fits them.
+        markets: those compared; rows of others are not looked at.
+        settings: seed, intervals and random profiles.
+        progress: told a line at each step.
+    """
+    seed = settings.seed
+    cells: list[dict[str, Any]] = []
+    progress("transfer: all markets")
+    every = predicted(models, models.encode(markets, markets), seed=seed)
+    cells += _cells(every, EVERY)
+    for market in markets:
+        progress(f"transfer: trained on {market}")
+        cells += _cells(predicted(models, models.encode([market], markets), seed=seed), market)
+    told = {
+        name: _never_seen(models, markets, profiles, seed=seed, progress=progress, name=name)
+        for name, profiles in profile_choices(markets, settings).items()
+    }
+    base = every.rename({"p": EVERY})
+    for name, rows in told.items():
+        base = base.join(rows.select("impression_id", pl.col("p").alias(name)), on="impression_id")
+    base = base.with_columns(pl.col(DIMENSIONS).alias(UNSEEN_MARKET))
+    random = [name for name in told if name.startswith(RANDOM)]
+    base = base.with_columns(pl.mean_horizontal(random).alias(RANDOM))
+    pairs = [(DIMENSIONS, ID_ALONE), *((name, ID_ALONE) for name in random)]
+    arms = [EVERY, UNSEEN_MARKET, *told]
+    draws = draw(Rows.from_frame(base, arms), settings=settings.evaluation, seed=seed)
+    return Transfer(
+        matrix=pl.DataFrame(cells),
+        gaps=paired_gaps(
+            draws, [(UNSEEN_MARKET, EVERY)], settings=settings.evaluation, metrics=("auc",)
+        ),
+        culture=paired_gaps(draws, pairs, settings=settings.evaluation, metrics=("auc",)),
+    )
+
+
+def profile_choices(markets: Sequence[str], settings: Settings) -> dict[str, Profiles]:
+    """What a model may be told of a market: nothing, its culture, vectors drawn at random.
+
+    With a dozen countries six dimensions only re-code which country it is; whether they say more
+    shows in a market never seen, beside vectors that surely say nothing.
+
+    Args:
+        markets: those compared.
+        settings: how many random vectors, and their seed.
+    """
+    published = load_profiles(None)
+    width = next((len(dimensions) for dimensions in published.values()), 0)
+    names = next((list(dimensions) for dimensions in published.values()), [])
+    choices: dict[str, Profiles] = {ID_ALONE: {}, DIMENSIONS: published}
+    for number in range(settings.comparison.random_profiles):
+        generator = np.random.default_rng([settings.seed, number])
+        drawn = generator.normal(size=(len(markets), width))
+        choices[f"{RANDOM} {number + 1}"] = {
+            market: dict(zip(names, row.tolist(), strict=True))
+            for market, row in zip(markets, drawn, strict=True)
+        }
+    return choices
+
+
+def _never_seen(
+    models: FlatModels,
+    markets: Sequence[str],
+    profiles: Profiles,
+    *,
+    seed: int,
+    progress: Progress,
+    name: str,
+) -> pl.DataFrame:
+    """The test rows of each market as a model of all the others predicts them."""
+    parts = []
+    for market in markets:
+        progress(f"never seen: {market}, {name}")
+        others = [other for other in markets if other != market]
+        data = without_codes(models.encode(others, [market], profiles=profiles))
+        parts.append(predicted(models, data, seed=seed).filter(pl.col("market") == market))
+    return pl.concat(parts)
+
+
+def without_codes(data: EncodedMarket) -> EncodedMarket:
+    """Rows whose market is told by its profile alone: a code says nothing of a new market."""
+    return replace(data, market=np.full_like(data.market, N_RESERVED))
+
+
+def _cells(rows: pl.DataFrame, trained_on: str) -> list[dict[str, Any]]:
+    cells = []
+    for (market,), part in rows.group_by("market", maintain_order=True):
+        y, p = part["converted"].to_numpy(), part["p"].to_numpy()
+        cells.append(
+            {
+                "trained_on": trained_on,
+                "market": str(market),
+                "auc": float(auc(y, p)) if y.any() and not y.all() else None,
+                "n_test_positive": int(y.sum()),
+            }
+        )
+    return cells
+
+
+def own_against_others(transfer: Transfer) -> Mapping[str, str]:
+    """For each market, whose single-market model serves it best."""
+    single = transfer.matrix.filter(pl.col("trained_on") != EVERY).drop_nulls("auc")
+    best = single.sort("auc", descending=True).group_by("market", maintain_order=True).first()
+    return dict(zip(best["market"], best["trained_on"], strict=True))

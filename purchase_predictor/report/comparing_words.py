@@ -1,0 +1,273 @@
+"""What the report of the comparison says, in each of its languages."""
+
+from dataclasses import dataclass
+
+from purchase_predictor.errors import SettingsError, nearest
+
+
+@dataclass(frozen=True)
+class Words:
+    """Headings, notes and patterns of the page; braces are filled in by `str.format`."""
+
+    title: str
+    what: str
+    bottom_line: str
+    bottom_pooled: str
+    market: str
+    verdict: str
+    verdict_global: str
+    verdict_local: str
+    verdict_equivalent: str
+    verdict_not_enough: str
+    verdict_undecided: str
+    gap: str
+    gap_axis: str
+    gap_note: str
+    mean: str
+    new_market: str
+    arms: str
+    arms_note: str
+    arm: str
+    auc: str
+    entropy: str
+    curve: str
+    curve_axis: str
+    curve_gap: str
+    curve_note: str
+    break_even: str
+    more_than: str
+    conversions: str
+    detectable: str
+    p_holm: str
+    transfer: str
+    transfer_note: str
+    trained_on: str
+    served: str
+    never_seen: str
+    never_seen_note: str
+    culture: str
+    culture_note: str
+    trend: str
+    trend_axis: str
+    trend_note: str
+    exploratory: str
+    exploratory_note: str
+    against: str
+    table: str
+    caveats: str
+    caveat_primary: str
+    caveat_undecided: str
+    caveat_seeds: str
+    caveat_dimensions: str
+    caveat_flat: str
+    seeds: str
+    system: str
+    data: str
+    kappa: str
+    never: str
+
+
+ENGLISH = Words(
+    title="One model for all markets, or each its own?",
+    what=(
+        "Every market was served by a model of its own rows and by models of all markets, on the "
+        "same future impressions. The gap is the difference of their AUC: how often a purchase is "
+        "ranked above a non-purchase."
+    ),
+    bottom_line=(
+        "{n_global} of {n} markets are better served by one model for all, {n_local} by their own, "
+        "{n_equivalent} equally well by either; for {n_unknown} there is not enough data to tell."
+    ),
+    bottom_pooled=(
+        " On average over markets like these the global model's AUC is {value} higher ({low} to "
+        "{high}); in a new market expect {new_low} to {new_high}."
+    ),
+    market="Market",
+    verdict="Verdict",
+    verdict_global="one model for all",
+    verdict_local="its own model",
+    verdict_equivalent="equivalent (within ±{margin})",
+    verdict_not_enough="not enough data: {n} test conversions",
+    verdict_undecided="not enough data: only a difference of {detectable} would have been seen",
+    gap="Global minus local",
+    gap_axis="AUC, global − local",
+    gap_note=(
+        "Right of zero one model for all is better. Bars: paired {level} intervals, users "
+        "resampled; p after Holm over markets. The last rows: mean over markets (Hartung–Knapp) "
+        "and the interval for a market not seen yet."
+    ),
+    mean="Mean of markets",
+    new_market="A new market",
+    arms="All ways to serve a market",
+    arms_note="AUC within each market with {level} intervals; 'pooled' weighs global and local.",
+    arm="Arm",
+    auc="AUC",
+    entropy="Normalised entropy",
+    curve="When does a market's own model catch up?",
+    curve_axis="Training conversions of the local model",
+    curve_gap="AUC, local − global",
+    curve_note=(
+        "LightGBM on subsets of each market's users; above zero the local model has caught up with "
+        "the model of all markets."
+    ),
+    break_even="Break-even",
+    more_than="more than {n}",
+    conversions="Training conversions",
+    detectable="Smallest detectable",
+    p_holm="p (Holm)",
+    transfer="Train on one market, serve another",
+    transfer_note="AUC of LightGBM by the market it was trained on; rows of the market served.",
+    trained_on="Trained on",
+    served="Serves",
+    never_seen="A market never seen",
+    never_seen_note=(
+        "LightGBM of all other markets, nothing learned from this one, minus LightGBM of all: what "
+        "it costs to open a market without a single row of it."
+    ),
+    culture="Does culture tell anything of a new market?",
+    culture_note=(
+        "AUC in a market never seen, by what the model is told of it, minus being told nothing. "
+        "Cultural dimensions are worth something only beyond the random vectors."
+    ),
+    trend="What to expect in a new market, by its size",
+    trend_axis="Training conversions",
+    trend_note="The gap against log conversions; band: {level} interval of a new market.",
+    exploratory="All contrasts",
+    exploratory_note="Exploratory but for the first: not corrected for their number.",
+    against="Against",
+    table="Table",
+    caveats="What this does not say",
+    caveat_primary=(
+        "One contrast was declared before looking: AUC within the market, global with country "
+        "minus local. All others are exploratory."
+    ),
+    caveat_undecided=(
+        "“Not enough data” is not “equal”: equivalence is said only where both one-sided tests "
+        "show a gap within ±{margin}."
+    ),
+    caveat_seeds=(
+        "Intervals hold the chance of the test rows{and_models}; a published claim needs five seeds."
+    ),
+    caveat_dimensions=(
+        "Cultural dimensions (Hofstede, 2015) describe countries, never persons; the reliability of "
+        "uncertainty avoidance and masculinity is disputed (Minkov 2018)."
+    ),
+    caveat_flat=(
+        "Learning curves, transfer and culture use LightGBM without pictures, titles and next-click "
+        "scores, so their AUCs are below those of the arms."
+    ),
+    seeds="Seeds",
+    system="System",
+    data="Data",
+    kappa="A local model counts half at",
+    never="never",
+)
+
+KOREAN = Words(
+    title="모든 시장에 하나의 모델인가, 시장마다 자기 모델인가?",
+    what=(
+        "각 시장을 그 시장의 데이터로만 학습한 모델과 모든 시장의 데이터로 학습한 모델로 같은 미래 "
+        "노출에서 비교했습니다. 차이는 AUC의 차이, 즉 구매를 비구매보다 높게 매기는 빈도의 차이입니다."
+    ),
+    bottom_line=(
+        "{n}개 시장 가운데 {n_global}개는 모든 시장의 모델이 낫고, {n_local}개는 자기 모델이 나으며, "
+        "{n_equivalent}개는 어느 쪽이든 같습니다. {n_unknown}개는 판단할 데이터가 부족합니다."
+    ),
+    bottom_pooled=(
+        " 이런 시장들에서 평균적으로 글로벌 모델의 AUC가 {value} 높으며({low} ~ {high}), 새로운 "
+        "시장에서는 {new_low} ~ {new_high}를 예상할 수 있습니다."
+    ),
+    market="시장",
+    verdict="판정",
+    verdict_global="모든 시장의 모델",
+    verdict_local="자기 모델",
+    verdict_equivalent="동등 (±{margin} 이내)",
+    verdict_not_enough="데이터 부족: 테스트 구매 {n}건",
+    verdict_undecided="데이터 부족: {detectable} 이상의 차이만 보였을 것임",
+    gap="글로벌 − 로컬",
+    gap_axis="AUC, 글로벌 − 로컬",
+    gap_note=(
+        "0의 오른쪽이면 모든 시장의 모델이 낫습니다. 막대: 사용자를 재표집한 {level} 구간(대응 비교), "
+        "p는 시장들에 대한 Holm 보정. 마지막 줄: 시장 평균(Hartung–Knapp)과 아직 보지 못한 시장의 구간."
+    ),
+    mean="시장 평균",
+    new_market="새로운 시장",
+    arms="시장을 서비스하는 모든 방법",
+    arms_note="시장 내 AUC와 {level} 구간. 'pooled'는 글로벌과 로컬을 가중 평균합니다.",
+    arm="방법",
+    auc="AUC",
+    entropy="정규화 엔트로피",
+    curve="시장의 자기 모델은 언제 따라잡는가?",
+    curve_axis="로컬 모델의 학습 구매 건수",
+    curve_gap="AUC, 로컬 − 글로벌",
+    curve_note=(
+        "각 시장 사용자의 부분집합에 대한 LightGBM. 0보다 위면 로컬 모델이 모든 시장의 모델을 따라잡은 "
+        "것입니다."
+    ),
+    break_even="손익 분기",
+    more_than="{n}건 초과",
+    conversions="학습 구매 건수",
+    detectable="탐지 가능한 최소 차이",
+    p_holm="p (Holm)",
+    transfer="한 시장에서 학습하여 다른 시장에 쓰기",
+    transfer_note="학습한 시장별 LightGBM의 AUC. 서비스하는 시장의 데이터에서 측정.",
+    trained_on="학습한 시장",
+    served="서비스하는 시장",
+    never_seen="한 번도 보지 못한 시장",
+    never_seen_note=(
+        "이 시장에서 아무것도 배우지 않은 나머지 시장의 LightGBM에서 모든 시장의 LightGBM을 뺀 값. "
+        "데이터 없이 시장을 열 때의 비용입니다."
+    ),
+    culture="문화는 새로운 시장에 대해 무엇을 말해 주는가?",
+    culture_note=(
+        "한 번도 보지 못한 시장에서, 모델에 알려 준 정보별 AUC에서 아무것도 알려 주지 않은 AUC를 뺀 값. "
+        "문화 차원은 무작위 벡터보다 나을 때만 의미가 있습니다."
+    ),
+    trend="새로운 시장에서 예상되는 차이, 규모별",
+    trend_axis="학습 구매 건수",
+    trend_note="구매 건수의 로그에 대한 차이. 띠: 새로운 시장의 {level} 구간.",
+    exploratory="모든 비교",
+    exploratory_note="첫 비교를 제외하면 탐색적이며, 비교의 수에 대해 보정하지 않았습니다.",
+    against="기준",
+    table="표",
+    caveats="말하지 않는 것",
+    caveat_primary=(
+        "보기 전에 정한 비교는 하나입니다: 시장 내 AUC, 국가를 아는 글로벌 − 로컬. 나머지는 모두 "
+        "탐색적입니다."
+    ),
+    caveat_undecided=(
+        "“데이터 부족”은 “같다”가 아닙니다. 동등은 두 단측 검정이 모두 ±{margin} 이내의 차이를 보일 "
+        "때만 말합니다."
+    ),
+    caveat_seeds="구간은 테스트 데이터의 우연{and_models}을 담습니다. 발표에는 시드 다섯 개가 필요합니다.",
+    caveat_dimensions=(
+        "문화 차원(Hofstede, 2015)은 국가를 설명하며 개인을 설명하지 않습니다. 불확실성 회피와 남성성의 "
+        "신뢰도에는 이견이 있습니다(Minkov 2018)."
+    ),
+    caveat_flat=(
+        "학습 곡선, 전이, 문화는 그림, 제목, 다음 클릭 점수 없이 LightGBM을 쓰므로 AUC가 위의 방법들보다 "
+        "낮습니다."
+    ),
+    seeds="시드",
+    system="시스템",
+    data="데이터",
+    kappa="로컬 모델이 절반의 비중을 갖는 구매 건수",
+    never="없음",
+)
+
+LANGUAGES = {"en": ENGLISH, "ko": KOREAN}
+
+
+def words_of(language: str) -> Words:
+    """The words of a language.
+
+    Args:
+        language: `en` or `ko`.
+
+    Raises:
+        SettingsError: if the report is not written in it.
+    """
+    if language not in LANGUAGES:
+        known, hint = " or ".join(LANGUAGES), nearest(language, LANGUAGES)
+        raise SettingsError(f"The report's language is {known}, not {language!r}{hint or '.'}")
+    return LANGUAGES[language]
