@@ -19,7 +19,7 @@ import yaml
 
 from benchmarks.comparing import fusion_gaps
 from benchmarks.fitted import Fitted, predictions
-from benchmarks.prepared import DROPPED_COLUMNS, Prepared, clicks_key, with_clicks
+from benchmarks.prepared import DROPPED_COLUMNS
 from benchmarks.quality import Run, write
 from benchmarks.table import is_better, is_worse, markdown
 from purchase_predictor.checkpoint import write_file
@@ -28,6 +28,7 @@ from purchase_predictor.errors import SettingsError, UserError, nearest
 from purchase_predictor.panel import FUSION
 from purchase_predictor.report.figures import NOTHING, number, text
 from purchase_predictor.settings import Settings, load_settings
+from purchase_predictor.tuning.prepared import Prepared, clicks_key, with_clicks
 
 VARIANTS = Path(__file__).parent.parent / "configs" / "ablation.yaml"
 

@@ -12,12 +12,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from benchmarks.prepared import PeakMemory, Prepared, make_system
+from benchmarks.prepared import PeakMemory
 from features.arrays import CALIBRATE, TEST, EncodedMarket
 from purchase_predictor.baselines.system import Progress, Refitting, System
 from purchase_predictor.checkpoint import write_file
 from purchase_predictor.panel import STACKED, Panel
 from purchase_predictor.settings import Settings
+from purchase_predictor.tuning.prepared import Prepared, make_system
 
 UNITS = ("impression_id", "market", "converted", "unit", "list_number")
 

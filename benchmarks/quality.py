@@ -30,7 +30,7 @@ from rich.console import Console
 
 from benchmarks.comparing import GAP_METRICS, calibration_rows, fusion_gaps, over_seeds, shares
 from benchmarks.fitted import Fitted, fit_system, held_rows, key_of, predictions, stack_cost
-from benchmarks.prepared import DROPPED_COLUMNS, Prepared, prepare, without_modality
+from benchmarks.prepared import DROPPED_COLUMNS, without_modality
 from benchmarks.printing import print_runs
 from features.arrays import TRAIN
 from features.schema import Tables, load_tables
@@ -43,6 +43,7 @@ from purchase_predictor.job import read_truth
 from purchase_predictor.panel import FUSION, LIGHTGBM, STACK
 from purchase_predictor.settings import Settings, load_settings
 from purchase_predictor.training.preparation import fingerprint
+from purchase_predictor.tuning.prepared import Prepared, prepare
 
 DEFAULT_SYSTEMS = f"{FUSION},{','.join(NAMES)},{STACK}"
 

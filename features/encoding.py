@@ -306,10 +306,10 @@ class FeatureEncoder:
             list_number=rows.list_number.astype(np.int32),
             product=rows.product.astype(np.int32),
             market=market,
-            profile=np.concatenate([reserved, by_code.reshape(-1, n_dimensions)]).astype(
+            profile=np.concatenate([reserved, by_code.reshape(len(by_code), n_dimensions)]).astype(
                 np.float32
             ),
-            row_profile=by_label.reshape(-1, n_dimensions)[which].astype(np.float32),
+            row_profile=by_label.reshape(len(by_label), n_dimensions)[which].astype(np.float32),
             numbers=columns.number_matrix(n),
             number_columns=tuple(columns.number_columns),
             categories=columns.category_matrix(n),

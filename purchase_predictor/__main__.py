@@ -12,6 +12,8 @@ from purchase_predictor.errors import nearest
 
 COMMANDS = {
     "train": "train a market's model and its baselines, evaluate, log and register them",
+    "tune": "find settings by trial, as many for the transformer as for LightGBM",
+    "compare": "hold a market's own model against one for all, with intervals and a report",
     "match": "find which listings are the same product, train the encoders of products",
     "sample": "write the sample marketplace and its truth",
     "convert": "bring a public data set into the data layout",

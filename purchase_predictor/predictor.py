@@ -13,7 +13,7 @@ from features.context import Kind
 from features.encoding import FeatureEncoder
 from features.leaks import leaky_columns
 from features.schema import Tables, load_tables
-from features.splits import Split, split_impressions, training_products
+from features.splits import training_products
 from purchase_predictor.baselines.registry import make_baseline
 from purchase_predictor.checkpoint import ModelFolder, read_folder, write_folder
 from purchase_predictor.encoders.content import ContentEncoders, silent
@@ -32,6 +32,7 @@ from purchase_predictor.training.preparation import (
     check_rows,
     fingerprint,
     select_market,
+    split_by,
 )
 
 Scope = Literal["local", "global", "adapted"]
@@ -137,7 +138,7 @@ class PurchasePredictor:
                 products of the validation or test period.
         """
         tables = self._tables(data, require_labels=True)
-        split = self._split(tables)
+        split = split_by(tables, self.settings)
         learns_from = self.market if self.scope == "local" else ALL_MARKETS
         if shared is not None and learns_from != ALL_MARKETS:
             raise SettingsError("a local model shares nothing with other markets' models")
@@ -178,7 +179,7 @@ class PurchasePredictor:
         Raises:
             DataError: `content` was trained on products of the validation or test period.
         """
-        training = training_products(tables, self._split(tables))
+        training = training_products(tables, split_by(tables, self.settings))
         if content is None:
             content = ContentEncoders.fit(
                 tables.products,
@@ -191,16 +192,6 @@ class PurchasePredictor:
             )
         content.check_trained_within(tables.products["product_id"], training)
         return content
-
-    def _split(self, tables: Tables) -> Split:
-        """Training, validation and test, by the settings' shares of time."""
-        fractions = self.settings.data
-        return split_impressions(
-            tables,
-            validation_fraction=fractions.validation_fraction,
-            test_fraction=fractions.test_fraction,
-            seed=self.settings.seed,
-        )
 
     def _fit_systems(
         self,

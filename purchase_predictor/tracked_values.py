@@ -28,3 +28,8 @@ def shortened(value: Any) -> str:
     """A value as the text of a parameter, cut to what MLflow takes."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= MAX_VALUE else f"{text[: MAX_VALUE - 1]}…"
+
+
+def without_passwords(text: str) -> str:
+    """Text without the passwords that may be in its URIs."""
+    return re.sub(r"//[^/@\s]*@", "//", text)

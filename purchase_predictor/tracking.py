@@ -43,7 +43,7 @@ from purchase_predictor import scoring_rows
 from purchase_predictor.errors import TrackingError
 from purchase_predictor.requirements import pinned
 from purchase_predictor.settings import StoreSettings
-from purchase_predictor.tracked_values import flat_keys, metric_key, shortened
+from purchase_predictor.tracked_values import flat_keys, metric_key, shortened, without_passwords
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 SQLITE = "sqlite:///"
@@ -257,7 +257,12 @@ def find_artifact(
 
 @contextmanager
 def start_run(
-    settings: StoreSettings, *, experiment: str, run_name: str, tags: Mapping[str, str]
+    settings: StoreSettings,
+    *,
+    experiment: str,
+    run_name: str,
+    tags: Mapping[str, str],
+    parent: Run | None = None,
 ) -> Iterator[Run]:
     """Open a run, and close it as finished, failed or killed.
 
@@ -266,12 +271,13 @@ def start_run(
         experiment: its name where the settings have none.
         run_name: of the run.
         tags: of the run.
+        parent: the open run that this one is a part of.
 
     Yields:
         The run; MLflow's own functions log to it, too.
 
     Raises:
-        TrackingError: the store cannot be reached or used; before any work is done.
+        TrackingError: the store cannot be used; before any work is done.
     """
     uri = os.environ.get(URI_VARIABLE) or settings.uri
     with _environment(uri):
@@ -279,7 +285,10 @@ def start_run(
             _make_database(uri)
             _try_database(uri)
             number = _experiment_id(uri, settings.experiment or experiment)
-            active = mlflow.start_run(experiment_id=number, run_name=run_name, tags=dict(tags))
+            active = mlflow.start_run(
+                experiment_id=number, run_name=run_name, tags=dict(tags),
+                nested=parent is not None, parent_run_id=parent.run_id if parent else None,
+            )  # fmt: skip
         status = "FAILED"
         try:
             yield Run(active.info.run_id, uri)
@@ -315,19 +324,14 @@ def _asking(uri: str) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError) as error:
         first = str(error).strip().splitlines()[0]
         raise TrackingError(
-            f"the MLflow store {_shown(uri)} cannot be used: {_shown(first)}"
+            f"the MLflow store {without_passwords(uri)} cannot be used: {without_passwords(first)}"
         ) from error
     except OSError as error:
         if error.errno is not None:  # of the disk, which has its own sentence
             raise
         raise TrackingError(
-            f"the MLflow store {_shown(uri)} cannot be reached: {_shown(str(error))}"
+            f"the MLflow store {without_passwords(uri)} cannot be reached: {without_passwords(str(error))}"
         ) from error
-
-
-def _shown(text: str) -> str:
-    """Text without the passwords that may be in its URIs."""
-    return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 def _make_database(uri: str) -> None:
@@ -357,7 +361,7 @@ def _try_database(uri: str) -> None:
     try:
         engine = sqlalchemy.create_engine(uri)
     except ModuleNotFoundError as error:
-        sentence = f"the MLflow store {_shown(uri)} needs its driver: {error}"
+        sentence = f"the MLflow store {without_passwords(uri)} needs its driver: {error}"
         raise TrackingError(sentence) from error
     try:
         with engine.connect() as connection:

@@ -82,6 +82,7 @@ class HeldRows:
             return pl.read_parquet(file)
 
     def _train(self, arm: Arm, trained_on: str) -> pl.DataFrame:
+        shared = self._shared(arm)  # may train another arm, whose run comes first
         self.reporter.step(f"{arm.name}, {trained_on}: training")
         settings = arm.settings(self.settings)
         predictor = PurchasePredictor(settings, market=trained_on, scope=arm.scope)
@@ -96,7 +97,7 @@ class HeldRows:
             predictor.fit(
                 self.tables,
                 content=self._encoders(),
-                shared=self._shared(arm),
+                shared=shared,
                 progress=self.reporter.step,
                 on_epoch=logged.log_epoch,
             )

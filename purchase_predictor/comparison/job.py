@@ -12,7 +12,7 @@ import polars as pl
 
 from features.arrays import TEST, TRAIN
 from features.schema import Tables, load_tables
-from features.splits import Split, split_impressions
+from features.splits import Split
 from purchase_predictor import tracking
 from purchase_predictor.checkpoint import write_file
 from purchase_predictor.cli import Reporter
@@ -21,7 +21,7 @@ from purchase_predictor.comparison.arms import ARMS, EXPLORATORY, POOLED, PRIMAR
 from purchase_predictor.comparison.curves import break_evens, learning_curves
 from purchase_predictor.comparison.flat import FlatModels
 from purchase_predictor.comparison.held import HeldRows, collect
-from purchase_predictor.comparison.transfer import Transfer, measure_transfer
+from purchase_predictor.comparison.transfer import measure_transfer
 from purchase_predictor.comparison.verdicts import (
     NOT_ENOUGH_CONVERSIONS,
     compare_arms,
@@ -31,35 +31,9 @@ from purchase_predictor.comparison.verdicts import (
 )
 from purchase_predictor.errors import DataError, SettingsError, nearest
 from purchase_predictor.evaluation.gap import NOT_ENOUGH
+from purchase_predictor.report.comparing_data import Comparison, Transfer
 from purchase_predictor.settings import Settings
-from purchase_predictor.training.preparation import fingerprint
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """All that was found: what the report shows.
-
-    Attributes:
-        data: name, fingerprint, rows and conversions of each market, seeds, system.
-        figures: metrics of every arm: arm, scope, metric.
-        gaps: as `gap.json` has them.
-        across: meta-analysis of every contrast, the primary first.
-        kappa: conversions at which a market's own model counts half; one for each seed.
-        reasons: why a market has no model of its own.
-        curves: points of the learning curves; None where they were not asked for.
-        break_even: of each market.
-        transfer: likewise None.
-    """
-
-    data: dict[str, Any]
-    figures: dict[str, dict[str, dict[str, Any]]]
-    gaps: list[dict[str, Any]]
-    across: list[dict[str, Any]]
-    kappa: list[float]
-    reasons: dict[str, str]
-    curves: pl.DataFrame | None
-    break_even: list[dict[str, Any]]
-    transfer: Transfer | None
+from purchase_predictor.training.preparation import fingerprint, split_by
 
 
 @dataclass(frozen=True)
@@ -107,7 +81,7 @@ class ComparisonJob:
             self.source, require_labels=True, max_title_chars=self.settings.data.max_title_chars
         )
         markets = self._markets(tables)
-        split = self._split(tables, self.settings.seed)
+        split = split_by(tables, self.settings)
         n_train = conversions(tables, split)
         arms = self._collect(tables, markets, n_train)
         self.reporter.step(f"{self.settings.evaluation.resamples:,} resamples of users")
@@ -172,15 +146,6 @@ class ComparisonJob:
                     f"there is no market '{market}'{hint}; there are {', '.join(known)}"
                 )
         return list(dict.fromkeys(self.wanted)) if self.wanted else known
-
-    def _split(self, tables: Tables, seed: int) -> Split:
-        fractions = self.settings.data
-        return split_impressions(
-            tables,
-            validation_fraction=fractions.validation_fraction,
-            test_fraction=fractions.test_fraction,
-            seed=seed,
-        )
 
     def _check_system(self, frames: dict[str, pl.DataFrame]) -> None:
         known = [name for name in next(iter(frames.values())).columns if name not in _NOT_SYSTEMS]

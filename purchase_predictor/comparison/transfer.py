@@ -1,7 +1,7 @@
 """Markets for one another: train on one and serve another; serve a market never seen."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,29 +14,13 @@ from purchase_predictor.evaluation.gap import paired_gaps
 from purchase_predictor.evaluation.intervals import draw
 from purchase_predictor.evaluation.metrics import auc
 from purchase_predictor.evaluation.rows import Rows
+from purchase_predictor.report.comparing_data import EVERY, Transfer
 from purchase_predictor.settings import Settings
 
 Progress = Callable[[str], None]
 
-EVERY = "all markets"
 UNSEEN_MARKET = "never seen"
 ID_ALONE, DIMENSIONS, RANDOM = "no profile", "cultural dimensions", "random vectors"
-
-
-@dataclass(frozen=True)
-class Transfer:
-    """What markets are to one another.
-
-    Attributes:
-        matrix: `trained_on, market, auc, own`: AUC on a market of a model trained on another, and
-            of the model of all markets in the rows of `EVERY`.
-        gaps: of a market never seen against all markets: as `gap.json` has them.
-        culture: of what a model is told of a market never seen: gaps against `ID_ALONE`.
-    """
-
-    matrix: pl.DataFrame
-    gaps: list[dict[str, Any]]
-    culture: list[dict[str, Any]]
 
 
 def measure_transfer(
@@ -141,10 +125,3 @@ def _cells(rows: pl.DataFrame, trained_on: str) -> list[dict[str, Any]]:
             }
         )
     return cells
-
-
-def own_against_others(transfer: Transfer) -> Mapping[str, str]:
-    """For each market, whose single-market model serves it best."""
-    single = transfer.matrix.filter(pl.col("trained_on") != EVERY).drop_nulls("auc")
-    best = single.sort("auc", descending=True).group_by("market", maintain_order=True).first()
-    return dict(zip(best["market"], best["trained_on"], strict=True))

@@ -75,7 +75,8 @@ ENGLISH = Words(
         "ranked above a non-purchase."
     ),
     bottom_line=(
-        "{n_global} of {n} markets are better served by one model for all, {n_local} by their own, "
+        "{n_global} of {n} markets are better served by one model for all, {n_local} by their "
+        "own, "
         "{n_equivalent} equally well by either; for {n_unknown} there is not enough data to tell."
     ),
     bottom_pooled=(
@@ -107,7 +108,8 @@ ENGLISH = Words(
     curve_axis="Training conversions of the local model",
     curve_gap="AUC, local − global",
     curve_note=(
-        "LightGBM on subsets of each market's users; above zero the local model has caught up with "
+        "LightGBM on subsets of each market's users; above zero the local model has caught up "
+        "with "
         "the model of all markets."
     ),
     break_even="Break-even",
@@ -121,7 +123,8 @@ ENGLISH = Words(
     served="Serves",
     never_seen="A market never seen",
     never_seen_note=(
-        "LightGBM of all other markets, nothing learned from this one, minus LightGBM of all: what "
+        "LightGBM of all other markets, nothing learned from this one, minus LightGBM of all: "
+        "what "
         "it costs to open a market without a single row of it."
     ),
     culture="Does culture tell anything of a new market?",
@@ -146,14 +149,17 @@ ENGLISH = Words(
         "show a gap within ±{margin}."
     ),
     caveat_seeds=(
-        "Intervals hold the chance of the test rows{and_models}; a published claim needs five seeds."
+        "Intervals hold the chance of the test rows{and_models}; a published claim needs five "
+        "seeds."
     ),
     caveat_dimensions=(
-        "Cultural dimensions (Hofstede, 2015) describe countries, never persons; the reliability of "
+        "Cultural dimensions (Hofstede, 2015) describe countries, never persons; the "
+        "reliability of "
         "uncertainty avoidance and masculinity is disputed (Minkov 2018)."
     ),
     caveat_flat=(
-        "Learning curves, transfer and culture use LightGBM without pictures, titles and next-click "
+        "Learning curves, transfer and culture use LightGBM without pictures, titles and "
+        "next-click "
         "scores, so their AUCs are below those of the arms."
     ),
     seeds="Seeds",
@@ -166,11 +172,14 @@ ENGLISH = Words(
 KOREAN = Words(
     title="모든 시장에 하나의 모델인가, 시장마다 자기 모델인가?",
     what=(
-        "각 시장을 그 시장의 데이터로만 학습한 모델과 모든 시장의 데이터로 학습한 모델로 같은 미래 "
-        "노출에서 비교했습니다. 차이는 AUC의 차이, 즉 구매를 비구매보다 높게 매기는 빈도의 차이입니다."
+        "각 시장을 그 시장의 데이터로만 학습한 모델과 모든 시장의 데이터로 학습한 모델로 같은 "
+        "미래 "
+        "노출에서 비교했습니다. 차이는 AUC의 차이, 즉 구매를 비구매보다 높게 매기는 빈도의 "
+        "차이입니다."
     ),
     bottom_line=(
-        "{n}개 시장 가운데 {n_global}개는 모든 시장의 모델이 낫고, {n_local}개는 자기 모델이 나으며, "
+        "{n}개 시장 가운데 {n_global}개는 모든 시장의 모델이 낫고, {n_local}개는 자기 모델이 "
+        "나으며, "
         "{n_equivalent}개는 어느 쪽이든 같습니다. {n_unknown}개는 판단할 데이터가 부족합니다."
     ),
     bottom_pooled=(
@@ -187,8 +196,10 @@ KOREAN = Words(
     gap="글로벌 − 로컬",
     gap_axis="AUC, 글로벌 − 로컬",
     gap_note=(
-        "0의 오른쪽이면 모든 시장의 모델이 낫습니다. 막대: 사용자를 재표집한 {level} 구간(대응 비교), "
-        "p는 시장들에 대한 Holm 보정. 마지막 줄: 시장 평균(Hartung–Knapp)과 아직 보지 못한 시장의 구간."
+        "0의 오른쪽이면 모든 시장의 모델이 낫습니다. 막대: 사용자를 재표집한 {level} 구간(대응 "
+        "비교), "
+        "p는 시장들에 대한 Holm 보정. 마지막 줄: 시장 평균(Hartung–Knapp)과 아직 보지 못한 "
+        "시장의 구간."
     ),
     mean="시장 평균",
     new_market="새로운 시장",
@@ -201,7 +212,8 @@ KOREAN = Words(
     curve_axis="로컬 모델의 학습 구매 건수",
     curve_gap="AUC, 로컬 − 글로벌",
     curve_note=(
-        "각 시장 사용자의 부분집합에 대한 LightGBM. 0보다 위면 로컬 모델이 모든 시장의 모델을 따라잡은 "
+        "각 시장 사용자의 부분집합에 대한 LightGBM. 0보다 위면 로컬 모델이 모든 시장의 모델을 "
+        "따라잡은 "
         "것입니다."
     ),
     break_even="손익 분기",
@@ -215,12 +227,14 @@ KOREAN = Words(
     served="서비스하는 시장",
     never_seen="한 번도 보지 못한 시장",
     never_seen_note=(
-        "이 시장에서 아무것도 배우지 않은 나머지 시장의 LightGBM에서 모든 시장의 LightGBM을 뺀 값. "
+        "이 시장에서 아무것도 배우지 않은 나머지 시장의 LightGBM에서 모든 시장의 LightGBM을 뺀 "
+        "값. "
         "데이터 없이 시장을 열 때의 비용입니다."
     ),
     culture="문화는 새로운 시장에 대해 무엇을 말해 주는가?",
     culture_note=(
-        "한 번도 보지 못한 시장에서, 모델에 알려 준 정보별 AUC에서 아무것도 알려 주지 않은 AUC를 뺀 값. "
+        "한 번도 보지 못한 시장에서, 모델에 알려 준 정보별 AUC에서 아무것도 알려 주지 않은 "
+        "AUC를 뺀 값. "
         "문화 차원은 무작위 벡터보다 나을 때만 의미가 있습니다."
     ),
     trend="새로운 시장에서 예상되는 차이, 규모별",
@@ -236,16 +250,21 @@ KOREAN = Words(
         "탐색적입니다."
     ),
     caveat_undecided=(
-        "“데이터 부족”은 “같다”가 아닙니다. 동등은 두 단측 검정이 모두 ±{margin} 이내의 차이를 보일 "
+        "“데이터 부족”은 “같다”가 아닙니다. 동등은 두 단측 검정이 모두 ±{margin} 이내의 차이를 "
+        "보일 "
         "때만 말합니다."
     ),
-    caveat_seeds="구간은 테스트 데이터의 우연{and_models}을 담습니다. 발표에는 시드 다섯 개가 필요합니다.",
+    caveat_seeds=(
+        "구간은 테스트 데이터의 우연{and_models}을 담습니다. 발표에는 시드 다섯 개가 필요합니다."
+    ),
     caveat_dimensions=(
-        "문화 차원(Hofstede, 2015)은 국가를 설명하며 개인을 설명하지 않습니다. 불확실성 회피와 남성성의 "
+        "문화 차원(Hofstede, 2015)은 국가를 설명하며 개인을 설명하지 않습니다. 불확실성 회피와 "
+        "남성성의 "
         "신뢰도에는 이견이 있습니다(Minkov 2018)."
     ),
     caveat_flat=(
-        "학습 곡선, 전이, 문화는 그림, 제목, 다음 클릭 점수 없이 LightGBM을 쓰므로 AUC가 위의 방법들보다 "
+        "학습 곡선, 전이, 문화는 그림, 제목, 다음 클릭 점수 없이 LightGBM을 쓰므로 AUC가 위의 "
+        "방법들보다 "
         "낮습니다."
     ),
     seeds="시드",

@@ -56,6 +56,21 @@ class Selection:
     split: Split
 
 
+def split_by(tables: Tables, settings: Settings) -> Split:
+    """Split by the settings' shares of time.
+
+    Args:
+        tables: of all markets.
+        settings: shares, and the seed of the halves of validation.
+    """
+    return splits.split_impressions(
+        tables,
+        validation_fraction=settings.data.validation_fraction,
+        test_fraction=settings.data.test_fraction,
+        seed=settings.seed,
+    )
+
+
 def fingerprint(tables: Tables) -> str:
     """A hash of the checked rows, the same for the same data in any folder.
 

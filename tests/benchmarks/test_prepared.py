@@ -6,18 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.prepared import (
-    DROPPED_COLUMNS,
-    PeakMemory,
-    Prepared,
-    make_system,
-    with_clicks,
-    without_modality,
-)
+from benchmarks.prepared import DROPPED_COLUMNS, PeakMemory, without_modality
 from features.arrays import N_RESERVED, TEST, EncodedMarket
 from purchase_predictor.settings import load_settings
 from purchase_predictor.training.next_click import SCORE_COLUMNS, with_scores
 from purchase_predictor.training.shapes import ContentSizes
+from purchase_predictor.tuning.prepared import Prepared, make_system, with_clicks
 
 SETTINGS = load_settings(
     overrides=[

@@ -7,17 +7,14 @@ from pathlib import Path
 import optuna
 import pytest
 import yaml
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 
-from benchmarks import tuning
-from benchmarks.prepared import Prepared
 from features.arrays import EncodedMarket
-from purchase_predictor.cli import Reporter
 from purchase_predictor.errors import SettingsError
 from purchase_predictor.settings import load_settings
 from purchase_predictor.training.search import Range
 from purchase_predictor.training.shapes import ContentSizes
+from purchase_predictor.tuning import chosen, job, trials
+from purchase_predictor.tuning.prepared import Prepared, clicks_key
 
 SPACE = {
     "model.n_layers": Range(low=1, high=3),
@@ -26,12 +23,12 @@ SPACE = {
 SIZES = ContentSizes(n_identities=12, n_categories=7, n_brands=7, n_word_pieces=40)
 
 
-class Counted(tuning.Tuning):
+class Counted(trials.Trials):
     """Trials whose loss is a function of the values; killed after so many."""
 
     killed_after = 99
 
-    def try_out(self, name: str, values: Mapping[str, object]) -> float:
+    def try_out(self, name: str, values: Mapping[str, object], on_epoch: object) -> float:
         if len(self.tried) == self.killed_after:
             raise KeyboardInterrupt
         self.tried.append(dict(values))
@@ -47,28 +44,32 @@ def make(
     market: EncodedMarket, journal: Path, *, identity: str = "data", seed: int = 0
 ) -> Counted:
     prepared = Prepared(data=market, sizes=SIZES, clicks=None, click_auc={}, seconds=1.0)
-    trials = Counted(
-        prepared, None, [], storage=JournalStorage(JournalFileBackend(str(journal))),
-        identity=identity, seed=seed, reporter=Reporter(quiet=True),
+    counted = Counted(
+        prepared, None, [], storage=trials.open_storage(None, journal),
+        identity=identity, seed=seed, step=silent,
     )  # fmt: skip
-    trials.tried = []
-    return trials
+    counted.tried = []
+    return counted
+
+
+def silent(_line: str) -> None:
+    pass
 
 
 def test_the_settings_started_from_are_the_first_trial(
     market: EncodedMarket, tmp_path: Path
 ) -> None:
-    trials = make(market, tmp_path / "j")
+    made = make(market, tmp_path / "j")
 
-    study = trials.run("fusion", SPACE, 6)
+    study = made.run("fusion", SPACE, 6)
 
     default = load_settings()
-    assert trials.tried[0] == {
+    assert made.tried[0] == {
         "model.n_layers": default.model.n_layers,
         "training.learning_rate": default.training.learning_rate,
     }
-    assert len({json.dumps(values, default=str) for values in trials.tried}) == 6
-    found = tuning.describe(study)
+    assert len({json.dumps(values, default=str) for values in made.tried}) == 6
+    found = trials.describe(study)
     assert found["n_trials"] == 6
     assert found["log_loss"] == min(trial["log_loss"] for trial in found["trials"])
     assert found["start_log_loss"] == found["trials"][0]["log_loss"]
@@ -89,7 +90,7 @@ def test_a_killed_run_draws_what_it_would_have(
     study = again.run("fusion", SPACE, 5)
 
     assert killed.tried + again.tried == whole.tried
-    assert tuning.best_of(study).params in whole.tried
+    assert trials.best_of(study).params in whole.tried
 
 
 def test_trials_of_other_data_or_another_space_are_not_taken_up(
@@ -103,17 +104,18 @@ def test_trials_of_other_data_or_another_space_are_not_taken_up(
     other.run("fusion", SPACE, 3)
     wider.run("fusion", {**SPACE, "model.n_layers": Range(low=1, high=9)}, 3)
 
-    assert [len(trials.tried) for trials in (same, other, wider)] == [1, 3, 3]
+    assert [len(made.tried) for made in (same, other, wider)] == [1, 3, 3]
 
 
 def test_a_baseline_is_ranked_by_its_log_loss_on_stop_rows(
     market: EncodedMarket, tmp_path: Path
 ) -> None:
-    trials = make(market, tmp_path / "j")
+    made = make(market, tmp_path / "j")
     lines: list[str] = []
-    trials.reporter.step = lines.append  # type: ignore[method-assign]
+    made.step = lines.append
 
-    loss = tuning.Tuning.try_out(trials, "logistic", {"baselines.logistic.inverse_penalty": 0.1})
+    values = {"baselines.logistic.inverse_penalty": 0.1}
+    loss = trials.Trials.try_out(made, "logistic", values, lambda *_: None)
 
     assert loss == pytest.approx(float(lines[-1].split()[-1]), abs=1e-5)
 
@@ -134,7 +136,7 @@ def test_a_baseline_is_ranked_by_its_log_loss_on_stop_rows(
     ],
 )
 def test_trials_of_one_size_share_a_click_encoder(override: str, shared: bool) -> None:
-    same = tuning.clicks_key(load_settings()) == tuning.clicks_key(load_settings(None, [override]))
+    same = clicks_key(load_settings()) == clicks_key(load_settings(None, [override]))
 
     assert same == shared
 
@@ -142,7 +144,7 @@ def test_trials_of_one_size_share_a_click_encoder(override: str, shared: bool) -
 def test_settings_files_are_laid_over_one_another() -> None:
     below = {"model": {"d_model": 32, "n_layers": 1}, "seed": 3}
 
-    merged = tuning.laid_over(below, tuning.nested({"model.d_model": 64, "training.clip_norm": 2}))
+    merged = chosen.laid_over(below, chosen.nested({"model.d_model": 64, "training.clip_norm": 2}))
 
     assert merged == {
         "model": {"d_model": 64, "n_layers": 1}, "seed": 3, "training": {"clip_norm": 2},
@@ -153,15 +155,15 @@ def test_settings_files_are_laid_over_one_another() -> None:
 def test_the_file_written_is_taken_by_config(tmp_path: Path) -> None:
     told = {"n_trials": 2, "seconds": 1.0, "start_log_loss": 0.3, "log_loss": 0.2}
     document = {"data": "world", "systems": {"lightgbm": told}}
-    chosen = tuning.nested({"baselines.lightgbm.extra_trees": True, "model.dropout": 1e-05})
+    values = chosen.nested({"baselines.lightgbm.extra_trees": True, "model.dropout": 1e-05})
 
-    tuning.write(document, chosen, tmp_path / "best.yaml")
+    chosen.write_chosen(document, values, tmp_path)
 
     settings = load_settings(tmp_path / "best.yaml")
     assert settings.baselines.lightgbm.extra_trees
     assert settings.model.dropout == 1e-05
-    assert json.loads((tmp_path / "best.json").read_text()) == document
-    assert (tmp_path / "best.yaml").read_text().startswith("# Made by benchmarks/tuning.py")
+    assert json.loads((tmp_path / "trials.json").read_text()) == document
+    assert (tmp_path / "best.yaml").read_text().startswith("# Made by the tune command")
 
 
 @pytest.mark.parametrize(
@@ -178,9 +180,9 @@ def test_what_is_encoded_before_cannot_be_tuned(
     file.write_text(yaml.safe_dump({"fusion": {key: values}}))
 
     with pytest.raises(SettingsError, match=sentence):
-        tuning.spaces_of(["fusion"], file)
+        job.spaces_of(["fusion"], file)
 
 
 def test_a_system_without_a_space_is_named() -> None:
     with pytest.raises(SettingsError, match="no space for system 'stack'"):
-        tuning.spaces_of(["stack"], None)
+        job.spaces_of(["stack"], None)

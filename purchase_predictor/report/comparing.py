@@ -1,0 +1,167 @@
+"""The report of the comparison: one HTML page, and tables for the console."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from purchase_predictor.report.comparing_charts import (
+    arms_chart,
+    break_even_text,
+    curve_chart,
+    forest,
+    gap_chart,
+    transfer_chart,
+    trend_chart,
+    verdict_text,
+)
+from purchase_predictor.report.comparing_data import Comparison
+from purchase_predictor.report.comparing_words import Words, words_of
+from purchase_predictor.report.figures import number, text
+from purchase_predictor.report.pages import Chart, write_page
+
+
+def write_report(comparison: Comparison, file: Path, *, language: str = "en") -> None:
+    """Write the page; every text is escaped and it needs no network.
+
+    Args:
+        comparison: what was found.
+        file: where; replaced if it is there.
+        language: `en` or `ko`.
+
+    Raises:
+        SettingsError: the report is not written in that language.
+    """
+    words = words_of(language)
+    write_page(
+        "comparing.html",
+        charts_of(comparison, words),
+        file,
+        words.title,
+        {
+            "words": words,
+            "bottom_line": bottom_line(comparison, words),
+            "facts": facts(comparison, words),
+            "exploratory": exploratory_rows(comparison),
+            "caveats": caveats(comparison, words),
+        },
+        language=language,
+    )
+
+
+def charts_of(comparison: Comparison, words: Words) -> list[Chart]:
+    """The charts there is something to show in, the answer first."""
+    charts = [gap_chart(comparison, words), arms_chart(comparison, words)]
+    if "trend" in comparison.across[0]:
+        charts.append(trend_chart(comparison, words))
+    if comparison.curves is not None and len(comparison.curves):
+        charts.append(curve_chart(comparison, words))
+    transfer = comparison.transfer
+    if transfer is not None:
+        charts.append(transfer_chart(transfer, words))
+        charts.append(
+            forest(
+                transfer.gaps, words, title=words.never_seen, note=words.never_seen_note,
+                by="arm", axis=words.auc,
+            )
+        )  # fmt: skip
+        charts.append(
+            forest(
+                transfer.culture, words, title=words.culture, note=words.culture_note,
+                by="arm", axis=words.auc,
+            )
+        )  # fmt: skip
+    return charts
+
+
+def bottom_line(comparison: Comparison, words: Words) -> str:
+    """The answer in a sentence or two."""
+    verdicts = [gap["verdict"] for gap in comparison.primary()]
+    known = {name: verdicts.count(name) for name in ("global", "local", "equivalent")}
+    line = words.bottom_line.format(
+        n=len(verdicts),
+        n_global=known["global"],
+        n_local=known["local"],
+        n_equivalent=known["equivalent"],
+        n_unknown=len(verdicts) - sum(known.values()),
+    )
+    found = comparison.across[0]
+    if "mean" not in found:
+        return line
+    bounds = {
+        "value": found["mean"], "low": found["low"], "high": found["high"],
+        "new_low": found["new_low"], "new_high": found["new_high"],
+    }  # fmt: skip
+    told = {name: number(value, "+.3f") for name, value in bounds.items()}
+    return line + words.bottom_pooled.format(**told)
+
+
+def facts(comparison: Comparison, words: Words) -> dict[str, str]:
+    """What was compared."""
+    data = comparison.data
+    kappa = [
+        words.never if value == float("inf") else f"{value:,.0f}" for value in comparison.kappa
+    ]
+    return {
+        words.data: f"{data['name']} ({data['fingerprint']})",
+        words.system: data["system"],
+        words.seeds: str(data["seeds"]),
+        words.kappa: ", ".join(kappa),
+    }
+
+
+def exploratory_rows(comparison: Comparison) -> list[list[str]]:
+    """Every contrast on average over markets and in each of them."""
+    names = {"auc": "AUC", "normalised_entropy": "NE"}
+    return [
+        [
+            gap["arm"], gap["against"], names[gap["metric"]], gap["market"], text(gap, "+.4f"),
+            number(gap["p_holm"]), gap["verdict"],
+        ]
+        for gap in comparison.gaps
+        if gap["scope"] != "pooled"
+    ]  # fmt: skip
+
+
+def caveats(comparison: Comparison, words: Words) -> list[str]:
+    """What the page does not say."""
+    korean = words_of("ko") is words
+    and_models = (
+        (" 및 모델의 우연" if korean else " and of the models")
+        if (comparison.data["seeds"] > 1)
+        else ""
+    )
+    told = [
+        words.caveat_primary,
+        words.caveat_undecided.format(margin=comparison.data["margin"]),
+        words.caveat_seeds.format(and_models=and_models),
+        words.caveat_dimensions,
+    ]
+    return told if comparison.curves is None else [*told, words.caveat_flat]
+
+
+def rich_tables(comparison: Comparison) -> list[Table]:
+    """The answer as a table for the console."""
+    words = words_of("en")
+    table = Table(
+        title=escape(bottom_line(comparison, words)),
+        title_justify="left",
+        box=None,
+        padding=(0, 1, 0, 0),
+        header_style="bold underline",
+        pad_edge=False,
+    )
+    for column in ("market", "verdict", "global − local, AUC", "p (Holm)", "break-even"):
+        table.add_column(column)
+    even: dict[str, Any] = {found["market"]: found for found in comparison.break_even}
+    for gap in comparison.primary():
+        market = gap["market"]
+        table.add_row(
+            escape(market),
+            verdict_text(gap, words, comparison.data["margin"]),
+            text(gap, "+.3f"),
+            number(gap["p_holm"]),
+            break_even_text(even[market], words) if market in even else "",
+        )
+    return [table]
