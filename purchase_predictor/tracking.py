@@ -323,15 +323,13 @@ def _asking(uri: str) -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError) as error:
         first = str(error).strip().splitlines()[0]
-        raise TrackingError(
-            f"the MLflow store {without_passwords(uri)} cannot be used: {without_passwords(first)}"
-        ) from error
+        told = without_passwords(f"the MLflow store {uri} cannot be used: {first}")
+        raise TrackingError(told) from error
     except OSError as error:
         if error.errno is not None:  # of the disk, which has its own sentence
             raise
-        raise TrackingError(
-            f"the MLflow store {without_passwords(uri)} cannot be reached: {without_passwords(str(error))}"
-        ) from error
+        told = without_passwords(f"the MLflow store {uri} cannot be reached: {error}")
+        raise TrackingError(told) from error
 
 
 def _make_database(uri: str) -> None:

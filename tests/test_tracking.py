@@ -202,7 +202,7 @@ def test_a_server_that_is_down_is_told_before_the_work(monkeypatch: pytest.Monke
     ("uri", "message"),
     [
         ("sqlite:///{folder}/broken.db", "not a database"),
-        ("postgresql://127.0.0.1:9/mlflow", "needs its driver"),
+        ("mysql://127.0.0.1:9/mlflow", "needs its driver"),
         ("strange://x", "cannot be used"),
     ],
 )
