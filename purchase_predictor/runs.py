@@ -31,6 +31,7 @@ def run_key(
     values: dict[str, Any] = settings.model_dump(exclude={"evaluation", "tracking", "comparison"})
     values["encoders"].pop("cache")
     values["training"].pop("checkpoint_every")
+    values["data"].pop("min_conversions")  # refuses a run, changes none
     text = json.dumps([fingerprint, values, market, scope, encoders], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

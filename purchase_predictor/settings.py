@@ -123,6 +123,7 @@ class ComparisonSettings(Section):
     """Local against global."""
 
     margin: float = Field(gt=0)
+    min_conversions: int = Field(ge=1)
     curve_conversions: list[int] = Field(min_length=1)
     curve_repeats: int = Field(ge=2)
     random_profiles: int = Field(ge=1)

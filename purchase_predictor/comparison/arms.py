@@ -15,19 +15,19 @@ class Arm:
     Attributes:
         name: as `gap.json` has it.
         scope: as the train command has it.
-        market: setting `model.market`; None leaves what the settings say.
+        market: setting `model.market`.
     """
 
     name: str
     scope: Scope
-    market: str | None = None
+    market: str
 
     def settings(self, settings: Settings) -> Settings:
         """The settings of this arm's models."""
-        if self.market is None:
-            return settings
+        least = min(settings.data.min_conversions, settings.comparison.min_conversions)
+        data = settings.data.model_copy(update={"min_conversions": least})
         model = settings.model.model_copy(update={"market": self.market})
-        return settings.model_copy(update={"model": model})
+        return settings.model_copy(update={"model": model, "data": data})
 
     def trained_on(self, market: str) -> str:
         """Whose model serves a market: `all`, or the market's own name."""

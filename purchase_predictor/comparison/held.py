@@ -17,7 +17,12 @@ from purchase_predictor.errors import DataError
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.runs import HELD, KEY_TAG, held_rows, run_key
 from purchase_predictor.settings import Settings
-from purchase_predictor.training.preparation import fingerprint
+from purchase_predictor.training.preparation import (
+    check_rows,
+    fingerprint,
+    select_market,
+    split_by,
+)
 
 
 class HeldRows:
@@ -42,6 +47,7 @@ class HeldRows:
         self.name = name
         self.reporter = reporter
         self.fingerprint = fingerprint(tables)
+        self.split = split_by(tables, settings)
         self.n_trained = self.n_read = 0
         self._content: ContentEncoders | None = None
         self._global: dict[str, PurchasePredictor] = {}
@@ -82,6 +88,8 @@ class HeldRows:
             return pl.read_parquet(file)
 
     def _train(self, arm: Arm, trained_on: str) -> pl.DataFrame:
+        least = arm.settings(self.settings).data.min_conversions
+        check_rows(select_market(self.tables, self.split, trained_on), trained_on, least)
         shared = self._shared(arm)  # may train another arm, whose run comes first
         self.reporter.step(f"{arm.name}, {trained_on}: training")
         settings = arm.settings(self.settings)

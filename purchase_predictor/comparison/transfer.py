@@ -10,6 +10,7 @@ import polars as pl
 from features.arrays import N_RESERVED, EncodedMarket
 from features.culture import Profiles, load_profiles
 from purchase_predictor.comparison.flat import FlatModels, predicted
+from purchase_predictor.errors import DataError
 from purchase_predictor.evaluation.gap import paired_gaps
 from purchase_predictor.evaluation.intervals import draw
 from purchase_predictor.evaluation.metrics import auc
@@ -41,26 +42,33 @@ def measure_transfer(
     cells += _cells(every, EVERY)
     for market in markets:
         progress(f"transfer: trained on {market}")
-        cells += _cells(predicted(models, models.encode([market], markets), seed=seed), market)
-    told = {
+        try:
+            rows = predicted(models, models.encode([market], markets), seed=seed)
+        except DataError as error:  # too few rows to train on; it can still be served
+            progress(f"transfer: {market} trains nobody: {error}")
+            continue
+        cells += _cells(rows, market)
+    found = {
         name: _never_seen(models, markets, profiles, seed=seed, progress=progress, name=name)
         for name, profiles in profile_choices(markets, settings).items()
     }
+    told = {name: rows for name, rows in found.items() if rows is not None}
+    matrix = pl.DataFrame(cells)
+    if not told:
+        return Transfer(matrix, [], [])
     base = every.rename({"p": EVERY})
     for name, rows in told.items():
         base = base.join(rows.select("impression_id", pl.col("p").alias(name)), on="impression_id")
     base = base.with_columns(pl.col(DIMENSIONS).alias(UNSEEN_MARKET))
     random = [name for name in told if name.startswith(RANDOM)]
-    base = base.with_columns(pl.mean_horizontal(random).alias(RANDOM))
     pairs = [(DIMENSIONS, ID_ALONE), *((name, ID_ALONE) for name in random)]
     arms = [EVERY, UNSEEN_MARKET, *told]
     draws = draw(Rows.from_frame(base, arms), settings=settings.evaluation, seed=seed)
+    evaluation = settings.evaluation
     return Transfer(
-        matrix=pl.DataFrame(cells),
-        gaps=paired_gaps(
-            draws, [(UNSEEN_MARKET, EVERY)], settings=settings.evaluation, metrics=("auc",)
-        ),
-        culture=paired_gaps(draws, pairs, settings=settings.evaluation, metrics=("auc",)),
+        matrix=matrix,
+        gaps=paired_gaps(draws, [(UNSEEN_MARKET, EVERY)], settings=evaluation, metrics=("auc",)),
+        culture=paired_gaps(draws, pairs, settings=evaluation, metrics=("auc",)),
     )
 
 
@@ -96,15 +104,20 @@ def _never_seen(
     seed: int,
     progress: Progress,
     name: str,
-) -> pl.DataFrame:
+) -> pl.DataFrame | None:
     """The test rows of each market as a model of all the others predicts them."""
     parts = []
     for market in markets:
         progress(f"never seen: {market}, {name}")
         others = [other for other in markets if other != market]
         data = without_codes(models.encode(others, [market], profiles=profiles))
-        parts.append(predicted(models, data, seed=seed).filter(pl.col("market") == market))
-    return pl.concat(parts)
+        try:
+            rows = predicted(models, data, seed=seed)
+        except DataError as error:  # the others are too few to learn from
+            progress(f"never seen: {market} cannot be left out: {error}")
+            continue
+        parts.append(rows.filter(pl.col("market") == market))
+    return pl.concat(parts) if parts else None
 
 
 def without_codes(data: EncodedMarket) -> EncodedMarket:

@@ -60,6 +60,7 @@ def charts_of(comparison: Comparison, words: Words) -> list[Chart]:
     transfer = comparison.transfer
     if transfer is not None:
         charts.append(transfer_chart(transfer, words))
+    if transfer is not None and transfer.gaps:
         charts.append(
             forest(
                 transfer.gaps, words, title=words.never_seen, note=words.never_seen_note,

@@ -38,6 +38,8 @@ def verdict_text(gap: Gap, words: Words, margin: float) -> str:
         return words.verdict_local
     if gap["verdict"] == "equivalent":
         return words.verdict_equivalent.format(margin=margin)
+    if gap["value"] is None:
+        return words.verdict_untrained.format(n=gap["n_train_positive"])
     if gap["smallest_detectable"] is None or gap["p"] is None:
         return words.verdict_not_enough.format(n=gap["n_test_positive"])
     return words.verdict_undecided.format(detectable=number(gap["smallest_detectable"]))

@@ -20,6 +20,7 @@ class Words:
     verdict_equivalent: str
     verdict_not_enough: str
     verdict_undecided: str
+    verdict_untrained: str
     gap: str
     gap_axis: str
     gap_note: str
@@ -89,6 +90,7 @@ ENGLISH = Words(
     verdict_local="its own model",
     verdict_equivalent="equivalent (within ±{margin})",
     verdict_not_enough="not enough data: {n} test conversions",
+    verdict_untrained="not enough data: {n} training conversions",
     verdict_undecided="not enough data: only a difference of {detectable} would have been seen",
     gap="Global minus local",
     gap_axis="AUC, global − local",
@@ -192,6 +194,7 @@ KOREAN = Words(
     verdict_local="자기 모델",
     verdict_equivalent="동등 (±{margin} 이내)",
     verdict_not_enough="데이터 부족: 테스트 구매 {n}건",
+    verdict_untrained="데이터 부족: 학습 구매 {n}건",
     verdict_undecided="데이터 부족: {detectable} 이상의 차이만 보였을 것임",
     gap="글로벌 − 로컬",
     gap_axis="AUC, 글로벌 − 로컬",

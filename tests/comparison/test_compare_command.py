@@ -1,0 +1,156 @@
+"""The comparison through its command line, on a small data set."""
+
+import json
+import re
+from pathlib import Path
+
+import mlflow
+import polars as pl
+import pytest
+
+from purchase_predictor import compare, train
+
+QUICK = [
+    "model.d_model=16", "model.n_layers=1", "model.n_members=2", "model.history=6",
+    "pretraining.epochs=0", "training.max_epochs=1", "training.precision=float32",
+    "encoders.epochs=0", "evaluation.resamples=40", "evaluation.min_test_conversions=3",
+    "data.min_conversions=5", "data.validation_fraction=0.2", "baselines.lightgbm.max_rounds=5",
+    "baselines.lightgbm.threads=1", "baselines.lightgbm.min_child_samples=5",
+    "comparison.curve_conversions=[10]", "comparison.curve_repeats=2",
+    "comparison.random_profiles=1", "tracking.register_model=false",
+]  # fmt: skip
+FIXED = (
+    "market", "metric", "arm", "against", "value", "low", "high", "p", "p_holm",
+    "smallest_detectable", "n_train", "n_train_positive", "n_test", "n_test_positive", "verdict",
+)  # fmt: skip
+
+
+def options(overrides: list[str]) -> list[str]:
+    return [part for text in overrides for part in ("--set", text)]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("place")
+
+
+@pytest.fixture(scope="module")
+def compared(place: Path, tiny_folder: Path) -> Path:
+    """A finished comparison, after the train command had made the local model of KR."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        data = ["--data", str(tiny_folder)]
+        assert train.main(["--market", "KR", *data, *options(QUICK), "--quiet"]) == 0
+        command = [*data, "--markets", "KR,MX", "--output", "out", *options(QUICK), "--quiet"]
+        assert compare.main(command) == 0
+    return place / "out"
+
+
+def test_gap_json_has_what_others_rely_on(compared: Path) -> None:
+    gaps = json.loads((compared / "gap.json").read_text())
+
+    assert all(set(FIXED) <= set(gap) for gap in gaps)
+    primary = [gap for gap in gaps if gap["primary"] and gap["scope"] == "market"]
+    assert {gap["market"] for gap in primary} == {"KR", "MX"}
+    assert {(gap["arm"], gap["against"]) for gap in primary} == {("global", "local")}
+    new = next(gap for gap in primary if gap["market"] == "MX")
+    assert (new["value"], new["verdict"]) == (None, "not enough data")
+    served = [gap for gap in gaps if gap["market"] == "KR" and gap["metric"] == "auc"]
+    assert {gap["arm"] for gap in served} == {
+        "global", "global-with-adapters", "adapted", "pooled",
+    }  # fmt: skip
+
+
+def test_gaps_are_those_of_the_arms(compared: Path) -> None:
+    found = json.loads((compared / "comparison.json").read_text())
+    gaps = json.loads((compared / "gap.json").read_text())
+    for gap in gaps:
+        if gap["value"] is None:
+            continue
+        arm, against = (
+            found["figures"][gap[side]][gap["market"]][gap["metric"]]["value"]
+            for side in ("arm", "against")
+        )
+        assert gap["value"] == pytest.approx(arm - against, abs=1e-9)
+
+
+def test_finished_runs_are_read_and_only_what_is_missing_is_trained(
+    compared: Path, place: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(place)
+    runs = mlflow.MlflowClient(f"sqlite:///{place}/mlruns/mlflow.db")
+    experiment = runs.get_experiment_by_name(tiny_folder.name)
+    assert experiment is not None
+    before = runs.search_runs([experiment.experiment_id])
+    # the local model of KR came from the train command and was not made again
+    of_kr = [
+        run
+        for run in before
+        if (run.data.tags.get("market"), run.data.tags.get("scope")) == ("KR", "local")
+    ]
+    assert len(of_kr) == 1
+
+    again = ["--data", str(tiny_folder), "--markets", "KR,MX", "--quick", "--output", "again"]
+    assert compare.main([*again, *options(QUICK)]) == 0
+
+    told = capsys.readouterr()
+    assert "read from a finished run" in told.out + told.err
+    assert ": training" not in told.out + told.err
+    assert len(runs.search_runs([experiment.experiment_id])) == len(before) + 1
+    first, second = (json.loads((f / "gap.json").read_text()) for f in (compared, place / "again"))
+    assert first == second
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_the_report_opens_offline_in_both_languages(
+    compared: Path, place: Path, tiny_folder: Path, language: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    command = ["--data", str(tiny_folder), "--markets", "KR", "--quick", "--output", language]
+    assert compare.main([*command, "--language", language, "--quiet", *options(QUICK)]) == 0
+    page = (place / language / "report.html").read_text("utf-8")
+
+    assert f'<html lang="{language}">' in page
+    assert ("한 모델" in page or "하나의 모델" in page) == (language == "ko")
+    without_scripts = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+    assert not re.findall(r'(?:src|href)="http', without_scripts)
+    assert page.count('<div class="chart"') == 2
+    assert (compared / "report.html").read_text("utf-8").count('<div class="chart"') >= 5
+
+
+def test_the_comparison_is_a_run_of_its_own(
+    place: Path, compared: Path, tiny_folder: Path
+) -> None:
+    runs = mlflow.MlflowClient(f"sqlite:///{place}/mlruns/mlflow.db")
+    experiment = runs.get_experiment_by_name(tiny_folder.name)
+    assert experiment is not None
+    run = runs.search_runs([experiment.experiment_id], filter_string="tags.scope = 'comparison'")[
+        -1
+    ]
+    assert {item.path for item in runs.list_artifacts(run.info.run_id)} >= {
+        "gap.json", "comparison.json", "report.html",
+    }  # fmt: skip
+    gaps = json.loads((compared / "gap.json").read_text())
+    kr = next(gap for gap in gaps if gap["primary"] and gap["market"] == "KR")
+    assert run.data.metrics["gap.KR"] == pytest.approx(kr["value"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--markets", "KR,USA"], "there is no market 'USA'; did you mean 'US'"),
+        (["--markets", "KR", "--system", "fusoin"], "did you mean 'fusion'"),
+        (["--markets", "MX"], "no market has rows enough for a model of its own"),
+    ],
+)
+def test_a_mistake_ends_in_one_sentence(
+    compared: Path, place: Path, tiny_folder: Path, arguments: list[str], sentence: str,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(place)
+    command = ["--data", str(tiny_folder), "--output", "no", "--quick", *arguments]
+    assert compare.main([*command, *options(QUICK)]) == 2
+    shown = re.sub(r"\s+", " ", capsys.readouterr().err)
+    assert sentence in shown
+    assert pl.__name__ not in shown
