@@ -216,43 +216,21 @@ class Run:
         return str(version)
 
 
-def find_artifact(
-    settings: StoreSettings, *, experiment: str, tag: tuple[str, str], name: str, folder: Path
-) -> Path | None:
-    """An artifact of the latest finished run that has a tag.
+@contextmanager
+def opened_store(settings: StoreSettings) -> Iterator[MlflowClient]:
+    """A client of the store, to read from it.
 
     Args:
-        settings: the store, and the experiment's name where the user gave one.
-        experiment: its name where the settings have none.
-        tag: key and value.
-        name: of the artifact.
-        folder: where it is put, in a folder named after the run.
-
-    Returns:
-        The file; None where no such run has it.
+        settings: the store.
 
     Raises:
-        TrackingError: the store cannot be reached or used.
+        TrackingError: the store cannot be reached or used, also by what is done inside.
     """
     uri = os.environ.get(URI_VARIABLE) or settings.uri
     with _environment(uri), _asking(uri):
         _make_database(uri)
         _try_database(uri)
-        client = MlflowClient(uri)
-        found = client.get_experiment_by_name(settings.experiment or experiment)
-        if found is None:
-            return None
-        runs = client.search_runs(
-            [found.experiment_id],
-            filter_string=f"tags.`{tag[0]}` = '{tag[1]}' and attributes.status = 'FINISHED'",
-            order_by=["attributes.end_time DESC"],
-        )
-        for run in runs:
-            if name in {item.path for item in client.list_artifacts(run.info.run_id)}:
-                place = folder / run.info.run_id
-                place.mkdir(parents=True, exist_ok=True)
-                return Path(client.download_artifacts(run.info.run_id, name, str(place)))
-    return None
+        yield MlflowClient(uri)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from purchase_predictor.errors import DataError
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.runs import HELD, KEY_TAG, held_rows, run_key
 from purchase_predictor.settings import Settings
+from purchase_predictor.tracked import find_artifact
 from purchase_predictor.training.preparation import (
     check_rows,
     fingerprint,
@@ -74,7 +75,7 @@ class HeldRows:
 
     def _read(self, arm: Arm, trained_on: str) -> pl.DataFrame | None:
         with TemporaryDirectory() as folder:
-            file = tracking.find_artifact(
+            file = find_artifact(
                 self.settings.tracking,
                 experiment=self.name,
                 tag=(KEY_TAG, self._key(arm, trained_on)),

@@ -29,6 +29,16 @@ def options(overrides: list[str]) -> list[str]:
     return [part for text in overrides for part in ("--set", text)]
 
 
+def store(place: Path) -> str:
+    return f"sqlite:///{place}/mlruns/mlflow.db"
+
+
+@pytest.fixture(autouse=True)
+def _inside(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store(place))
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("place")
@@ -39,6 +49,7 @@ def compared(place: Path, tiny_folder: Path) -> Path:
     """A finished comparison, after the train command had made the local model of KR."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
+        patch.setenv("MLFLOW_TRACKING_URI", store(place))
         data = ["--data", str(tiny_folder)]
         assert train.main(["--market", "KR", *data, *options(QUICK), "--quiet"]) == 0
         command = [*data, "--markets", "KR,MX", "--output", "out", *options(QUICK), "--quiet"]
@@ -75,11 +86,9 @@ def test_gaps_are_those_of_the_arms(compared: Path) -> None:
 
 
 def test_finished_runs_are_read_and_only_what_is_missing_is_trained(
-    compared: Path, place: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    monkeypatch.chdir(place)
-    runs = mlflow.MlflowClient(f"sqlite:///{place}/mlruns/mlflow.db")
+    compared: Path, place: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = mlflow.MlflowClient(store(place))
     experiment = runs.get_experiment_by_name(tiny_folder.name)
     assert experiment is not None
     before = runs.search_runs([experiment.experiment_id])
@@ -104,9 +113,8 @@ def test_finished_runs_are_read_and_only_what_is_missing_is_trained(
 
 @pytest.mark.parametrize("language", ["en", "ko"])
 def test_the_report_opens_offline_in_both_languages(
-    compared: Path, place: Path, tiny_folder: Path, language: str, monkeypatch: pytest.MonkeyPatch
+    compared: Path, place: Path, tiny_folder: Path, language: str
 ) -> None:
-    monkeypatch.chdir(place)
     command = ["--data", str(tiny_folder), "--markets", "KR", "--quick", "--output", language]
     assert compare.main([*command, "--language", language, "--quiet", *options(QUICK)]) == 0
     page = (place / language / "report.html").read_text("utf-8")
@@ -122,7 +130,7 @@ def test_the_report_opens_offline_in_both_languages(
 def test_the_comparison_is_a_run_of_its_own(
     place: Path, compared: Path, tiny_folder: Path
 ) -> None:
-    runs = mlflow.MlflowClient(f"sqlite:///{place}/mlruns/mlflow.db")
+    runs = mlflow.MlflowClient(store(place))
     experiment = runs.get_experiment_by_name(tiny_folder.name)
     assert experiment is not None
     run = runs.search_runs([experiment.experiment_id], filter_string="tags.scope = 'comparison'")[
@@ -145,10 +153,9 @@ def test_the_comparison_is_a_run_of_its_own(
     ],
 )
 def test_a_mistake_ends_in_one_sentence(
-    compared: Path, place: Path, tiny_folder: Path, arguments: list[str], sentence: str,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    compared: Path, tiny_folder: Path, arguments: list[str], sentence: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    monkeypatch.chdir(place)
     command = ["--data", str(tiny_folder), "--output", "no", "--quick", *arguments]
     assert compare.main([*command, *options(QUICK)]) == 2
     shown = re.sub(r"\s+", " ", capsys.readouterr().err)

@@ -1,0 +1,78 @@
+"""`python -m purchase_predictor.score --model M --input DIR --output FILE.parquet`."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from purchase_predictor.cli import Config, Overrides, Quiet, Reporter, run, settings_from
+from purchase_predictor.errors import DataError, SettingsError
+
+Model = Annotated[
+    str,
+    typer.Option(metavar="FOLDER_OR_URI", help="A model folder, or models:/NAME@ALIAS of MLflow."),
+]
+Input = Annotated[Path, typer.Option("--input", metavar="DIR", help="Data folder to score.")]
+Scores = Annotated[
+    Path, typer.Option("--output", metavar="FILE.parquet", help="Where the scores go.")
+]
+System = Annotated[
+    str | None,
+    typer.Option(
+        help="Who answers: fusion, lightgbm, stack, …", show_default="the model's champion"
+    ),
+]
+ShardRows = Annotated[
+    int | None,
+    typer.Option(min=1, help="Impressions and events held in memory at once, about."),
+]
+
+
+def score(
+    model: Model,
+    source: Input,
+    output: Scores,
+    system: System = None,
+    shard_rows: ShardRows = None,
+    config: Config = None,
+    overrides: Overrides = None,
+    quiet: Quiet = False,
+) -> None:
+    """Give every impression a calibrated probability of conversion.
+
+    Rows are scored shard by shard, in memory that does not grow with them, and come out in the
+    order of the input. FILE.parquet appears whole or not at all; beside it the rows that could
+    not be used, with their reasons, and a manifest with counts and checksums, written last.
+    """
+    if output.suffix != ".parquet":
+        raise SettingsError(f"--output {output} must end in .parquet")
+    if not source.exists():  # told before anything heavy is imported
+        raise DataError(f"there is no data folder {source}")
+    settings = settings_from(config, overrides, None)
+    from purchase_predictor.scoring_job import ScoringJob
+    from purchase_predictor.scoring_shards import SHARD_ROWS
+
+    reporter = Reporter(quiet=quiet)
+    manifest = ScoringJob(
+        model,
+        source,
+        output,
+        system=system,
+        shard_rows=SHARD_ROWS if shard_rows is None else shard_rows,
+        store=settings.tracking,
+        reporter=reporter,
+    ).run()
+    rows = [[name, f"{manifest['rows'][name]:,}"] for name in ("read", "scored", "set_aside")]
+    reporter.table(f"Impressions scored by {manifest['system']}", ["rows", "number"], rows)
+    reporter.line(f"scores: {output}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code is 2 for a user's mistake."""
+    return run(score, "score", arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""Batch scoring through its command line."""
+
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from purchase_predictor import score, train
+from purchase_predictor.predictor import PurchasePredictor
+
+QUICK = [
+    "model.d_model=16", "model.n_layers=1", "model.n_members=2", "model.history=6",
+    "pretraining.epochs=0", "training.max_epochs=1", "training.precision=float32",
+    "encoders.epochs=0", "evaluation.resamples=20", "data.validation_fraction=0.2",
+    "baselines.lightgbm.max_rounds=5", "baselines.lightgbm.threads=1",
+]  # fmt: skip
+COLUMNS = ["impression_id", "market", "probability", "system", "model_version", "flags"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
+    """A folder in which a model was trained and registered."""
+    folder = tmp_path_factory.mktemp("place")
+    overrides = [part for text in QUICK for part in ("--set", text)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlruns/mlflow.db")
+        command = ["--data", str(tiny_folder), "--output", "run", *overrides, "--quiet"]
+        assert train.main(command) == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _inside(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place}/mlruns/mlflow.db")
+
+
+def test_every_row_is_scored_or_set_aside_with_its_reason(
+    tiny_folder: Path, tmp_path: Path, place: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(tiny_folder, data)
+    rows = pl.read_parquet(data / "impressions.parquet").drop("converted")
+    broken = rows.with_row_index("i").with_columns(
+        timestamp=pl.when(pl.col("i") < 3).then(None).otherwise("timestamp")
+    )
+    broken.drop("i").write_parquet(data / "impressions.parquet")
+    output = tmp_path / "out" / "scores.parquet"
+
+    command = ["--model", "run/model", "--input", str(data), "--output", str(output)]
+    assert score.main([*command, "--system", "fusion", "--quiet"]) == 0
+
+    scores = pl.read_parquet(output)
+    assert scores.columns == COLUMNS
+    assert scores["impression_id"].to_list() == rows["impression_id"][3:].to_list()
+    aside = pl.read_parquet(output.with_name("scores.quarantine.parquet"))
+    assert set(aside.filter(pl.col("table") == "impressions")["row"]) == {0, 1, 2}
+    manifest = json.loads(output.with_name("scores.manifest.json").read_text())
+    assert manifest["rows"] == {
+        "read": len(rows), "scored": len(rows) - 3, "set_aside": 3,
+    }  # fmt: skip
+    for name, facts in manifest["files"].items():
+        assert facts["sha256"] == hashlib.sha256((output.parent / name).read_bytes()).hexdigest()
+    assert sorted(file.name for file in output.parent.iterdir()) == [
+        "scores.manifest.json", "scores.parquet", "scores.quarantine.parquet",
+    ]  # fmt: skip
+    with pytest.warns(UserWarning, match="3 rows are set aside"):
+        expected = PurchasePredictor.load(place / "run/model").predict_proba(data, "fusion")
+    assert_frame_equal(
+        scores.drop("system", "model_version"), expected, check_exact=False, abs_tol=1e-6
+    )
+
+
+def test_a_registered_model_gives_the_same_bytes_again(tiny_folder: Path, tmp_path: Path) -> None:
+    written = []
+    for name in ("a", "b"):
+        output = tmp_path / name / "scores.parquet"
+        model = "models:/purchase-predictor-global@champion"
+        command = ["--model", model, "--input", str(tiny_folder), "--output", str(output)]
+        assert score.main([*command, "--shard-rows", "400", "--quiet"]) == 0
+        written.append(output.read_bytes())
+    assert written[0] == written[1]
+    scores = pl.read_parquet(output)
+    assert scores["model_version"].unique().to_list() == ["purchase-predictor-global/1"]
+    assert scores["system"].n_unique() == 1
+
+
+def test_a_manifest_does_not_outlive_the_scores_it_vouches_for(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "scores.parquet"
+    command = ["--model", "run/model", "--input", str(tiny_folder), "--output", str(output)]
+    assert score.main([*command, "--quiet"]) == 0
+    before = output.read_bytes()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("purchase_predictor.scoring_job.score_shards", full)
+        assert score.main([*command, "--quiet"]) != 0
+
+    assert [file.name for file in tmp_path.iterdir()] == ["scores.parquet"]
+    assert output.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"--model": "nowhere"}, "there is no model folder nowhere"),
+        ({"--model": "models:/purchase"}, "write models:/NAME@ALIAS"),
+        ({"--model": "models:/shop@champion"}, "there is no registered model"),
+        ({"--model": "run"}, "is not a model folder"),
+        ({"--input": "nowhere"}, "there is no data folder nowhere"),
+        ({"--output": "scores.csv"}, "must end in .parquet"),
+        ({"--system": "lightgbn"}, "did you mean 'lightgbm'"),
+    ],
+)
+def test_a_mistake_ends_in_one_sentence(
+    arguments: dict[str, str], sentence: str, tiny_folder: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    output = tmp_path / "s.parquet"
+    given = {"--model": "run/model", "--input": str(tiny_folder), "--output": str(output)}
+    command = [part for pair in {**given, **arguments}.items() for part in pair]
+
+    assert score.main(command) == 2
+
+    shown = re.sub(r"\s+", " ", capsys.readouterr().err)
+    assert sentence in shown
+    assert "Traceback" not in shown
+    assert not list(tmp_path.iterdir())
