@@ -1,0 +1,168 @@
+"""The report of the comparison: what it says follows from what was found."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+from string import Formatter
+from typing import Any
+
+import polars as pl
+import pytest
+
+from purchase_predictor.errors import SettingsError
+from purchase_predictor.report.comparing import (
+    bottom_line,
+    caveats,
+    charts_of,
+    facts,
+    rich_tables,
+    write_report,
+)
+from purchase_predictor.report.comparing_charts import break_even_text, verdict_text
+from purchase_predictor.report.comparing_data import EVERY, Comparison, Transfer
+from purchase_predictor.report.comparing_words import ENGLISH, KOREAN, Words, words_of
+
+HOSTILE = '<script>alert("x")</script>'
+ARMS = ("global", "local", "pooled")
+
+
+def gap(market: str, verdict: str, value: float | None, **more: Any) -> dict[str, Any]:
+    found = {
+        "scope": "market", "market": market, "metric": "auc", "arm": "global", "against": "local",
+        "value": value, "low": None if value is None else value - 0.01,
+        "high": None if value is None else value + 0.01, "p": 0.01, "p_holm": 0.02,
+        "smallest_detectable": 0.03, "n_train": 1000, "n_train_positive": 100, "n_test": 500,
+        "n_test_positive": 50, "verdict": verdict, "primary": True, "equivalent_within": None,
+        "reason": "",
+    }  # fmt: skip
+    return found | more
+
+
+@pytest.fixture
+def comparison() -> Comparison:
+    figure = {"value": 0.75, "low": 0.7, "high": 0.8}
+    scopes = {name: {"auc": figure} for name in ("macro", "pooled", "KR", HOSTILE)}
+    interval = {"value": 0.01, "low": -0.01, "high": 0.03}
+    return Comparison(
+        data={
+            "name": HOSTILE, "fingerprint": "abc", "system": "fusion", "seeds": 1,
+            "markets": {}, "confidence": 0.95, "margin": 0.01,
+        },
+        figures=dict.fromkeys(ARMS, scopes),
+        gaps=[
+            gap("KR", "global", 0.031),
+            gap(HOSTILE, "local", -0.02),
+            gap("JP", "equivalent", 0.001),
+            gap("DE", "not enough data", 0.004),
+            gap("MX", "not enough data", None, n_train_positive=3, p=None),
+            gap("KR", "global", 0.02, primary=False, against="pooled"),
+        ],
+        across=[
+            {
+                "mean": 0.012, "low": 0.002, "high": 0.022, "new_low": -0.03, "new_high": 0.05,
+                "trend": {
+                    "at": [100.0, 1000.0], "predicted": [0.03, 0.01], "new_low": [0.0, -0.02],
+                    "new_high": [0.06, 0.04],
+                },
+            }
+        ],
+        kappa=[float("inf")],
+        reasons={"MX": "few rows"},
+        curves=pl.DataFrame(
+            {
+                "market": ["KR"] * 4, "conversions": [50, 52, 100, 101],
+                "size": [50, 50, 100, 100],
+                "repeat": [0, 1, 0, 1], "local": [0.6, 0.62, 0.7, 0.71], "everyone": [0.7] * 4,
+            }
+        ),
+        break_even=[
+            {"market": "KR", "conversions": 90.0, "low": 80.0, "high": None, "largest": 100.0}
+        ],
+        transfer=Transfer(
+            matrix=pl.DataFrame(
+                {
+                    "trained_on": [EVERY, "KR", EVERY], "market": ["KR", "KR", "US"],
+                    "auc": [0.8, 0.7, None], "n_test_positive": [50, 50, 0],
+                }
+            ),
+            gaps=[{"market": "KR", "scope": "market", "arm": "never seen", **interval}],
+            culture=[{"market": "KR", "scope": "market", "arm": "random vectors 1", **interval}],
+        ),
+    )  # fmt: skip
+
+
+def test_the_answer_counts_the_verdicts(comparison: Comparison) -> None:
+    line = bottom_line(comparison, ENGLISH)
+
+    assert "1 of 5 markets are better served by one model for all, 1 by their own" in line
+    assert "1 equally well by either; for 2 there is not enough data" in line
+    assert "+0.012 higher (+0.002 to +0.022)" in line
+    assert "−0.030 to +0.050" in line
+    unpooled = replace(comparison, across=[{"reason": "2 markets"}])
+    assert bottom_line(unpooled, ENGLISH).endswith("to tell.")
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        (0, "one model for all"),
+        (1, "its own model"),
+        (2, "equivalent (within ±0.01)"),
+        (3, "only a difference of 0.030 would have been seen"),
+        (4, "3 training conversions"),
+    ],
+)
+def test_a_verdict_says_why(comparison: Comparison, place: int, expected: str) -> None:
+    assert expected in verdict_text(comparison.gaps[place], ENGLISH, 0.01)
+
+
+def test_too_few_test_conversions_are_named(comparison: Comparison) -> None:
+    few = {**comparison.gaps[3], "p": None, "n_test_positive": 12}
+    assert verdict_text(few, ENGLISH, 0.01) == "not enough data: 12 test conversions"
+
+
+def test_a_break_even_that_was_not_reached_is_open(comparison: Comparison) -> None:
+    found = comparison.break_even[0]
+    assert break_even_text(found, ENGLISH) == "90 (80–more than 100)"
+    assert break_even_text({**found, "conversions": None}, ENGLISH) == "more than 100"
+
+
+def test_a_kappa_that_never_counts_and_seeds_are_told(comparison: Comparison) -> None:
+    assert facts(comparison, ENGLISH)[ENGLISH.kappa] == "never"
+    several = replace(comparison, data={**comparison.data, "seeds": 5})
+    assert any("and of the models" in line for line in caveats(several, ENGLISH))
+    assert not any("and of the models" in line for line in caveats(comparison, ENGLISH))
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_the_page_shows_every_chart_with_its_table_and_no_script_of_the_data(
+    comparison: Comparison, tmp_path: Path, language: str
+) -> None:
+    file = tmp_path / "report.html"
+    write_report(comparison, file, language=language)
+    page = file.read_text("utf-8")
+
+    n_charts = len(charts_of(comparison, words_of(language)))
+    assert n_charts == 7
+    assert page.count('<div class="chart"') == page.count("<details") - 1 == n_charts
+    assert HOSTILE not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_the_console_shows_markets_with_their_verdicts(comparison: Comparison) -> None:
+    table = rich_tables(comparison)[0]
+    assert table.row_count == 5
+    assert "90 (80–more than 100)" in list(table.columns[-1].cells)
+
+
+def test_both_languages_say_the_same_things() -> None:
+    for field in fields(Words):
+        english, korean = getattr(ENGLISH, field.name), getattr(KOREAN, field.name)
+        named = [
+            {name for _, name, _, _ in Formatter().parse(text) if name}
+            for text in (english, korean)
+        ]
+        assert named[0] == named[1], field.name
+        assert english
+        assert korean
+    with pytest.raises(SettingsError, match="did you mean 'ko'"):
+        words_of("kr")
