@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,11 @@ Drop = Annotated[
     list[str] | None,
     typer.Option("--drop", metavar="COLUMN", help="Input to leave out; may be repeated."),
 ]
+Sampled = Annotated[
+    int,
+    typer.Option("--sampled", min=1, max=1000, help="Items to show beside each true one."),
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything that is drawn.")]
 
 
 def trivago(raw: Raw, output: Output, drop: Drop = None, quiet: Quiet = False) -> None:
@@ -50,20 +56,59 @@ def magento(raw: Raw, output: Output, drop: Drop = None, quiet: Quiet = False) -
     _convert(source.convert, raw, output, drop or [], quiet)
 
 
+def amazon_m2(
+    raw: Raw,
+    output: Output,
+    drop: Drop = None,
+    sampled: Sampled = 9,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Amazon-M2, KDD Cup 2023: sessions of six shops, the next product among sampled others."""
+    from purchase_predictor.data.sources import amazon_m2 as source
+
+    convert = partial(source.convert, n_sampled=sampled, seed=seed)
+    _convert(convert, raw, output, drop or [], quiet, source.notes(sampled, seed))
+
+
+def xmrec(
+    raw: Raw,
+    output: Output,
+    drop: Drop = None,
+    sampled: Sampled = 9,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """XMarket (XMRec): ratings of 18 Amazon markets, each rated item among sampled others."""
+    from purchase_predictor.data.sources import xmrec as source
+
+    convert = partial(source.convert, n_sampled=sampled, seed=seed)
+    _convert(convert, raw, output, drop or [], quiet, source.notes(sampled, seed))
+
+
 def _convert(
-    convert: Callable[..., dict[str, int]], raw: Path, output: Path, drop: list[str], quiet: bool
+    convert: Callable[..., dict[str, int]],
+    raw: Path,
+    output: Path,
+    drop: list[str],
+    quiet: bool,
+    notes: Sequence[str] = (),
 ) -> None:
     counts = convert(raw, output, drop=drop)
     reporter = Reporter(quiet=quiet)
     rows = [(name, f"{number:,}") for name, number in counts.items()]
     reporter.table(f"Written to {output}", ("rows", "number"), rows)
+    for note in notes:
+        reporter.line(note)
 
 
-SOURCES = {
+SOURCES: dict[str, Callable[..., None]] = {
     "trivago": trivago,
     "online-shoppers": online_shoppers,
     "shopee": shopee,
     "magento": magento,
+    "amazon-m2": amazon_m2,
+    "xmrec": xmrec,
 }
 
 
