@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "train a market's model and its baselines, evaluate, log and register them",
     "tune": "find settings by trial, as many for the transformer as for LightGBM",
     "compare": "hold a market's own model against one for all, with intervals and a report",
+    "explain": "tell which phrases and terms move buyers, market by market",
     "score": "give every impression of a data folder its probability",
     "match": "find which listings are the same product, train the encoders of products",
     "sample": "write the sample marketplace and its truth",

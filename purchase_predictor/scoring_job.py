@@ -68,7 +68,7 @@ class ScoringJob:
             What the manifest holds.
         """
         with tempfile.TemporaryDirectory() as folder:
-            place, version = self._find_model(Path(folder))
+            place, version = find_model(self.model, self.store, Path(folder))
             predictor = PurchasePredictor.load(place)
         system = predictor.system_named(self.system)
         self.output.parent.mkdir(parents=True, exist_ok=True)
@@ -90,18 +90,6 @@ class ScoringJob:
         text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
         write_file(self.manifest, lambda path: path.write_text(text, "utf-8"))
         return document
-
-    def _find_model(self, folder: Path) -> tuple[Path, str]:
-        """The model folder and its version: the registry's, or a hash of the folder."""
-        if self.model.startswith(REGISTERED):
-            # only here: a model folder is scored without MLflow
-            from purchase_predictor.tracked import registered_model
-
-            return registered_model(self.store, self.model, folder)
-        place = Path(self.model)
-        if not place.is_dir():
-            raise SettingsError(f"there is no model folder {place}")
-        return place, folder_version(place)
 
     def _commit(self, plain: Path, system: str, version: str) -> None:
         """Name system and version in every row, then put the files where they belong."""
@@ -135,6 +123,28 @@ class ScoringJob:
             "set_aside_of_all_tables": scored.n_set_aside,
             "files": {file.name: {"sha256": _sha256(file)} for file in files},
         }
+
+
+def find_model(model: str, store: StoreSettings, folder: Path) -> tuple[Path, str]:
+    """The folder of a model and its version: the registry's, or a hash of the folder.
+
+    Args:
+        model: a model folder, or `models:/NAME@ALIAS`.
+        store: where registered models are.
+        folder: where a registered one is put.
+
+    Raises:
+        SettingsError: there is no such model.
+    """
+    if model.startswith(REGISTERED):
+        # only here: a model folder is used without MLflow
+        from purchase_predictor.tracked import registered_model
+
+        return registered_model(store, model, folder)
+    place = Path(model)
+    if not place.is_dir():
+        raise SettingsError(f"there is no model folder {place}")
+    return place, folder_version(place)
 
 
 def folder_version(folder: Path) -> str:

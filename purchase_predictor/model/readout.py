@@ -35,6 +35,7 @@ class Readout(nn.Module):
 
     Attributes:
         blocks: name of the block of each column, whose weights are alike in size.
+        lever_blocks: names of the blocks that a term or a phrase of the offer moves.
     """
 
     def __init__(self, *, shape: FusionShape, bins: list[Tensor], by_market: bool = True):
@@ -70,6 +71,13 @@ class Readout(nn.Module):
         self.mean: Tensor
         self.scale: Tensor
         self.blocks = measured + self._names_of_the_rest(shape)
+        terms = [column for column in shape.numbers if column.group == "terms"]
+        terms += [column for column in shape.numbers if column.block == "price taste"]
+        self.lever_blocks = [column.block for column in terms]
+        self.lever_blocks += [f"{column.name} in pieces" for column in terms]
+        self.lever_blocks += [f"{column.name} by market" for column in terms]
+        self.lever_blocks.append("phrases")
+        self.lever_blocks += [f"phrase {number} by market" for number in range(self.n_phrases)]
         self.linear = nn.Linear(len(self.blocks), 1)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)

@@ -186,7 +186,7 @@ def _newton(
         gradient += x.T @ (p - problem.y[rows])
         x *= np.sqrt(p * (1 - p))[:, None]
         curvature += x.T @ x
-    factor = _factor(curvature)
+    factor = factor_of(curvature)
     step = np.zeros_like(weights)
     step[columns] = -cho_solve(factor, gradient)
     change = np.concatenate([x @ step.astype(np.float32) for _, x in problem.chunks()])
@@ -203,7 +203,7 @@ def _newton(
     return weights + share * step, factor
 
 
-def _factor(curvature: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool]:
+def factor_of(curvature: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool]:
     """Cholesky factor; where rounding of collinear columns forbids one, of a bit more ridge."""
     ridge = 0.0
     while True:

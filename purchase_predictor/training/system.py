@@ -19,6 +19,7 @@ from purchase_predictor.model.fusion import FusionTransformer
 from purchase_predictor.model.inputs import FusionBatch, FusionShape
 from purchase_predictor.settings import ModelSettings, Settings
 from purchase_predictor.training.batches import Batcher
+from purchase_predictor.training.lever_errors import LeverErrors, measure_errors
 from purchase_predictor.training.loop import (
     Loop,
     LoopSettings,
@@ -176,7 +177,7 @@ class FusionSystem:
                 self.model_.clicks.load_state_dict(self.clicks)
         task = FusionTask(
             self.model_,
-            self._columns(data),
+            self.columns_of(data),
             self.settings,
             # where pre-training had nothing to learn from, nor has the loss beside the main one
             auxiliary_weight=0.0
@@ -205,6 +206,9 @@ class FusionSystem:
         # not in one line: moving the model to a device and back gives it other buffers
         weights = self._weights(task, progress)
         self.model_.weights.copy_(torch.tensor(weights))
+        self.lever_errors_: LeverErrors | None = None
+        if self.settings.model.parts != "network" and not self.settings.training.refit:
+            self._measure_errors(task.learn.data)
         return self
 
     def refit(self, data: EncodedMarket, *, seed: int, progress: Progress) -> Self:
@@ -216,13 +220,18 @@ class FusionSystem:
             progress: told a line.
         """
         if self.settings.model.parts != "network":
-            rows = self._columns(data.select(data.before_test()))
+            rows = self.columns_of(data.select(data.before_test()))
             # whoever has a copy of this system has it as `fit` left it
             self.model_ = copy.deepcopy(self.model_.cpu())
             refit_readout(
                 self.model_.readout, rows, self.readout_fit_, seed=seed, progress=progress
             )
+            self._measure_errors(rows)
         return self
+
+    def _measure_errors(self, rows: EncodedMarket) -> None:
+        readout = self.model_.cpu().readout
+        self.lever_errors_ = measure_errors(readout, rows, self.readout_fit_)
 
     def _weights(self, task: FusionTask, progress: Progress) -> Sequence[float]:
         """Of readout and network, by what each says of the STOP rows, and a constant."""
@@ -251,7 +260,7 @@ class FusionSystem:
         """Uncalibrated probability of conversion, float64 [n], always in float32 arithmetic."""
         device = default_device()
         model = self.model_.to(device).eval()
-        batcher = Batcher(self._columns(data), batch_size=SCORING_ROWS)
+        batcher = Batcher(self.columns_of(data), batch_size=SCORING_ROWS)
         logits = mean_logits(model, batcher, device).astype(np.float64)
         return 1 / (1 + np.exp(-logits))
 
@@ -265,9 +274,12 @@ class FusionSystem:
             "best_epoch": self.state_.best_epoch,
             "history": self.state_.history,
         }
+        tensors = {"weights": to_numpy(self.model_.state_dict()), "bins": bins}
+        if self.lever_errors_ is not None:
+            tensors["levers"] = self.lever_errors_.tensors()
         write_folder(
             folder,
-            tensors={"weights": to_numpy(self.model_.state_dict()), "bins": bins},
+            tensors=tensors,
             documents={"fusion": document},
         )
 
@@ -300,6 +312,9 @@ class FusionSystem:
         system.model_ = system._build()
         system.model_.load_state_dict(from_numpy(saved.tensors("weights")))
         system.model_.eval()
+        system.lever_errors_ = None
+        if (folder / "levers.safetensors").is_file():
+            system.lever_errors_ = LeverErrors(**saved.tensors("levers"))
         return system
 
     def _build(self) -> FusionTransformer:
@@ -309,7 +324,8 @@ class FusionSystem:
         names = [column.name for column in data.number_columns]
         return np.array([names.index(column.name) for column in self.shape_.numbers], np.int64)
 
-    def _columns(self, data: EncodedMarket) -> EncodedMarket:
+    def columns_of(self, data: EncodedMarket) -> EncodedMarket:
+        """The rows with the number columns that this system was fitted on."""
         return replace(
             data,
             numbers=np.ascontiguousarray(data.numbers[:, self._kept(data)]),

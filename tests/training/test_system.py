@@ -51,7 +51,7 @@ def fitted(big: EncodedMarket) -> FusionSystem:
 def test_readout_and_network_are_weighed_by_the_stop_rows(
     fitted: FusionSystem, big: EncodedMarket
 ) -> None:
-    stop = fitted._columns(big.select(big.part == STOP))
+    stop = fitted.columns_of(big.select(big.part == STOP))
     network = mean_logits(
         fitted.model_, Batcher(stop, batch_size=500), torch.device("cpu"), network_only=True
     )
@@ -83,7 +83,7 @@ def test_a_readout_alone_learns_without_epochs(big: EncodedMarket) -> None:
     settings = load_settings(None, [*QUICK, "model.parts=readout"])
     system = FusionSystem(settings, SIZES).fit(big, seed=0, progress=quiet)
     test = big.select(big.part == TEST)
-    logits = read_out(system.model_.readout, system._columns(test))
+    logits = read_out(system.model_.readout, system.columns_of(test))
 
     assert system.state_.history == []
     np.testing.assert_allclose(system.predict_proba(test), 1 / (1 + np.exp(-logits)), atol=1e-6)
@@ -210,7 +210,7 @@ def test_adapted_system_starts_from_the_global_one(
     adapted = FusionSystem(SETTINGS, SIZES, start_from=fitted)
     adapted.fit(local, seed=0, progress=quiet)
     task = FusionTask(
-        fitted.model_, fitted._columns(local), SETTINGS, auxiliary_weight=0.0, seed=0
+        fitted.model_, fitted.columns_of(local), SETTINGS, auxiliary_weight=0.0, seed=0
     )
     before = task.validate(fitted.model_, torch.device("cpu"))["log_loss"]
 
@@ -218,7 +218,7 @@ def test_adapted_system_starts_from_the_global_one(
     assert adapted.state_.history[0]["log_loss"] == pytest.approx(before, abs=0.02)
     assert adapted.state_.best <= before
     # and the readout was drawn to the global one
-    test = fitted._columns(local.select(local.part == TEST))
+    test = fitted.columns_of(local.select(local.part == TEST))
     known = read_out(fitted.model_.readout, test)
     assert 0 < np.abs(read_out(adapted.model_.readout, test) - known).mean() < 0.5
     assert adapted.shape_ == fitted.shape_

@@ -1,0 +1,1 @@
+"""Which words and terms move buyers, market by market."""

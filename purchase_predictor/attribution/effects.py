@@ -1,0 +1,216 @@
+"""Counterfactual effects: the same impressions with and without a phrase or a term.
+
+The effect of a lever in a market is the mean difference in log-odds over the market's impressions
+of the solved part of the fusion, the readout: there a phrase is a column, in every market one of
+its own, so that nothing about it is hidden in an embedding, and its weights have an error that can
+be worked out (`training.lever_errors`). Sellers choose phrases: without a randomised arm an effect
+is an association.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from scipy.special import expit
+from scipy.stats import norm
+
+from features.arrays import EncodedMarket
+from features.schema import Tables
+from purchase_predictor.errors import SettingsError
+from purchase_predictor.evaluation.gap import holm
+from purchase_predictor.evaluation.metrics import safe_logit
+from purchase_predictor.panel import FUSION
+from purchase_predictor.predictor import PurchasePredictor
+from purchase_predictor.training.batches import Batcher
+from purchase_predictor.training.system import FusionSystem
+
+Floats = NDArray[np.float64]
+
+PHRASE, DISCOUNT, SHIPPING = "phrase", "discount_rate", "free_shipping"
+DISCOUNT_STEP = 0.1
+"""Ten points more."""
+
+ROWS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class Lever:
+    """Something about an offer that can be changed.
+
+    Attributes:
+        kind: `phrase`, `discount_rate` or `free_shipping`.
+        phrase: group of phrases; "" for a term.
+        direction: float64 [n_markets, k], how far it moves the lever columns, on average over the
+            impressions of each market.
+        has: bool [n], rows that have it now; all False where it is a step from where they are.
+    """
+
+    kind: str
+    phrase: str
+    direction: Floats
+    has: NDArray[np.bool_]
+
+
+class EffectsOfLevers:
+    """Effects of phrases and terms by market.
+
+    Args:
+        predictor: whose fusion is asked.
+        tables: impressions over which effects are averaged.
+
+    Raises:
+        SettingsError: the model's fusion has no readout.
+    """
+
+    def __init__(self, predictor: PurchasePredictor, tables: Tables) -> None:
+        fusion = predictor.panel_.systems_[FUSION]
+        assert isinstance(fusion, FusionSystem)  # noqa: S101 - what the panel holds by that name
+        errors = fusion.lever_errors_
+        if errors is None:
+            raise SettingsError("the model has no readout, from which effects are told")
+        self.predictor = predictor
+        self.tables = tables
+        self.fusion = fusion
+        self.errors = errors
+        self.readout = fusion.model_.cpu().readout
+        self.blocks = np.array(self.readout.blocks)[errors.columns]
+        self.weights = self.readout.linear.weight[0].double().numpy()[errors.columns]
+        self.data = predictor.preparation_.encode(tables)
+        label = self.data.market_label.astype(str)
+        self.markets = [name for name in self.data.market_names if (label == name).any()]
+        self.rows_of = [np.flatnonzero(label == name) for name in self.markets]
+
+    def levers(self) -> list[Lever]:
+        """All that the data and the model allow to ask for."""
+        found = [self._phrase(n, name) for n, name in enumerate(self._phrase_names())]
+        terms = self.tables.impressions
+        if terms["discount_rate"].is_not_null().any():
+            more = (pl.col("discount_rate") + DISCOUNT_STEP).clip(upper_bound=1.0)
+            found.append(self._term(DISCOUNT, {"discount_rate": (pl.col("discount_rate"), more)}))
+        if terms["free_shipping"].is_not_null().any():
+            pair = (pl.lit(value=False), pl.lit(value=True))
+            found.append(self._term(SHIPPING, {"free_shipping": pair}))
+        return found
+
+    def effects(self, levers: Sequence[Lever], *, confidence: float) -> pl.DataFrame:
+        """`effects.parquet`: an effect for each lever and market.
+
+        Args:
+            levers: of `levers`.
+            confidence: level of the intervals.
+
+        Returns:
+            `market, lever, phrase, logit, logit_low, logit_high, points, points_low, points_high,
+            n_impressions, p`; points are percentage points of conversion.
+        """
+        reach = norm.isf((1 - confidence) / 2)
+        scores = self.predictor.panel_.predict_proba(self.data, [FUSION])[FUSION]
+        z = safe_logit(scores)
+        rows = []
+        for lever in levers:
+            logit = lever.direction @ self.weights
+            error = np.sqrt(self.errors.variance(lever.direction))
+            for place, market in enumerate(self.markets):
+                here = self.rows_of[place]
+                bounds = logit[place] + np.array([0.0, -reach, reach]) * error[place]
+                points = [_points(z[here], lever.has[here], bound) for bound in bounds]
+                rows.append(
+                    {
+                        "market": market, "lever": lever.kind, "phrase": lever.phrase,
+                        "logit": bounds[0], "logit_low": bounds[1], "logit_high": bounds[2],
+                        "points": points[0], "points_low": points[1], "points_high": points[2],
+                        "n_impressions": len(here), "p": _p(logit[place], error[place]),
+                    }
+                )  # fmt: skip
+        return pl.DataFrame(rows)
+
+    def contrasts(self, levers: Sequence[Lever], *, confidence: float) -> pl.DataFrame:
+        """`contrasts.parquet`: each lever in one market less in another.
+
+        Args:
+            levers: of `levers`.
+            confidence: level of the intervals.
+
+        Returns:
+            `lever, phrase, market, against, logit, low, high, p, p_holm`, Holm over all of them.
+        """
+        reach = norm.isf((1 - confidence) / 2)
+        rows = []
+        for lever in levers:
+            for i, market in enumerate(self.markets):
+                for j in range(i + 1, len(self.markets)):
+                    direction = lever.direction[i] - lever.direction[j]
+                    logit = float(direction @ self.weights)
+                    error = float(np.sqrt(self.errors.variance(direction[None])[0]))
+                    rows.append(
+                        {
+                            "lever": lever.kind, "phrase": lever.phrase, "market": market,
+                            "against": self.markets[j], "logit": logit,
+                            "low": logit - reach * error, "high": logit + reach * error,
+                            "p": _p(logit, error),
+                        }
+                    )  # fmt: skip
+        frame = pl.DataFrame(rows, schema=_CONTRASTS)
+        return frame.with_columns(p_holm=pl.Series(holm(frame["p"].to_list()), dtype=pl.Float64))
+
+    def _phrase_names(self) -> list[str]:
+        return list(self.predictor.preparation_.features_.phrases_)[: self.readout.n_phrases]
+
+    def _phrase(self, number: int, name: str) -> Lever:
+        """A phrase put into the title: its own column, and the one of the market."""
+        common = np.flatnonzero(self.blocks == "phrases")[number]
+        by_market = np.flatnonzero(self.blocks == f"phrase {number} by market")
+        direction = np.zeros((len(self.markets), len(self.weights)))
+        direction[:, common] = 1.0
+        for place, market in enumerate(self.markets):
+            code = self.data.market_names.index(market)
+            if len(by_market):
+                direction[place, by_market[code]] = 1.0
+        has = self.data.products.phrases[self.data.product, number] > 0
+        return Lever(PHRASE, name, direction, has)
+
+    def _term(self, kind: str, change: dict[str, tuple[pl.Expr, pl.Expr]]) -> Lever:
+        """A term changed in the table and encoded anew, with all that follows from it."""
+        without, changed = (
+            self._designs({name: pair[side] for name, pair in change.items()}) for side in (0, 1)
+        )
+        has = np.zeros(len(self.data), bool)
+        if kind == SHIPPING:
+            given = self.tables.impressions.select("row", "free_shipping").sort("row")
+            place = np.searchsorted(given["row"].to_numpy(), self.data.row)
+            has = given["free_shipping"].fill_null(value=False).to_numpy()[place]
+        return Lever(kind, "", changed - without, has)
+
+    @torch.inference_mode()
+    def _designs(self, values: dict[str, pl.Expr]) -> Floats:
+        """Mean of the lever columns over the impressions of each market."""
+        changed = replace(self.tables, impressions=self.tables.impressions.with_columns(**values))
+        features = self.predictor.preparation_.features_
+        encoded = features.transform(changed, None, products=self.data.products)
+        n = encoded.numbers.shape[1]
+        numbers = np.concatenate([encoded.numbers, self.data.numbers[:, n:]], axis=1)
+        data: EncodedMarket = self.fusion.columns_of(replace(self.data, numbers=numbers))
+        columns = torch.from_numpy(self.errors.columns)
+        x = np.empty((len(data), len(columns)), np.float32)
+        for places, batch in Batcher(data, batch_size=ROWS_AT_ONCE).scoring_batches():
+            x[places] = self.readout.design(batch).index_select(1, columns).numpy()
+        return np.stack([x[rows].mean(axis=0, dtype=np.float64) for rows in self.rows_of])
+
+
+_CONTRASTS = {
+    "lever": pl.String, "phrase": pl.String, "market": pl.String, "against": pl.String,
+    "logit": pl.Float64, "low": pl.Float64, "high": pl.Float64, "p": pl.Float64,
+}  # fmt: skip
+
+
+def _points(z: Floats, has: NDArray[np.bool_], logit: float) -> float:
+    """Percentage points of conversion that a difference in log-odds makes, on average."""
+    without = z - logit * has
+    return float(100 * (expit(without + logit) - expit(without)).mean())
+
+
+def _p(value: float, error: float) -> float:
+    return float(2 * norm.sf(abs(value) / error)) if error > 0 else 1.0

@@ -1,0 +1,114 @@
+"""Explaining, step by step: load, encode, ask for every lever, write, log."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from features.schema import load_tables
+from purchase_predictor import tracking
+from purchase_predictor.attribution.effects import EffectsOfLevers
+from purchase_predictor.checkpoint import write_file
+from purchase_predictor.cli import Reporter
+from purchase_predictor.predictor import PurchasePredictor
+from purchase_predictor.settings import StoreSettings
+from purchase_predictor.training.preparation import fingerprint
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What moves buyers.
+
+    Attributes:
+        facts: data, model, rows, level.
+        effects: as `effects.parquet`.
+        contrasts: as `contrasts.parquet`.
+    """
+
+    facts: dict[str, Any]
+    effects: pl.DataFrame
+    contrasts: pl.DataFrame
+
+
+def explain_model(
+    predictor: PurchasePredictor, source: Path, *, version: str, reporter: Reporter
+) -> Explanation:
+    """Effects of every lever in every market of the data.
+
+    Args:
+        predictor: a fitted model.
+        source: data folder; labels are not needed.
+        version: of the model.
+        reporter: tells what happens.
+    """
+    reporter.step(f"reading {source}")
+    tables = load_tables(
+        source,
+        max_title_chars=predictor.settings.data.max_title_chars,
+        context=predictor.preparation_.features_.context_,
+    )
+    reporter.step(f"encoding {len(tables.impressions):,} impressions")
+    asked = EffectsOfLevers(predictor, tables)
+    reporter.step("phrases and terms, with and without")
+    levers = asked.levers()
+    confidence = predictor.settings.evaluation.confidence
+    return Explanation(
+        facts={
+            "data": source.resolve().name,
+            "fingerprint": fingerprint(tables),
+            "model_version": version,
+            "scope": predictor.scope,
+            "market": predictor.market,
+            "n_impressions": len(tables.impressions),
+            "n_train_conversions": predictor.facts_.n_train_conversions,
+            "randomised": _randomised(tables.impressions),
+            "confidence": confidence,
+        },
+        effects=asked.effects(levers, confidence=confidence),
+        contrasts=asked.contrasts(levers, confidence=confidence),
+    )
+
+
+def _randomised(impressions: pl.DataFrame) -> bool:
+    """Whether every offer was assigned at random."""
+    if "randomised" not in impressions.columns:
+        return False
+    return bool(impressions["randomised"].fill_null(value=False).all())
+
+
+def write(explanation: Explanation, folder: Path) -> list[Path]:
+    """Write the two tables.
+
+    Args:
+        explanation: what was found.
+        folder: where; made if it is not there.
+    """
+    tables = {"effects": explanation.effects, "contrasts": explanation.contrasts}
+    files = []
+    for name, frame in tables.items():
+        files.append(folder / f"{name}.parquet")
+        write_file(files[-1], frame.write_parquet)
+    return files
+
+
+def log(explanation: Explanation, files: list[Path], store: StoreSettings) -> None:
+    """A run of the explanation in MLflow, with its files.
+
+    Args:
+        explanation: what was found.
+        files: written.
+        store: where runs are kept.
+    """
+    facts = explanation.facts
+    tags = {"market": facts["market"], "scope": "explanation", "model": facts["model_version"]}
+    with tracking.start_run(
+        store, experiment=facts["data"], run_name=f"explain-{facts['market']}", tags=tags
+    ) as logged:
+        logged.log_data(facts["fingerprint"], facts["data"], {"used": facts["n_impressions"]})
+        effects = explanation.effects.iter_rows(named=True)
+        logged.log_result(
+            {f"effect.{e['market']}.{e['phrase'] or e['lever']}": e["logit"] for e in effects}
+        )
+        for file in files:
+            logged.log_file(file)

@@ -1,0 +1,93 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from features.arrays import TRAIN, EncodedMarket
+from purchase_predictor.model.readout import Readout
+from purchase_predictor.training.lever_errors import LeverErrors, lever_columns, measure_errors
+from purchase_predictor.training.readout import solve_readout
+from purchase_predictor.training.shapes import ContentSizes, number_bins, shape_of, varying_numbers
+from tests.encoded_market import N_CATEGORIES, N_IDENTITIES, N_WORD_PIECES, make_market
+
+SIZES = ContentSizes(N_IDENTITIES, N_CATEGORIES, N_CATEGORIES, N_WORD_PIECES)
+
+
+def rows(seed: int = 0, n_units: int = 300) -> EncodedMarket:
+    market = make_market(n_units=n_units, n_events=1500)
+    kept = varying_numbers(market)
+    columns = tuple(c for c, keep in zip(market.number_columns, kept, strict=True) if keep)
+    rng = np.random.default_rng(seed)
+    converted = (rng.random(len(market)) < 0.3).astype(np.float32)
+    data = replace(
+        market, numbers=market.numbers[:, kept], number_columns=columns, converted=converted
+    )
+    return data.select(data.part == TRAIN)
+
+
+def measured(data: EncodedMarket, penalty: float | None = None) -> tuple[Readout, LeverErrors]:
+    bins = number_bins(data.numbers, 8, seed=0)
+    readout = Readout(shape=shape_of(data, SIZES), bins=bins)
+    fit = solve_readout(readout, data, seed=0, progress=lambda _: None)
+    if penalty is not None:
+        fit = replace(fit, penalties=np.full_like(fit.penalties, penalty))
+    return readout, measure_errors(readout, data, fit)
+
+
+@pytest.fixture(scope="module")
+def data() -> EncodedMarket:
+    return rows()
+
+
+def phrase(errors: LeverErrors, readout: Readout, number: int) -> NDArray[np.float64]:
+    names = np.array(readout.blocks)[errors.columns]
+    direction = np.zeros((1, len(names)))
+    direction[0, np.flatnonzero(names == "phrases")[number]] = 1.0
+    return direction
+
+
+def test_levers_are_terms_and_phrases_and_nothing_else(data: EncodedMarket) -> None:
+    readout, errors = measured(data)
+    names = np.array(readout.blocks)[lever_columns(readout)]
+    assert {name.split(" ")[0] for name in names} >= {"phrases", "phrase"}
+    assert not {"market", "brand", "category", "image", "text"} & set(names)
+    np.testing.assert_array_equal(errors.columns, lever_columns(readout))
+    assert np.linalg.eigvalsh(errors.posterior).min() > 0
+
+
+def test_rows_said_twice_by_one_user_are_no_more_sure(data: EncodedMarket) -> None:
+    twice = data.select(np.ones(len(data), bool))
+    index = np.repeat(np.arange(len(data)), 2)
+    names = ("cut", "time", "session", "unit", "list_number", "product", "market", "sequence",
+             "row_profile", "numbers", "categories", "converted", "part", "market_label",
+             "impression_id", "row")  # fmt: skip
+    twice = replace(twice, flags={}, **{name: getattr(twice, name)[index] for name in names})
+    readout, once = measured(data, penalty=0.01)
+    _, doubled = measured(twice, penalty=0.01)
+    direction = phrase(once, readout, 0)
+    naive = (direction @ doubled.posterior @ direction.T).item()
+
+    assert naive < 0.75 * (direction @ once.posterior @ direction.T).item()
+    assert doubled.variance(direction)[0] > 1.3 * naive
+
+
+def test_what_clustering_takes_off_does_not_count() -> None:
+    errors = LeverErrors(np.arange(2), np.eye(2), -0.5 * np.eye(2))
+    np.testing.assert_allclose(errors.variance(np.eye(2)), [1.0, 1.0])
+    more = LeverErrors(np.arange(2), np.eye(2), np.diag([1.0, -1.0]))
+    np.testing.assert_allclose(more.variance(np.eye(2)), [2.0, 1.0])
+
+
+def test_an_effect_that_is_not_there_is_seldom_seen() -> None:
+    """Labels are drawn at random: a 95 % interval leaves zero out once in twenty or less."""
+    seen = []
+    for seed in range(12):
+        data = rows(seed + 1)
+        readout, errors = measured(data)
+        names = np.array(readout.blocks)[errors.columns]
+        weights = readout.linear.weight[0].double().numpy()[errors.columns]
+        place = np.flatnonzero(names == "phrases")
+        error = np.sqrt(errors.variance(np.eye(len(names))[place]))
+        seen += (np.abs(weights[place]) > 1.96 * error).tolist()
+    assert np.mean(seen) <= 0.1
