@@ -152,14 +152,17 @@ def facts(followed: Followed, words: Words) -> dict[str, str]:
 
 
 def refusals(followed: Followed, words: Words) -> list[str]:
-    """Why there is no value of a policy; each reason once, scopes of one reason together."""
+    """Why there is no value of a policy, or a wrong one; each reason once, with its scopes."""
     where: dict[str, list[str]] = {}
     for entry in followed.policy:
         if entry["refused"] is not None:
             sentence = words.refusals[entry["refused"]].format(**entry["detail"])
             scope = charts.scope_name(entry["market"], words)
             where.setdefault(sentence, []).append(f"{entry['arm']} − {entry['against']}, {scope}")
-    return [f"{sentence} ({'; '.join(pairs)})" for sentence, pairs in where.items()]
+    told = [f"{sentence} ({'; '.join(pairs)})" for sentence, pairs in where.items()]
+    if any(entry.get("sums_to_one") for entry in followed.policy):
+        told.append(words.policy_sums_to_one)
+    return told
 
 
 def flag_rows(followed: Followed) -> list[list[str]]:

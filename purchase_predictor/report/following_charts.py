@@ -6,7 +6,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from purchase_predictor.report.figures import METRIC_NAMES, NOTHING, number, text
+from purchase_predictor.report.figures import NOTHING, number, text
 from purchase_predictor.report.following_data import Followed
 from purchase_predictor.report.following_words import Words
 from purchase_predictor.report.pages import Chart
@@ -170,6 +170,7 @@ def gap_chart(followed: Followed, words: Words) -> Chart:
         if gap["metric"] == "auc"
     ]
     heads = words.heads
+    metrics = {"auc": heads.auc, "normalised_entropy": heads.entropy}
     columns = [heads.arm, heads.against, heads.market, heads.metric, heads.difference]
     return _forest(
         rows, axis=words.gaps_axis, even=0.0, title=words.gaps,
@@ -182,7 +183,7 @@ def gap_chart(followed: Followed, words: Words) -> Chart:
             "rows": [
                 [
                     gap["arm"], gap["against"], scope_name(gap["market"], words),
-                    METRIC_NAMES[gap["metric"]], text(gap, "+.4f"), number(gap["p_holm"]),
+                    metrics[gap["metric"]], text(gap, "+.4f"), number(gap["p_holm"]),
                     number(gap["smallest_detectable"], ".4f"), f"{gap['n_test']:,}",
                     f"{gap['n_test_positive']:,}", words.verdicts[gap["verdict"]],
                 ]
@@ -227,8 +228,6 @@ def policy_chart(followed: Followed, words: Words) -> Chart:
     note = words.policy_note.format(
         level=level_of(followed), logging=" ".join(words.policy_logging[way] for way in ways)
     )
-    if any(entry.get("sums_to_one") for entry in valued):
-        note = f"{note} {words.policy_sums_to_one}"
     heads = words.heads
     return _forest(
         rows, axis=words.policy_axis, even=0.0, title=words.policy, note=note, form=".2%",

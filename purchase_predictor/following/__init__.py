@@ -1,0 +1,1 @@
+"""What happened after scoring: calibration, drift, model against model, value of a policy."""
