@@ -16,6 +16,7 @@ COMMANDS = {
     "compare": "hold a market's own model against one for all, with intervals and a report",
     "explain": "tell which phrases and terms move buyers, market by market",
     "score": "give every impression of a data folder its probability",
+    "follow": "join scores with what happened: calibration, drift, A/B, off-policy value",
     "match": "find which listings are the same product, train the encoders of products",
     "sample": "write the sample marketplace and its truth",
     "convert": "bring a public data set into the data layout",
