@@ -47,7 +47,7 @@ def explain(
         raise DataError(f"there is no data folder {data}")
     settings = settings_from(config, overrides, None)
     folder = output or Path("runs") / "explain"
-    from purchase_predictor.attribution import job
+    from purchase_predictor import explaining_job as job
     from purchase_predictor.job import sample_folder
     from purchase_predictor.predictor import PurchasePredictor
     from purchase_predictor.report.explaining import rich_effects, write_explanation

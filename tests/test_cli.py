@@ -74,7 +74,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("trian", "did you mean 'train'?"), ("xyz", "there are train, tune, compare, explain, score, follow, match, sample, convert")],
+    [
+        ("trian", "did you mean 'train'?"),
+        ("xyz", "there are train, tune, compare, explain, score, follow, match, sample, convert"),
+    ],
 )
 def test_unknown_command(name: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert __main__.main([name]) == cli.MISTAKE

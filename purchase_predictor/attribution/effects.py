@@ -7,7 +7,7 @@ be worked out (`training.lever_errors`). Sellers choose phrases: without a rando
 is an association.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,9 +22,8 @@ from features.schema import Tables
 from purchase_predictor.errors import SettingsError
 from purchase_predictor.evaluation.gap import holm
 from purchase_predictor.evaluation.metrics import safe_logit
-from purchase_predictor.panel import FUSION
-from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.training.batches import Batcher
+from purchase_predictor.training.preparation import Preparation
 from purchase_predictor.training.system import FusionSystem
 
 Floats = NDArray[np.float64]
@@ -58,27 +57,35 @@ class EffectsOfLevers:
     """Effects of phrases and terms by market.
 
     Args:
-        predictor: whose fusion is asked.
+        fusion: that is asked.
+        preparation: that encoded its rows.
         tables: impressions over which effects are averaged.
+        predict: calibrated probabilities of encoded rows by the fusion, float64 [n].
 
     Raises:
         SettingsError: the model's fusion has no readout.
     """
 
-    def __init__(self, predictor: PurchasePredictor, tables: Tables) -> None:
-        fusion = predictor.panel_.systems_[FUSION]
-        assert isinstance(fusion, FusionSystem)  # noqa: S101 - what the panel holds by that name
+    def __init__(
+        self,
+        fusion: FusionSystem,
+        preparation: Preparation,
+        tables: Tables,
+        *,
+        predict: Callable[[EncodedMarket], Floats],
+    ) -> None:
         errors = fusion.lever_errors_
         if errors is None:
             raise SettingsError("the model has no readout, from which effects are told")
-        self.predictor = predictor
+        self.preparation = preparation
         self.tables = tables
+        self.predict = predict
         self.fusion = fusion
         self.errors = errors
         self.readout = fusion.model_.cpu().readout
         self.blocks = np.array(self.readout.blocks)[errors.columns]
         self.weights = self.readout.linear.weight[0].double().numpy()[errors.columns]
-        self.data = predictor.preparation_.encode(tables)
+        self.data = preparation.encode(tables)
         label = self.data.market_label.astype(str)
         self.markets = [name for name in self.data.market_names if (label == name).any()]
         self.rows_of = [np.flatnonzero(label == name) for name in self.markets]
@@ -107,8 +114,7 @@ class EffectsOfLevers:
             n_impressions, p`; points are percentage points of conversion.
         """
         reach = norm.isf((1 - confidence) / 2)
-        scores = self.predictor.panel_.predict_proba(self.data, [FUSION])[FUSION]
-        z = safe_logit(scores)
+        z = safe_logit(self.predict(self.data))
         rows = []
         for lever in levers:
             logit = lever.direction @ self.weights
@@ -157,7 +163,7 @@ class EffectsOfLevers:
         return frame.with_columns(p_holm=pl.Series(holm(frame["p"].to_list()), dtype=pl.Float64))
 
     def _phrase_names(self) -> list[str]:
-        return list(self.predictor.preparation_.features_.phrases_)[: self.readout.n_phrases]
+        return list(self.preparation.features_.phrases_)[: self.readout.n_phrases]
 
     def _phrase(self, number: int, name: str) -> Lever:
         """A phrase put into the title: its own column, and the one of the market."""
@@ -188,7 +194,7 @@ class EffectsOfLevers:
     def _designs(self, values: dict[str, pl.Expr]) -> Floats:
         """Mean of the lever columns over the impressions of each market."""
         changed = replace(self.tables, impressions=self.tables.impressions.with_columns(**values))
-        features = self.predictor.preparation_.features_
+        features = self.preparation.features_
         encoded = features.transform(changed, None, products=self.data.products)
         n = encoded.numbers.shape[1]
         numbers = np.concatenate([encoded.numbers, self.data.numbers[:, n:]], axis=1)

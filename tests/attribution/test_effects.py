@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from scipy.special import logit
 
+from features.arrays import EncodedMarket
 from features.schema import Tables
 from purchase_predictor import explain
 from purchase_predictor.attribution.effects import EffectsOfLevers
@@ -17,6 +18,7 @@ from purchase_predictor.panel import FUSION
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.report.explaining import ENGLISH, KOREAN, bottom_line, words_of
 from purchase_predictor.settings import load_settings
+from purchase_predictor.training.system import FusionSystem
 
 QUICK = [
     "model.d_model=16", "model.n_layers=1", "model.n_members=2", "model.history=6",
@@ -38,7 +40,13 @@ def fitted(tiny_tables: Tables) -> PurchasePredictor:
 
 @pytest.fixture(scope="module")
 def asked(fitted: PurchasePredictor, tiny_tables: Tables) -> EffectsOfLevers:
-    return EffectsOfLevers(fitted, tiny_tables)
+    fusion = fitted.panel_.systems_[FUSION]
+    assert isinstance(fusion, FusionSystem)
+
+    def predict(data: EncodedMarket) -> np.ndarray:
+        return fitted.panel_.predict_proba(data, [FUSION])[FUSION]
+
+    return EffectsOfLevers(fusion, fitted.preparation_, tiny_tables, predict=predict)
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,11 @@ from purchase_predictor import tracking
 from purchase_predictor.attribution.effects import EffectsOfLevers
 from purchase_predictor.checkpoint import write_file
 from purchase_predictor.cli import Reporter
+from purchase_predictor.panel import FUSION
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.settings import StoreSettings
 from purchase_predictor.training.preparation import fingerprint
+from purchase_predictor.training.system import FusionSystem
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,14 @@ def explain_model(
         context=predictor.preparation_.features_.context_,
     )
     reporter.step(f"encoding {len(tables.impressions):,} impressions")
-    asked = EffectsOfLevers(predictor, tables)
+    fusion = predictor.panel_.systems_[FUSION]
+    assert isinstance(fusion, FusionSystem)  # noqa: S101 - what the panel holds by that name
+    asked = EffectsOfLevers(
+        fusion,
+        predictor.preparation_,
+        tables,
+        predict=lambda data: predictor.panel_.predict_proba(data, [FUSION])[FUSION],
+    )
     reporter.step("phrases and terms, with and without")
     levers = asked.levers()
     confidence = predictor.settings.evaluation.confidence
