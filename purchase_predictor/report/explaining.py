@@ -243,7 +243,10 @@ def grid_chart(named: pl.DataFrame, words: Words) -> Chart:
     cells = base.mark_rect().encode(
         color=alt.Color(
             "logit:Q", title=words.effect,
-            scale=alt.Scale(domain=[-edge, 0, edge], range=["#d55e00", "#ffffff", "#0072b2"]),
+            scale=alt.Scale(
+                domain=[-edge, 0, edge], range=["#d55e00", "#ffffff", "#0072b2"],
+                interpolate="rgb",
+            ),
             legend=alt.Legend(orient="bottom"),
         ),
         tooltip=["market:N", "name:N", alt.Tooltip("logit:Q", format="+.3f")],

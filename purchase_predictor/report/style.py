@@ -18,7 +18,11 @@ COLOURS = {
 }
 """Colours of the known systems, told apart by colour-blind readers (Okabe and Ito 2008)."""
 
-SPARE_COLOURS = ("#56b4e9", "#8c6d00", "#6a51a3", "#333333")
+SPARE_COLOURS = (
+    "#56b4e9", "#8c6d00", "#6a51a3", "#333333", "#e69f00", "#cc79a7", "#117733", "#882255",
+    "#999999", "#332288", "#88ccee", "#aa4499",
+)  # fmt: skip
+"""For whatever else is told apart: markets, mostly."""
 
 GREY = "#8a8a8a"
 

@@ -28,7 +28,7 @@ def task(market: EncodedMarket) -> FusionTask:
         for parameter in system.model_.parameters():
             parameter += 0.2 * torch.randn_like(parameter)
     return FusionTask(
-        system.model_, system._columns(market), SETTINGS, auxiliary_weight=0.0, seed=0
+        system.model_, system.columns_of(market), SETTINGS, auxiliary_weight=0.0, seed=0
     )
 
 
