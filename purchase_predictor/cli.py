@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from purchase_predictor.errors import UserError
+from purchase_predictor.errors import SettingsError, UserError
 
 if TYPE_CHECKING:
     from purchase_predictor.settings import Settings
@@ -70,6 +70,18 @@ def settings_from(
 
     seeds = [] if seed is None else [f"seed={seed}"]
     return load_settings(config, [*(overrides or []), *seeds])
+
+
+def make_output(folder: Path) -> None:
+    """Make the folder of a command's files, before any work is done.
+
+    Raises:
+        SettingsError: a file is in the way.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise SettingsError(f"--output {folder} is a file, or lies under one") from error
 
 
 def run(

@@ -15,6 +15,7 @@ from purchase_predictor.cli import (
     Quiet,
     Reporter,
     Seed,
+    make_output,
     run,
     settings_from,
 )
@@ -59,6 +60,7 @@ def compare(
         raise DataError(f"there is no data folder {data}")
     settings = settings_from(config, overrides, seed)
     folder = output or Path("runs") / "compare"
+    make_output(folder)
     from purchase_predictor.comparison import job
     from purchase_predictor.job import sample_folder
     from purchase_predictor.report.comparing import rich_tables, write_report

@@ -15,6 +15,8 @@ from purchase_predictor.cli import (
     Overrides,
     Quiet,
     Reporter,
+    Seed,
+    make_output,
     run,
     settings_from,
 )
@@ -34,6 +36,7 @@ def explain(
     config: Config = None,
     overrides: Overrides = None,
     output: Output = None,
+    seed: Seed = None,
     quiet: Quiet = False,
 ) -> None:
     """Tell which phrases and terms move buyers in which market, by how much and how surely.
@@ -45,8 +48,9 @@ def explain(
     """
     if data is not None and not data.exists():  # told before anything heavy is imported
         raise DataError(f"there is no data folder {data}")
-    settings = settings_from(config, overrides, None)
+    settings = settings_from(config, overrides, seed)
     folder = output or Path("runs") / "explain"
+    make_output(folder)
     from purchase_predictor import explaining_job as job
     from purchase_predictor.job import sample_folder
     from purchase_predictor.predictor import PurchasePredictor

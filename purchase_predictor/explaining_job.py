@@ -59,6 +59,11 @@ def explain_model(
         tables,
         predict=lambda data: predictor.panel_.predict_proba(data, [FUSION])[FUSION],
     )
+    if predictor.scope == "adapted":
+        reporter.warn(
+            "an adapted model takes the global model's weights as known: its intervals are too "
+            "narrow; explain the global or the local model"
+        )
     reporter.step("phrases and terms, with and without")
     levers = asked.levers()
     confidence = predictor.settings.evaluation.confidence

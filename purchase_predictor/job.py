@@ -17,7 +17,7 @@ import polars as pl
 from features.schema import Tables, load_tables
 from purchase_predictor import tracking
 from purchase_predictor.checkpoint import has_folder, read_folder, write_file, write_folder
-from purchase_predictor.cli import Reporter
+from purchase_predictor.cli import Reporter, make_output
 from purchase_predictor.encoders.content import ContentEncoders
 from purchase_predictor.errors import SettingsError
 from purchase_predictor.panel import FUSION
@@ -74,7 +74,7 @@ class Job:
         if os.environ.get("RANK", "0") != "0":
             self._follow(predictor)
             return
-        self._make_output()
+        make_output(self.folder)
         source = sample_folder(self.reporter) if self.data is None else self.data
         tables = self._read(source)
         experiment = self.settings.tracking.experiment or source.resolve().name
@@ -114,12 +114,6 @@ class Job:
         )
 
     # ---- read
-
-    def _make_output(self) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError) as error:
-            raise SettingsError(f"--output {self.folder} is a file, not a folder") from error
 
     def _read(self, source: Path) -> Tables:
         tables = load_tables(source, max_title_chars=self.settings.data.max_title_chars)

@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+from importlib import resources
 from typing import Any
 
 import polars as pl
 
+from features.encoding import FORMAT
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.settings import Settings
 
@@ -32,7 +34,13 @@ def run_key(
     values["encoders"].pop("cache")
     values["training"].pop("checkpoint_every")
     values["data"].pop("min_conversions")  # refuses a run, changes none
-    text = json.dumps([fingerprint, values, market, scope, encoders], sort_keys=True)
+    beside = {
+        name: (resources.files("configs") / name).read_text("utf-8")
+        for name in ("markets.yaml", "phrases.yaml")
+    }
+    text = json.dumps(
+        [fingerprint, values, market, scope, encoders, FORMAT, beside], sort_keys=True
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

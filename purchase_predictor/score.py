@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from purchase_predictor.cli import Config, Overrides, Quiet, Reporter, run, settings_from
+from purchase_predictor.cli import (
+    Config,
+    Overrides,
+    Quiet,
+    Reporter,
+    Seed,
+    make_output,
+    run,
+    settings_from,
+)
 from purchase_predictor.errors import DataError, SettingsError
 
 Model = Annotated[
@@ -38,6 +47,7 @@ def score(
     shard_rows: ShardRows = None,
     config: Config = None,
     overrides: Overrides = None,
+    seed: Seed = None,
     quiet: Quiet = False,
 ) -> None:
     """Give every impression a calibrated probability of conversion.
@@ -50,7 +60,8 @@ def score(
         raise SettingsError(f"--output {output} must end in .parquet")
     if not source.exists():  # told before anything heavy is imported
         raise DataError(f"there is no data folder {source}")
-    settings = settings_from(config, overrides, None)
+    settings = settings_from(config, overrides, seed)
+    make_output(output.parent)
     from purchase_predictor.scoring_job import ScoringJob
     from purchase_predictor.scoring_shards import SHARD_ROWS
 

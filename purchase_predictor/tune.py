@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from purchase_predictor.cli import Config, Data, Output, Overrides, Quiet, Reporter, Seed, run
+from purchase_predictor.cli import (
+    Config,
+    Data,
+    Output,
+    Overrides,
+    Quiet,
+    Reporter,
+    Seed,
+    make_output,
+    run,
+)
 from purchase_predictor.errors import DataError
 
 Market = Annotated[str, typer.Option(help="A market, or all.")]
@@ -55,6 +65,7 @@ def tune(
         raise DataError(f"there is no data folder {data}")
     changes = [*(overrides or []), *([] if seed is None else [f"seed={seed}"])]
     folder = output or Path("runs") / f"tune-{market}"
+    make_output(folder)
     from purchase_predictor.job import sample_folder
     from purchase_predictor.tuning.job import TuneJob
 

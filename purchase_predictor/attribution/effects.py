@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.stats import norm
 
-from features.arrays import EncodedMarket
+from features.arrays import N_RESERVED, EncodedMarket
 from features.schema import Tables
-from purchase_predictor.errors import SettingsError
+from purchase_predictor.errors import DataError, SettingsError
 from purchase_predictor.evaluation.gap import holm
 from purchase_predictor.evaluation.metrics import safe_logit
 from purchase_predictor.training.batches import Batcher
@@ -45,12 +45,18 @@ class Lever:
         direction: float64 [n_markets, k], how far it moves the lever columns, on average over the
             impressions of each market.
         has: bool [n], rows that have it now; all False where it is a step from where they are.
+        known: bool [n], rows whose present state is known; others take no part.
     """
 
     kind: str
     phrase: str
     direction: Floats
     has: NDArray[np.bool_]
+    known: NDArray[np.bool_]
+
+    def moves(self, place: int) -> bool:
+        """Whether it moves anything in a market: a term unknown there does not."""
+        return bool(self.direction[place].any())
 
 
 class EffectsOfLevers:
@@ -88,6 +94,9 @@ class EffectsOfLevers:
         self.data = preparation.encode(tables)
         label = self.data.market_label.astype(str)
         self.markets = [name for name in self.data.market_names if (label == name).any()]
+        if not self.markets:
+            known = ", ".join(self.data.market_names[N_RESERVED:])
+            raise DataError(f"none of the rows is of a market that the model knows: {known}")
         self.rows_of = [np.flatnonzero(label == name) for name in self.markets]
 
     def levers(self) -> list[Lever]:
@@ -120,7 +129,9 @@ class EffectsOfLevers:
             logit = lever.direction @ self.weights
             error = np.sqrt(self.errors.variance(lever.direction))
             for place, market in enumerate(self.markets):
-                here = self.rows_of[place]
+                if not lever.moves(place):
+                    continue
+                here = self.rows_of[place][lever.known[self.rows_of[place]]]
                 bounds = logit[place] + np.array([0.0, -reach, reach]) * error[place]
                 points = [_points(z[here], lever.has[here], bound) for bound in bounds]
                 rows.append(
@@ -148,6 +159,8 @@ class EffectsOfLevers:
         for lever in levers:
             for i, market in enumerate(self.markets):
                 for j in range(i + 1, len(self.markets)):
+                    if not (lever.moves(i) and lever.moves(j)):
+                        continue
                     direction = lever.direction[i] - lever.direction[j]
                     logit = float(direction @ self.weights)
                     error = float(np.sqrt(self.errors.variance(direction[None])[0]))
@@ -176,23 +189,28 @@ class EffectsOfLevers:
             if len(by_market):
                 direction[place, by_market[code]] = 1.0
         has = self.data.products.phrases[self.data.product, number] > 0
-        return Lever(PHRASE, name, direction, has)
+        return Lever(PHRASE, name, direction, has, np.ones(len(has), bool))
 
     def _term(self, kind: str, change: dict[str, tuple[pl.Expr, pl.Expr]]) -> Lever:
-        """A term changed in the table and encoded anew, with all that follows from it."""
+        """A term changed in the table and encoded anew, with all that follows from it.
+
+        Every offer of a list gets it: what an offer has beyond its neighbours is not changed.
+        """
+        given = self.tables.impressions.select("row", kind).sort("row")
+        place = np.searchsorted(given["row"].to_numpy(), self.data.row)
+        known = given[kind].is_not_null().to_numpy()[place]
         without, changed = (
-            self._designs({name: pair[side] for name, pair in change.items()}) for side in (0, 1)
+            self._designs({name: pair[side] for name, pair in change.items()}, known)
+            for side in (0, 1)
         )
         has = np.zeros(len(self.data), bool)
         if kind == SHIPPING:
-            given = self.tables.impressions.select("row", "free_shipping").sort("row")
-            place = np.searchsorted(given["row"].to_numpy(), self.data.row)
-            has = given["free_shipping"].fill_null(value=False).to_numpy()[place]
-        return Lever(kind, "", changed - without, has)
+            has = given[kind].fill_null(value=False).to_numpy()[place]
+        return Lever(kind, "", changed - without, has, known)
 
     @torch.inference_mode()
-    def _designs(self, values: dict[str, pl.Expr]) -> Floats:
-        """Mean of the lever columns over the impressions of each market."""
+    def _designs(self, values: dict[str, pl.Expr], known: NDArray[np.bool_]) -> Floats:
+        """Mean of the lever columns over the known impressions of each market, 0 without any."""
         changed = replace(self.tables, impressions=self.tables.impressions.with_columns(**values))
         features = self.preparation.features_
         encoded = features.transform(changed, None, products=self.data.products)
@@ -203,7 +221,11 @@ class EffectsOfLevers:
         x = np.empty((len(data), len(columns)), np.float32)
         for places, batch in Batcher(data, batch_size=ROWS_AT_ONCE).scoring_batches():
             x[places] = self.readout.design(batch).index_select(1, columns).numpy()
-        return np.stack([x[rows].mean(axis=0, dtype=np.float64) for rows in self.rows_of])
+        means = np.zeros((len(self.markets), x.shape[1]))
+        for place, rows in enumerate(self.rows_of):
+            if known[rows].any():
+                means[place] = x[rows[known[rows]]].mean(axis=0, dtype=np.float64)
+        return means
 
 
 _CONTRASTS = {

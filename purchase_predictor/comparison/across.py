@@ -51,6 +51,8 @@ def across_markets(
         return {**found, "reason": f"{len(rows)} markets can be judged, {FEWEST} are needed"}
     effects = np.array([gap["value"] for gap in rows])
     variances = np.array([_variance(draws, pair, market) for market in markets])
+    if not (variances > 0).all():  # pooling that takes one of the two alone, for example
+        return {**found, "reason": "the two arms are the same"}
     confidence = settings.evaluation.confidence
     found |= asdict(random_effects(effects, variances, confidence=confidence))
     n = np.array([gap["n_train_positive"] for gap in rows], np.float64)

@@ -29,6 +29,7 @@ class BreakEven:
         low: of its interval; likewise `high`. None where the interval is open on that side.
         high: see `low`.
         largest: conversions of the largest local model that was measured.
+        smallest: of the smallest; a break-even there is that or fewer.
     """
 
     market: str
@@ -36,6 +37,7 @@ class BreakEven:
     low: float | None
     high: float | None
     largest: float
+    smallest: float
 
 
 def learning_curves(
@@ -53,13 +55,15 @@ def learning_curves(
         `market, conversions, repeat, local, everyone`: conversions of the subset, AUC of the local
         model of that subset, and of the model of all markets with all their rows.
     """
-    every = predicted(models, models.encode(markets, markets), seed=settings.seed)
+    every = predicted(models, models.encode(models.markets, markets), seed=settings.seed)
     points = []
     for market in markets:
         of_all = _auc(every.filter(pl.col("market") == market))
         if of_all is None:
             continue
         n = _conversions(models.tables, models.split.part, market)
+        if not n:
+            continue
         sizes = [size for size in settings.comparison.curve_conversions if size < n]
         progress(f"learning curve of {market}: {', '.join(map(str, sizes))} of {n} conversions")
         for size in [*sizes, n]:
@@ -91,7 +95,8 @@ def break_evens(
     """Where each market's curve of gaps crosses zero, and how sure that is.
 
     The gap (everyone less local) is interpolated between the sizes, straight in the logarithm of
-    the conversions. The interval comes from redrawing the subsets at each size.
+    the conversions. The interval comes from redrawing the subsets at each size; the test rows are
+    the same throughout, so their chance is not in it.
 
     Args:
         curves: of `learning_curves`.
@@ -120,6 +125,7 @@ def break_evens(
                 low=None if np.isinf(low) else float(low),
                 high=None if np.isinf(high) else float(high),
                 largest=float(n.max()),
+                smallest=float(n.min()),
             )
         )
     return found

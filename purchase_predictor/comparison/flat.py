@@ -36,6 +36,7 @@ class FlatModels:
 
     def __init__(self, tables: Tables, split: Split, settings: Settings) -> None:
         self.tables = tables
+        self.markets = tables.impressions["market"].unique().sort().to_list()
         self.split = split
         self.settings = settings
 

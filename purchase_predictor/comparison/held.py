@@ -34,10 +34,6 @@ class HeldRows:
         settings: all settings; their seed is the seed of the models.
         name: of the data, and of the experiment where the settings name none.
         reporter: tells what happens.
-
-    Attributes:
-        n_trained: models trained here.
-        n_read: runs read.
     """
 
     def __init__(
@@ -49,7 +45,6 @@ class HeldRows:
         self.reporter = reporter
         self.fingerprint = fingerprint(tables)
         self.split = split_by(tables, settings)
-        self.n_trained = self.n_read = 0
         self._content: ContentEncoders | None = None
         self._global: dict[str, PurchasePredictor] = {}
         self._frames: dict[tuple[str, str], pl.DataFrame] = {}
@@ -85,7 +80,6 @@ class HeldRows:
             if file is None:
                 return None
             self.reporter.step(f"{arm.name}, {trained_on}: read from a finished run")
-            self.n_read += 1
             return pl.read_parquet(file)
 
     def _train(self, arm: Arm, trained_on: str) -> pl.DataFrame:
@@ -112,7 +106,6 @@ class HeldRows:
             )
             if arm.scope == "global":
                 self._global[arm.name] = predictor
-            self.n_trained += 1
             held = held_rows(predictor)
             self._log(logged, predictor, held)
         return held

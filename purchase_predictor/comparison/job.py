@@ -23,7 +23,6 @@ from purchase_predictor.comparison.flat import FlatModels
 from purchase_predictor.comparison.held import HeldRows, collect
 from purchase_predictor.comparison.transfer import measure_transfer
 from purchase_predictor.comparison.verdicts import (
-    NOT_ENOUGH_CONVERSIONS,
     compare_arms,
     draw_seeds,
     figures,
@@ -31,6 +30,7 @@ from purchase_predictor.comparison.verdicts import (
 )
 from purchase_predictor.errors import DataError, SettingsError, nearest
 from purchase_predictor.evaluation.gap import NOT_ENOUGH
+from purchase_predictor.panel import FUSION, LIGHTGBM, STACK
 from purchase_predictor.report.comparing_data import Comparison, Transfer
 from purchase_predictor.settings import Settings
 from purchase_predictor.training.preparation import fingerprint, split_by
@@ -74,6 +74,14 @@ class ComparisonJob:
         self.source = source
         self.quick = quick
         self.reporter = reporter
+        known = [FUSION, *settings.baselines.systems]
+        if LIGHTGBM in known:
+            known.append(STACK)
+        if system not in known:  # told now, not after hours of training
+            there = ", ".join(known)
+            raise SettingsError(
+                f"the models have no system '{system}'{nearest(system, known)}; they have {there}"
+            )
 
     def run(self) -> Comparison:
         """Read, train what is missing, judge."""
@@ -87,9 +95,8 @@ class ComparisonJob:
         self.reporter.step(f"{self.settings.evaluation.resamples:,} resamples of users")
         draws = draw_seeds(arms.tests, [*(arm.name for arm in ARMS), POOLED], self.settings)
         gaps = compare_arms(draws, self.settings, n_train)
-        gaps += [
-            self._not_served(market, n_train[market], tables, split) for market in arms.reasons
-        ]
+        for market, reason in arms.reasons.items():
+            gaps.append(self._not_served(market, reason, n_train[market], tables, split))
         curves, transfer = self._quick_models(tables, split, markets)
         return Comparison(
             data=self._describe(tables, n_train, markets),
@@ -115,27 +122,27 @@ class ComparisonJob:
         self, tables: Tables, markets: Sequence[str], n_train: dict[str, tuple[int, int]]
     ) -> "_Collected":
         """The held rows of every arm under every seed."""
-        tests: list[pl.DataFrame] = []
-        kappas: list[float] = []
         reasons: dict[str, str] = {}
+        of_seeds = []
         name = self.source.resolve().name
         for number in range(self.n_seeds):
             settings = self.settings.model_copy(update={"seed": self.settings.seed + number})
             held = HeldRows(tables, settings, name=name, reporter=self.reporter)
             frames, missing = collect(held, ARMS, list(markets))
             reasons |= missing
-            self._check_system(frames)
-            served = [market for market in markets if market not in reasons]
-            if not served:
-                raise DataError(
-                    "no market has rows enough for a model of its own: "
-                    + "; ".join(f"{market}: {reason}" for market, reason in reasons.items())
-                )
-            positive = {market: n_train[market][1] for market in served}
-            test, pooling = with_pooled(frames, self.system, served, positive)
-            tests.append(test)
-            kappas.append(pooling.kappa)
-        return _Collected(tests, kappas, reasons)
+            of_seeds.append(frames)
+        # the halves of validation differ by seed: what one seed refuses is left out of all
+        served = [market for market in markets if market not in reasons]
+        if not served:
+            raise DataError(
+                "no market has rows enough for a model of its own: "
+                + "; ".join(f"{market}: {reason}" for market, reason in reasons.items())
+            )
+        positive = {market: n_train[market][1] for market in served}
+        pooled = [with_pooled(frames, self.system, served, positive) for frames in of_seeds]
+        return _Collected(
+            [test for test, _ in pooled], [pooling.kappa for _, pooling in pooled], reasons
+        )
 
     def _markets(self, tables: Tables) -> list[str]:
         known = tables.impressions["market"].unique().sort().to_list()
@@ -147,16 +154,13 @@ class ComparisonJob:
                 )
         return list(dict.fromkeys(self.wanted)) if self.wanted else known
 
-    def _check_system(self, frames: dict[str, pl.DataFrame]) -> None:
-        known = [name for name in next(iter(frames.values())).columns if name not in _NOT_SYSTEMS]
-        if self.system not in known:
-            hint = nearest(self.system, known)
-            raise SettingsError(
-                f"the models have no system '{self.system}'{hint}; they have {', '.join(known)}"
-            )
-
     def _not_served(
-        self, market: str, n_train: tuple[int, int], tables: Tables, split: Split
+        self,
+        market: str,
+        reason: str,
+        n_train: tuple[int, int],
+        tables: Tables,
+        split: Split,
     ) -> dict[str, Any]:
         """The row of a market that is too small for a model of its own."""
         test = tables.impressions.filter(pl.Series(split.part == TEST), pl.col("market") == market)
@@ -168,7 +172,7 @@ class ComparisonJob:
             "against": PRIMARY[1], **nothing, "delong_low": None, "delong_high": None,
             "n_test": len(test), "n_test_positive": int(test["converted"].sum()),
             "n_train": n_train[0], "n_train_positive": n_train[1], "primary": True,
-            "verdict": NOT_ENOUGH, "reason": NOT_ENOUGH_CONVERSIONS,
+            "verdict": NOT_ENOUGH, "reason": reason,
         }  # fmt: skip
 
     def _quick_models(
@@ -205,9 +209,6 @@ class ComparisonJob:
         }
 
 
-_NOT_SYSTEMS = ("impression_id", "market", "converted", "unit", "list_number", "part")
-
-
 def conversions(tables: Tables, split: Split) -> dict[str, tuple[int, int]]:
     """Training rows and conversions of each market."""
     rows = tables.impressions.with_columns(pl.Series("train", split.part == TRAIN))
@@ -224,7 +225,6 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
         comparison: what was found.
         folder: where; made if it is not there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     transfer = comparison.transfer
     whole = {
         **{k: v for k, v in vars(comparison).items() if k not in ("curves", "transfer", "gaps")},

@@ -37,10 +37,10 @@ class Pooling:
 
 
 def fit_pooling(validation: pl.DataFrame, n_converted: Mapping[str, int]) -> Pooling:
-    """Choose kappa by the log-loss of rows that neither model has learned from.
+    """Choose kappa by the log-loss of the validation rows that calibrated both models.
 
-    One number from hundreds of conversions: the choice flatters the pooled model by nothing that
-    could be seen, and the test rows take no part.
+    Both were calibrated on them, and neither learned from them otherwise: a slope, an intercept
+    and kappa are a few numbers from hundreds of conversions. The test rows take no part.
 
     Args:
         validation: market, converted, global and local: probabilities.

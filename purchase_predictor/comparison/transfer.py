@@ -31,14 +31,15 @@ def measure_transfer(
 
     Args:
         models: fits them.
-        markets: those compared; rows of others are not looked at.
+        markets: those served; all of the data are learned from.
         settings: seed, intervals and random profiles.
         progress: told a line at each step.
     """
     seed = settings.seed
     cells: list[dict[str, Any]] = []
     progress("transfer: all markets")
-    every = predicted(models, models.encode(markets, markets), seed=seed)
+    every = predicted(models, models.encode(models.markets, markets), seed=seed)
+    every = every.filter(pl.col("market").is_in(list(markets)))
     cells += _cells(every, EVERY)
     for market in markets:
         progress(f"transfer: trained on {market}")
@@ -50,7 +51,7 @@ def measure_transfer(
         cells += _cells(rows, market)
     found = {
         name: _never_seen(models, markets, profiles, seed=seed, progress=progress, name=name)
-        for name, profiles in profile_choices(markets, settings).items()
+        for name, profiles in profile_choices(models.markets, settings).items()
     }
     told = {name: rows for name, rows in found.items() if rows is not None}
     matrix = pl.DataFrame(cells)
@@ -109,7 +110,7 @@ def _never_seen(
     parts = []
     for market in markets:
         progress(f"never seen: {market}, {name}")
-        others = [other for other in markets if other != market]
+        others = [other for other in models.markets if other != market]
         data = without_codes(models.encode(others, [market], profiles=profiles))
         try:
             rows = predicted(models, data, seed=seed)

@@ -70,7 +70,8 @@ def random_effects(effects: Floats, variances: Floats, *, confidence: float) -> 
     # 2. the mean, its error taken from how the markets scatter about it
     weights = 1 / (variances + tau2)
     mean = float(np.average(effects, weights=weights))
-    scatter = (weights * (effects - mean) ** 2).sum() / (k - 1)
+    # not below 1: few markets that agree by luck do not know better than their own errors say
+    scatter = max(1.0, float((weights * (effects - mean) ** 2).sum() / (k - 1)))
     error = np.sqrt(scatter / weights.sum())
     reach = t.ppf((1 + confidence) / 2, k - 1) * error
     # 3. a new market is one more draw
@@ -135,7 +136,7 @@ def size_trend(
     weights = 1 / (variances + tau2)
     inverse = np.linalg.inv((design.T * weights) @ design)
     theta = inverse @ (design.T * weights) @ effects
-    scatter = (weights * (effects - design @ theta) ** 2).sum() / (k - 2)
+    scatter = max(1.0, float((weights * (effects - design @ theta) ** 2).sum() / (k - 2)))
     covariance = inverse * scatter
     quantile = t.ppf((1 + confidence) / 2, k - 2)
     new = np.stack([np.ones(len(at)), np.log10(at)], axis=1)
@@ -167,6 +168,8 @@ def left_out_coverage(
     inside = []
     for place in range(len(effects)):
         kept = np.arange(len(effects)) != place
+        if np.ptp(n_converted[kept]) == 0:  # no trend to predict from
+            continue
         trend = size_trend(
             effects[kept], variances[kept], n_converted[kept], n_converted[~kept],
             confidence=confidence,
@@ -176,7 +179,7 @@ def left_out_coverage(
         # what is observed of the market left out has an error of its own
         wide = quantile * np.sqrt((reach / quantile) ** 2 + variances[place])
         inside.append(abs(effects[place] - trend.predicted[0]) <= wide)
-    return float(np.mean(inside))
+    return float(np.mean(inside)) if inside else float("nan")
 
 
 def _left_between(design: Floats, effects: Floats, variances: Floats) -> float:

@@ -193,6 +193,8 @@ def break_even_text(found: Mapping[str, Any], words: Words) -> str:
         return more
     high = more if found["high"] is None else f"{found['high']:,.0f}"
     low = more if found["low"] is None else f"{found['low']:,.0f}"
+    if found["conversions"] <= found["smallest"]:
+        return words.fewer_than.format(n=f"{found['smallest']:,.0f}")
     return f"{found['conversions']:,.0f} ({low}–{high})"
 
 

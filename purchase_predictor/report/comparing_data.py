@@ -38,7 +38,7 @@ class Comparison:
         kappa: conversions at which a market's own model counts half; one for each seed.
         reasons: why a market has no model of its own.
         curves: points of the learning curves; None where they were not asked for.
-        break_even: of each market: market, conversions, low, high, largest.
+        break_even: of each market: market, conversions, low, high, largest, smallest.
         transfer: None where it was not asked for.
     """
 

@@ -37,6 +37,7 @@ class Words:
     curve_note: str
     break_even: str
     more_than: str
+    fewer_than: str
     conversions: str
     detectable: str
     p_holm: str
@@ -116,6 +117,7 @@ ENGLISH = Words(
     ),
     break_even="Break-even",
     more_than="more than {n}",
+    fewer_than="{n} or fewer",
     conversions="Training conversions",
     detectable="Smallest detectable",
     p_holm="p (Holm)",
@@ -221,6 +223,7 @@ KOREAN = Words(
     ),
     break_even="손익 분기",
     more_than="{n}건 초과",
+    fewer_than="{n}건 이하",
     conversions="학습 구매 건수",
     detectable="탐지 가능한 최소 차이",
     p_holm="p (Holm)",

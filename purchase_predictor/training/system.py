@@ -244,7 +244,7 @@ class FusionSystem:
         linear = read_out(self.model_.cpu().readout, stop)
         centre = None
         if self.start_from is not None:  # a small market keeps what all markets have learned
-            centre = self.start_from.model_.weights.double().numpy()
+            centre = self.start_from.model_.cpu().weights.double().numpy()
         # the network learns apart from the readout, not from what the readout leaves: with the
         # strong effects gone it hardly learned at all (docs/decisions.md)
         weights = weigh(np.stack([linear, network], axis=1), stop.converted, centre)

@@ -160,14 +160,19 @@ class Trials:
             number = len(taken(study))
             study.sampler = sampler(number, self.seed)
             if number == 0 and not study.get_trials(states=(TrialState.WAITING,)):
-                study.enqueue_trial(first)
+                study.enqueue_trial(first, user_attrs={"start": True})
             trial = study.ask()
             trial.set_user_attr("process", PROCESS)
             with self.open_log(name, number) as log:
                 value = self._run_one(name, space, trial, study, log)
-            best = best_of(study)
+            best = min((trial.value or 0.0 for trial in finished(study)), default=float("nan"))
             told = "pruned" if value is None else f"log-loss {value:.5f}"
-            self.step(f"{name}: trial {number + 1} of {n_trials}, {told}, best {best.value:.5f}")
+            self.step(f"{name}: trial {number + 1} of {n_trials}, {told}, best {best:.5f}")
+        if not finished(study):
+            raise SettingsError(
+                f"all {n_trials} trials of {name} are running in other processes, and none has "
+                "ended: start this command again when they have, or with more --trials"
+            )
         return study
 
     def _run_one(
@@ -249,7 +254,8 @@ def take_up_dead(study: optuna.Study) -> None:
         if owner == host and not _is_alive(int(process)):
             study.tell(trial.number, state=TrialState.FAIL)
             if trial.params:
-                study.enqueue_trial(trial.params)
+                kept = {"start": True} if "start" in trial.user_attrs else None
+                study.enqueue_trial(trial.params, user_attrs=kept)
 
 
 def _is_alive(process: int) -> bool:
@@ -274,7 +280,9 @@ def describe(study: optuna.Study) -> dict[str, Any]:
     return {
         "best": best.params,
         "log_loss": best.value,
-        "start_log_loss": trials[0].value,
+        "start_log_loss": next(
+            (trial.value for trial in trials if "start" in trial.user_attrs), trials[0].value
+        ),
         "n_trials": len(taken(study)),
         "n_pruned": len(study.get_trials(deepcopy=False, states=(TrialState.PRUNED,))),
         "seconds": sum(trial.user_attrs.get("seconds", 0.0) for trial in trials),

@@ -1,6 +1,5 @@
 """Effects of phrases and terms: exact on the model, intervals that hold the truth."""
 
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -157,4 +156,3 @@ def test_the_answer_names_the_strongest_effect_that_is_sure() -> None:
     assert line.startswith("1 of 2 effects")
     assert "b in US, −0.50" in line
     assert bottom_line(named.head(1), KOREAN) == KOREAN.nothing
-    assert json.dumps(line)

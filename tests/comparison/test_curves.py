@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 
-from features.arrays import TRAIN
+from features.arrays import LEFT_OUT, TRAIN
 from features.schema import Tables
 from purchase_predictor.comparison.curves import (
     break_evens,
@@ -69,3 +71,12 @@ def test_curves_learn_from_subsets_of_users(tiny_tables: Tables) -> None:
         assert len(small) == 2
         assert small["conversions"].n_unique() + small["local"].n_unique() > 2
     assert any("KR" in line for line in lines)
+
+
+def test_a_market_without_training_conversions_has_no_curve(tiny_tables: Tables) -> None:
+    split = split_by(tiny_tables, SETTINGS)
+    here = (tiny_tables.impressions["market"] == "KR").to_numpy() & (split.part == TRAIN)
+    part = np.where(here, LEFT_OUT, split.part).astype(np.int8)
+    models = FlatModels(tiny_tables, replace(split, part=part), SETTINGS)
+    curves = learning_curves(models, ["KR", "US"], settings=SETTINGS, progress=lambda _: None)
+    assert set(curves["market"]) == {"US"}

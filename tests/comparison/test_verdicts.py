@@ -140,5 +140,8 @@ def test_markets_are_combined_with_the_interval_of_a_new_one() -> None:
     assert found["low"] < found["mean"] < found["high"]
     assert found["new_low"] <= found["low"]
     assert len(found["trend"]["at"]) == 4
+    # pooling that takes the global model alone is the global model
+    same = across_markets(draws, gaps, (POOLED, PRIMARY[0]), SETTINGS)
+    assert same["reason"] == "the two arms are the same"
     alone = across_markets(draws, gaps[:1], PRIMARY, SETTINGS)
     assert "3 are needed" in alone["reason"]

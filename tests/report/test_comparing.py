@@ -75,7 +75,10 @@ def comparison() -> Comparison:
             }
         ),
         break_even=[
-            {"market": "KR", "conversions": 90.0, "low": 80.0, "high": None, "largest": 100.0}
+            {
+                "market": "KR", "conversions": 90.0, "low": 80.0, "high": None,
+                "largest": 100.0, "smallest": 50.0,
+            }
         ],
         transfer=Transfer(
             matrix=pl.DataFrame(
@@ -124,6 +127,7 @@ def test_a_break_even_that_was_not_reached_is_open(comparison: Comparison) -> No
     found = comparison.break_even[0]
     assert break_even_text(found, ENGLISH) == "90 (80–more than 100)"
     assert break_even_text({**found, "conversions": None}, ENGLISH) == "more than 100"
+    assert break_even_text({**found, "conversions": 50.0}, ENGLISH) == "50 or fewer"
 
 
 def test_a_kappa_that_never_counts_and_seeds_are_told(comparison: Comparison) -> None:
