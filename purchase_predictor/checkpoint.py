@@ -6,6 +6,7 @@ folder that is taken for whole. There is no pickle anywhere: a folder cannot run
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -160,6 +161,27 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
     finally:
         partial.unlink(missing_ok=True)
     _sync(path.parent)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file whole or not at all; what JSON has no number for becomes null.
+
+    Args:
+        path: where it shall lie.
+        content: mappings, lists, text, numbers; keys become text.
+    """
+    text = json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False)
+    write_file(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def _finite(values: Any) -> Any:
+    if isinstance(values, Mapping):
+        return {str(key): _finite(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_finite(value) for value in values]
+    if isinstance(values, float) and not math.isfinite(values):
+        return None
+    return values
 
 
 def has_folder(folder: Path) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from purchase_predictor import tracking
 from purchase_predictor.checkpoint import write_file
-from purchase_predictor.cli import Reporter
+from purchase_predictor.cli import Reporter, make_output
 from purchase_predictor.encoders.content import ContentEncoders
 from purchase_predictor.encoders.store import digest
 from purchase_predictor.encoders.text import SMALL
@@ -58,10 +58,7 @@ class MatchJob:
     def run(self) -> None:
         """Read, train, climb, match, write, log, print."""
         began = time.perf_counter()
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError) as error:
-            raise SettingsError(f"--output {self.folder} is a file, not a folder") from error
+        make_output(self.folder)
         source = sample_folder(self.reporter) if self.data is None else self.data
         listings = self._read(source)
         with tracking.start_run(

@@ -16,8 +16,6 @@ from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.scoring_shards import ScoredShards, score_shards
 from purchase_predictor.settings import StoreSettings
 
-REGISTERED = "models:/"
-
 
 class ScoringJob:
     """Scores a data folder with a model.
@@ -136,7 +134,7 @@ def find_model(model: str, store: StoreSettings, folder: Path) -> tuple[Path, st
     Raises:
         SettingsError: there is no such model.
     """
-    if model.startswith(REGISTERED):
+    if model.startswith("models:/"):
         # only here: a model folder is used without MLflow
         from purchase_predictor.tracked import registered_model
 

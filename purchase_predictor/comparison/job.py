@@ -1,20 +1,17 @@
 """The comparison, step by step: read, collect the arms, judge, write, log."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from features.arrays import TEST, TRAIN
 from features.schema import Tables, load_tables
 from features.splits import Split
 from purchase_predictor import tracking
-from purchase_predictor.checkpoint import write_file
+from purchase_predictor.checkpoint import write_json
 from purchase_predictor.cli import Reporter
 from purchase_predictor.comparison.across import across_markets
 from purchase_predictor.comparison.arms import ARMS, EXPLORATORY, POOLED, PRIMARY
@@ -239,8 +236,7 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
     }
     files = {"gap.json": comparison.gaps, "comparison.json": whole}
     for name, content in files.items():
-        text = json.dumps(_plain(content), indent=1, ensure_ascii=False, allow_nan=False)
-        write_file(folder / name, partial(_write_text, text=text))
+        write_json(folder / name, content)
     return [folder / name for name in files]
 
 
@@ -261,18 +257,3 @@ def log(comparison: Comparison, files: Sequence[Path], settings: Settings) -> No
         logged.log_result({"gap": primary})
         for file in files:
             logged.log_file(file)
-
-
-def _write_text(file: Path, text: str) -> None:
-    file.write_text(text, encoding="utf-8")
-
-
-def _plain(values: Any) -> Any:
-    """JSON has no infinity: a kappa that never is reached is None."""
-    if isinstance(values, dict):
-        return {str(key): _plain(value) for key, value in values.items()}
-    if isinstance(values, list | tuple):
-        return [_plain(value) for value in values]
-    if isinstance(values, float) and not np.isfinite(values):
-        return None
-    return values

@@ -2,18 +2,15 @@
 
 import hashlib
 import io
-import json
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from purchase_predictor import tracking
-from purchase_predictor.checkpoint import write_file
+from purchase_predictor.checkpoint import write_file, write_json
 from purchase_predictor.cli import Reporter
 from purchase_predictor.following.drift import drift, flagged, period_of
 from purchase_predictor.following.joining import Joined, Outcomes, join, read_outcomes, read_scores
@@ -138,15 +135,11 @@ def write(followed: Followed, folder: Path) -> list[Path]:
         "different_impressions": followed.apart,
         "policy": followed.policy,
     }
-    text = json.dumps(_plain(whole), indent=1, ensure_ascii=False, allow_nan=False)
-    writers: dict[str, Callable[[Path], object]] = {
-        "calibration.parquet": followed.calibration.write_parquet,
-        "drift.parquet": followed.drift.write_parquet,
-        "follow.json": partial(_write_text, text=text),
-    }
-    for name, writer in writers.items():
-        write_file(folder / name, writer)
-    return [folder / name for name in writers]
+    files = [folder / name for name in ("calibration.parquet", "drift.parquet", "follow.json")]
+    write_file(files[0], followed.calibration.write_parquet)
+    write_file(files[1], followed.drift.write_parquet)
+    write_json(files[2], whole)
+    return files
 
 
 def log(followed: Followed, files: Sequence[Path], settings: Settings) -> None:
@@ -190,18 +183,3 @@ def _fingerprint(files: Sequence[Path], outcomes: Outcomes) -> str:
     outcomes.frame.write_ipc(buffer, compression="uncompressed")
     digest.update(buffer.getbuffer())
     return digest.hexdigest()[:16]
-
-
-def _write_text(file: Path, text: str) -> None:
-    file.write_text(text, encoding="utf-8")
-
-
-def _plain(values: Any) -> Any:
-    """Values as JSON has them: no infinity, no NaN."""
-    if isinstance(values, Mapping):
-        return {str(key): _plain(value) for key, value in values.items()}
-    if isinstance(values, list | tuple):
-        return [_plain(value) for value in values]
-    if isinstance(values, float) and not math.isfinite(values):
-        return None
-    return values

@@ -251,7 +251,7 @@ def forest(
     tips = ["market:N", "what:N", *(alt.Tooltip(f"{n}:Q", format="+.4f") for n in _BOUNDS)]
     dots = base.mark_point(filled=True, size=45, opacity=1).encode(x="value:Q", tooltip=tips)
     table = {
-        "columns": [words.market, words.arm, words.gap.partition(" ")[0] and axis],
+        "columns": [words.market, words.arm, axis],
         "rows": [[gap["market"], gap[by], text(gap, "+.3f")] for gap in shown],
     }
     return finished(

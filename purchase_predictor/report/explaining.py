@@ -10,8 +10,8 @@ import polars as pl
 from rich.markup import escape
 from rich.table import Table
 
-from purchase_predictor.errors import SettingsError, nearest
 from purchase_predictor.report.figures import number
+from purchase_predictor.report.language import in_language
 from purchase_predictor.report.pages import Chart, write_page
 from purchase_predictor.report.style import GREY, colour, finished
 
@@ -157,10 +157,7 @@ def words_of(language: str) -> Words:
     Raises:
         SettingsError: if the report is not written in it.
     """
-    if language not in LANGUAGES:
-        known, hint = " or ".join(LANGUAGES), nearest(language, LANGUAGES)
-        raise SettingsError(f"The report's language is {known}, not {language!r}{hint or '.'}")
-    return LANGUAGES[language]
+    return in_language(LANGUAGES, language)
 
 
 def lever_name(row: Mapping[str, Any], words: Words) -> str:

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from purchase_predictor.errors import SettingsError, nearest
+from purchase_predictor.report.language import in_language
 
 
 @dataclass(frozen=True)
@@ -310,10 +310,7 @@ def words_of(language: str) -> Words:
     Raises:
         SettingsError: if the report is not written in it.
     """
-    if language not in LANGUAGES:
-        known, hint = " or ".join(LANGUAGES), nearest(language, LANGUAGES)
-        raise SettingsError(f"The report's language is {known}, not {language!r}{hint or '.'}")
-    return LANGUAGES[language]
+    return in_language(LANGUAGES, language)
 
 
 def note_in(note: str, words: Words) -> str:

@@ -21,6 +21,7 @@ from features.arrays import EncodedMarket
 from purchase_predictor.model.readout import Readout
 from purchase_predictor.training.batches import Batcher
 from purchase_predictor.training.evidence import LARGEST, REVIVED, EvidenceFit, factor_of
+from purchase_predictor.training.readout import block_numbers
 
 Floats = NDArray[np.float64]
 
@@ -74,7 +75,7 @@ def measure_errors(readout: Readout, data: EncodedMarket, fit: EvidenceFit) -> L
         data: the rows, labels known.
         fit: the penalties they were solved under.
     """
-    block = np.append(np.unique(readout.blocks, return_inverse=True)[1], -1)
+    block = block_numbers(readout)
     levers = lever_columns(readout)
     weights = torch.cat([readout.linear.weight[0], readout.linear.bias]).double().numpy()
     # a block that the rows said nothing of is not known to be zero

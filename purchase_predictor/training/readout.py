@@ -48,9 +48,11 @@ def solve_readout(
     before = torch.cat([readout.linear.weight[0], readout.linear.bias]).double().numpy()
     # 2. their weights
     if keep:
-        fit = fit_by_evidence(x, y, _blocks(readout), centre=before, smallest=PENALTY_OF_CHANGE)
+        fit = fit_by_evidence(
+            x, y, block_numbers(readout), centre=before, smallest=PENALTY_OF_CHANGE
+        )
     else:
-        fit = fit_by_evidence(x, y, _blocks(readout))
+        fit = fit_by_evidence(x, y, block_numbers(readout))
     _set(readout, fit.weights)
     progress(
         f"readout: {x.shape[1] - 1:,} columns solved on {len(y):,} rows, which determine "
@@ -72,11 +74,12 @@ def refit_readout(
         progress: told a line.
     """
     x, y = _columns(readout, learn, np.random.default_rng(seed))
-    _set(readout, refit(x, y, _blocks(readout), fit))
+    _set(readout, refit(x, y, block_numbers(readout), fit))
     progress(f"readout: refitted on {len(y):,} rows")
 
 
-def _blocks(readout: Readout) -> NDArray[np.int64]:
+def block_numbers(readout: Readout) -> NDArray[np.int64]:
+    """Number of the block of each column, int64 [n_columns + 1]; -1 for the constant."""
     return np.append(np.unique(readout.blocks, return_inverse=True)[1], -1)
 
 
