@@ -78,6 +78,8 @@ class PretrainingSettings(Section):
     n_folds: int = Field(ge=2)
     event_type_weight: float = Field(ge=0)
     auxiliary_weight: float = Field(ge=0)
+    taste_rank: int = Field(ge=0)
+    taste_epochs: int = Field(ge=1)
 
 
 class TrainingSettings(Section):

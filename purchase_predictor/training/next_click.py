@@ -1,7 +1,12 @@
-"""The next-click score as an input of every system: trained encoders, cross-fitted scores."""
+"""What clicks say of a product, as inputs of every system: trained encoders, cross-fitted scores.
+
+The click encoder scores what a history turns to next; the choice model, where products have
+pictures or titles, says how far the product suits the shopper's taste.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +18,12 @@ from torch import Tensor
 
 from features.arrays import STOP, TRAIN, UNSEEN, Column, EncodedMarket
 from purchase_predictor.checkpoint import read_folder, write_folder
+from purchase_predictor.model.choice import ChoiceModel
 from purchase_predictor.model.inputs import FusionBatch, FusionShape
 from purchase_predictor.model.session import ClickEncoder
 from purchase_predictor.settings import ModelSettings, Settings
 from purchase_predictor.training.batches import Batcher
+from purchase_predictor.training.choosing import fit_choice, tastes
 from purchase_predictor.training.loop import (
     Loop,
     LoopSettings,
@@ -37,6 +44,8 @@ SCORE_COLUMNS = tuple(
         "next_click_cosine",
         "next_click_above_list_mean",
         "next_click_rank_in_list",
+        "taste_for_product",
+        "taste_above_list_mean",
     )
 )
 
@@ -119,7 +128,7 @@ def score_clicks(
         device: where it runs.
 
     Returns:
-        float32 [n, 5], one column for each of `SCORE_COLUMNS`.
+        float32 [n, 5], one column for each of the first of `SCORE_COLUMNS`.
     """
     model = model.to(device).eval()
     scores = np.full((len(data), 3), np.nan, np.float32)
@@ -199,25 +208,14 @@ class NextClick:
             on_epoch: told the figures of each epoch.
 
         Returns:
-            itself, with `model_`, `scores_` float32 [n, 5] cross-fitted on training rows, and
-            `auc_` of the lift on training and on validation rows.
+            itself, with `model_`, `choice_`, `scores_` float32 [n, 7] cross-fitted on training
+            rows, and `auc_` of the lift on training and on validation rows.
         """
-
-        def train(
-            name: str, learnable: NDArray[np.bool_], known: NDArray[np.bool_]
-        ) -> ClickEncoder:
-            torch.manual_seed(self.settings.seed)
-            model = ClickEncoder(shape=self.shape, settings=self.settings.model)
-            task = ClickTask(
-                name, model, data, learnable=learnable, known=known, settings=self.settings
-            )
-            loop = Loop(task, self._loop(), folder=folder, progress=progress, on_epoch=on_epoch)
-            loop.fit(resume=resume)
-            centre(model, data, known, seed=self.settings.seed, device=default_device())
-            return model
-
+        train = partial(
+            self._train, data, folder=folder, resume=resume, progress=progress, on_epoch=on_epoch
+        )
         everything = np.ones(len(data.events), bool), np.ones(len(data), bool)
-        self.model_ = train("clicks", *everything)
+        self.model_, self.choice_ = train("", *everything)
         self.scores_ = self.score(data)
         training = data.part == TRAIN
         for number, (learnable, known, scored) in enumerate(self._folds(data)):
@@ -225,8 +223,8 @@ class NextClick:
             if not learnable.any():
                 self.scores_[rows] = np.nan
                 continue
-            model = train(f"clicks-fold-{number}", learnable, known)
-            self.scores_[rows] = self._scores(model, data.select(rows))
+            models = train(f"-fold-{number}", learnable, known)
+            self.scores_[rows] = self._scores(*models, data.select(rows))
         # they should agree: a score that flatters training rows misleads every system
         self.auc_ = {
             name: _auc(data.converted[rows], self.scores_[rows, 0])
@@ -234,6 +232,51 @@ class NextClick:
         }
         progress(f"next-click lift alone: {_auc_sentence(self.auc_)}")
         return self
+
+    def _train(
+        self,
+        data: EncodedMarket,
+        suffix: str,
+        learnable: NDArray[np.bool_],
+        known: NDArray[np.bool_],
+        *,
+        folder: Path | None,
+        resume: bool,
+        progress: Progress,
+        on_epoch: OnEpoch,
+    ) -> tuple[ClickEncoder, ChoiceModel | None]:
+        """Models of some events [n_events], with the products of some impressions [n]."""
+        torch.manual_seed(self.settings.seed)
+        model = ClickEncoder(shape=self.shape, settings=self.settings.model)
+        task = ClickTask(
+            f"clicks{suffix}",
+            model,
+            data,
+            learnable=learnable,
+            known=known,
+            settings=self.settings,
+        )
+        loop = Loop(task, self._loop(), folder=folder, progress=progress, on_epoch=on_epoch)
+        loop.fit(resume=resume)
+        centre(model, data, known, seed=self.settings.seed, device=default_device())
+        if not self._has_choice():
+            return model, None
+        choice = fit_choice(
+            f"choice{suffix}",
+            data,
+            self.shape,
+            self.settings,
+            learnable=learnable,
+            known=known,
+            progress=progress,
+            on_epoch=on_epoch,
+        )
+        return model, choice
+
+    def _has_choice(self) -> bool:
+        """Whether products can be told apart by what can be seen of them."""
+        seen = self.shape.d_image or self.shape.d_text
+        return bool(seen and self.settings.pretraining.taste_rank)
 
     def _folds(
         self, data: EncodedMarket
@@ -256,21 +299,21 @@ class NextClick:
             yield data.events.time < edge, data.time < edge, block == number
 
     def score(self, data: EncodedMarket) -> NDArray[np.float32]:
-        """Scores of rows that pre-training has not seen, float32 [n, 5]."""
-        return self._scores(self.model_, data)
+        """Scores of rows that pre-training has not seen, float32 [n, 7]."""
+        return self._scores(self.model_, self.choice_, data)
 
     def save(self, folder: Path) -> None:
-        """Write the encoder's weights as safetensors, its shape as JSON."""
+        """Write the models' weights as safetensors, their shape as JSON."""
         document = {
             "shape": self.shape.to_dict(),
             "model": self.settings.model.model_dump(),
+            "taste_rank": 0 if self.choice_ is None else self.choice_.rank,
             "auc": self.auc_,
         }
-        write_folder(
-            folder,
-            tensors={"weights": to_numpy(self.model_.state_dict())},
-            documents={"clicks": document},
-        )
+        tensors = {"weights": to_numpy(self.model_.state_dict())}
+        if self.choice_ is not None:
+            tensors["choice"] = to_numpy(self.choice_.state_dict())
+        write_folder(folder, tensors=tensors, documents={"clicks": document})
 
     @classmethod
     def load(cls, folder: Path, settings: Settings) -> "NextClick":
@@ -289,12 +332,23 @@ class NextClick:
         clicks.model_ = ClickEncoder(shape=clicks.shape, settings=model)
         clicks.model_.load_state_dict(from_numpy(saved.tensors("weights")))
         clicks.model_.eval()
+        clicks.choice_ = None
+        if document["taste_rank"]:
+            clicks.choice_ = ChoiceModel(shape=clicks.shape, rank=document["taste_rank"])
+            clicks.choice_.load_state_dict(from_numpy(saved.tensors("choice")))
+            clicks.choice_.eval()
         return clicks
 
-    def _scores(self, model: ClickEncoder, data: EncodedMarket) -> NDArray[np.float32]:
+    def _scores(
+        self, model: ClickEncoder, choice: ChoiceModel | None, data: EncodedMarket
+    ) -> NDArray[np.float32]:
         scores = score_clicks(model, data, batch_size=4096, device=default_device())
         model.cpu()
-        return scores
+        taste = np.full(len(data), np.nan, np.float32)
+        if choice is not None:
+            taste = tastes(choice, data)
+        above = _within_lists(taste, data.list_number)[:, 0]
+        return np.column_stack([scores, taste, above])
 
     def _loop(self) -> LoopSettings:
         training, pretraining = self.settings.training, self.settings.pretraining

@@ -276,7 +276,7 @@ def test_scores_of_training_rows_come_from_other_encoders_than_those_of_test_row
     assert (clicks.scores_[training, 0] != own[training, 0]).mean() > 0.9
     np.testing.assert_array_equal(clicks.scores_[others], own[others])
     assert np.isnan(clicks.scores_[~known]).all()
-    assert with_scores(market, own).number_columns[-5:] == SCORE_COLUMNS
+    assert with_scores(market, own).number_columns[-len(SCORE_COLUMNS) :] == SCORE_COLUMNS
 
 
 def test_a_row_is_scored_by_what_came_before_its_block_of_time(market: EncodedMarket) -> None:

@@ -1,0 +1,208 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from features.arrays import MISSING, TEST, TRAIN, EncodedMarket
+from purchase_predictor.model.choice import ChoiceModel, sum_before
+from purchase_predictor.settings import load_settings
+from purchase_predictor.training import choosing
+from purchase_predictor.training.choosing import (
+    ChoiceTask,
+    Histories,
+    event_markets,
+    fit_choice,
+    tastes,
+)
+from purchase_predictor.training.loop import no_epoch
+from purchase_predictor.training.next_click import without_scores
+from purchase_predictor.training.shapes import ContentSizes, shape_of
+from tests.encoded_market import N_CATEGORIES, N_IDENTITIES, N_WORD_PIECES, make_market
+
+SHAPE_SIZES = ContentSizes(N_IDENTITIES, N_CATEGORIES, N_CATEGORIES, N_WORD_PIECES)
+SETTINGS = load_settings(None, ["pretraining.taste_epochs=30", "pretraining.taste_rank=3"])
+
+
+def quiet(_line: str) -> None:
+    pass
+
+
+def tasteful_market() -> EncodedMarket:
+    """Every second unit turns to products whose picture is bright, the others to dark ones."""
+    market = make_market(n_units=200, n_events=3000)
+    rng = np.random.default_rng(1)
+    image = rng.normal(size=market.products.image.shape).astype(np.float32)
+    bright = np.arange(len(market.products)) % 2
+    image[:, 0] = np.where(bright, 2.0, -2.0)
+    liked = market.events.unit % 2
+    other = rng.random(len(market.events)) < 0.15
+    product = 2 * rng.integers(1, 14, size=len(market.events)) + np.where(other, 1 - liked, liked)
+    products = replace(
+        market.products,
+        image=image,
+        has_image=np.ones(len(image), bool),
+        has_text=np.zeros(len(image), bool),
+    )
+    events = replace(market.events, product=product.astype(np.int32))
+    return replace(market, products=products, events=events)
+
+
+def fit(market: EncodedMarket) -> ChoiceModel:
+    return fit_choice(
+        "choice",
+        market,
+        without_scores(shape_of(market, SHAPE_SIZES)),
+        SETTINGS,
+        learnable=np.ones(len(market.events), bool),
+        known=np.ones(len(market), bool),
+        progress=quiet,
+        on_epoch=no_epoch,
+    )
+
+
+@pytest.fixture(scope="module")
+def tasteful() -> EncodedMarket:
+    return tasteful_market()
+
+
+@pytest.fixture(scope="module")
+def fitted(tasteful: EncodedMarket) -> ChoiceModel:
+    return fit(tasteful)
+
+
+def n_turned_to(market: EncodedMarket, row: int) -> int:
+    """How often the row's unit had turned to a product in the row's market."""
+    events = market.events
+    mine = np.flatnonzero((events.unit == market.unit[row]) & (events.product > 0))
+    mine = mine[(mine < market.cut[row]) & (event_markets(events)[mine] == market.market[row])]
+    product = events.product[mine]
+    return int((np.diff(product, prepend=-1) != 0).sum())
+
+
+def test_taste_tells_what_units_like_though_no_row_is_learned_from(
+    tasteful: EncodedMarket, fitted: ChoiceModel
+) -> None:
+    found = tastes(fitted, tasteful)
+    liked = tasteful.product % 2 == tasteful.unit % 2
+    n = np.array([n_turned_to(tasteful, row) for row in range(len(tasteful))])
+    for part in (TRAIN, TEST):
+        rows = (tasteful.part == part) & (tasteful.product > 0) & (n > 2)
+        assert roc_auc_score(liked[rows], found[rows]) > 0.9
+
+
+def test_taste_without_history_is_zero_and_without_product_unknown(
+    tasteful: EncodedMarket, fitted: ChoiceModel
+) -> None:
+    found = tastes(fitted, tasteful)
+    without = tasteful.product == 0
+    assert np.isnan(found[without]).all()
+    assert not np.isnan(found[~without]).any()
+    new = [r for r in np.flatnonzero(~without) if n_turned_to(tasteful, r) == 0]
+    assert len(new) > 0
+    np.testing.assert_allclose(found[new], 0, atol=1e-6)
+
+
+def test_taste_is_the_newton_step_worked_out_row_by_row(
+    tasteful: EncodedMarket, fitted: ChoiceModel
+) -> None:
+    found, events = tastes(fitted, tasteful), tasteful.events
+    with torch.no_grad():
+        vectors = fitted.vectors(
+            choosing.product_batch(tasteful.products, np.arange(len(tasteful.products)))
+        ).double()
+        weights = fitted.event_weight.double().numpy()
+        prior = float(fitted.log_prior.exp())
+        rotation = fitted.rotation.double().numpy()
+    market_of = event_markets(events)
+    for row in np.flatnonzero(tasteful.product > 0)[:60]:
+        market = tasteful.market[row]
+        mean = fitted.mean[market].double().numpy()
+        covariance = fitted.covariance[market].double().numpy()
+        total, count, before = np.zeros(3), 0, -1
+        for place in range(len(events)):
+            if events.unit[place] != tasteful.unit[row] or place >= tasteful.cut[row]:
+                continue
+            product = int(events.product[place])
+            if not product or market_of[place] != market:
+                continue
+            turned = product != before
+            weight = turned + weights[events.event_type[place]]
+            total += weight * (vectors[product].numpy() - mean)
+            count, before = count + turned, product
+        taste = np.linalg.solve(count * covariance + prior * np.eye(3), total) @ rotation
+        expected = taste @ (vectors[tasteful.product[row]].numpy() - mean)
+        assert found[row] == pytest.approx(expected, abs=1e-4)
+
+
+def test_one_unit_alone_is_scored_as_in_the_batch(
+    tasteful: EncodedMarket, fitted: ChoiceModel
+) -> None:
+    found = tastes(fitted, tasteful)
+    rows = tasteful.unit == tasteful.unit[len(tasteful) // 2]
+    np.testing.assert_allclose(tastes(fitted, tasteful.select(rows)), found[rows], atol=1e-5)
+
+
+def test_a_market_that_was_not_learned_gets_the_mean_of_the_others(fitted: ChoiceModel) -> None:
+    torch.testing.assert_close(fitted.mean[MISSING], fitted.mean[3:].mean(dim=0))
+
+
+def test_products_are_told_from_a_sample_where_a_market_sells_many(
+    tasteful: EncodedMarket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choosing, "MOST_ALTERNATIVES", 10)
+    model = fit(tasteful)
+    found = tastes(model, tasteful)
+    liked = tasteful.product % 2 == tasteful.unit % 2
+    n = np.array([n_turned_to(tasteful, row) for row in range(len(tasteful))])
+    rows = (tasteful.part == TEST) & (tasteful.product > 0) & (n > 2)
+    assert roc_auc_score(liked[rows], found[rows]) > 0.9
+
+
+def test_batches_hold_every_target_once_and_nothing_sold_later(tasteful: EncodedMarket) -> None:
+    model = ChoiceModel(
+        shape=without_scores(shape_of(tasteful, SHAPE_SIZES)),
+        rank=3,
+        n_products=len(tasteful.products),
+    )
+    learnable = np.ones(len(tasteful.events), bool)
+    task = ChoiceTask(
+        "choice",
+        model,
+        tasteful,
+        learnable=learnable,
+        known=np.ones(len(tasteful), bool),
+        seed=0,
+    )
+    n = 0
+    for batch in task.batches(0, 0, 0, 1):
+        n += len(batch.target)
+        utility = model(batch)
+        target = batch.event[batch.target]
+        assert torch.isfinite(utility[torch.arange(len(target)), target]).all()
+        assert (batch.n_sold > target).all()
+        # alternatives beyond those sold by then have no chance
+        assert torch.isinf(utility).sum() == (len(batch.row) - batch.n_sold).sum()
+    assert n == task.learn.turns.sum()
+    assert (tasteful.events.part[task.learn.place] == TRAIN).all()
+
+
+def test_histories_run_shopper_by_shopper_within_a_market(tasteful: EncodedMarket) -> None:
+    histories = Histories.of(tasteful.events, np.ones(len(tasteful.events), bool))
+    events = tasteful.events
+    assert (np.diff(histories.market) >= 0).all()
+    for place in range(1, len(histories.place)):
+        same = (histories.market[place] == histories.market[place - 1]) and (
+            events.unit[histories.place[place]] == events.unit[histories.place[place - 1]]
+        )
+        assert (histories.first[place] == histories.first[place - 1]) == same
+        if same:
+            assert histories.place[place] > histories.place[place - 1]
+
+
+def test_sums_before_are_those_of_the_shoppers_own_events() -> None:
+    values = torch.arange(1.0, 7.0)[:, None]
+    opens = torch.tensor([0, 0, 0, 3, 3, 3])
+    found = sum_before(values, opens, torch.tensor([0, 2, 3, 5]))
+    torch.testing.assert_close(found[:, 0], torch.tensor([0.0, 3.0, 0.0, 9.0]))
