@@ -25,6 +25,7 @@ from purchase_predictor.predictor import PurchasePredictor, Scope
 from purchase_predictor.report import charts, pages
 from purchase_predictor.report.console import gap_sentences, rich_table
 from purchase_predictor.runs import HELD, KEY_TAG, held_rows, run_key
+from purchase_predictor.scored import unseen_sentences
 from purchase_predictor.scoring_rows import example_rows
 from purchase_predictor.settings import Settings
 from purchase_predictor.training.preparation import fingerprint
@@ -225,7 +226,8 @@ class Job:
         if history:  # a readout alone has no epochs
             drawn.append(charts.training_chart(history))
         title = f"purchase_predictor: {self.market}, {self.scope} model"
-        pages.write_html(drawn, self.folder / "report.html", title)
+        notes = unseen_sentences(predictor.facts_.unseen_markets, self.market, self.scope)
+        pages.write_html(drawn, self.folder / "report.html", title, notes=notes)
 
     # ---- log
 
@@ -279,6 +281,8 @@ class Job:
             )
         for product, path, reason in predictor.preparation_.failures_[:5]:
             reporter.warn(f"picture {path} of product {product} is not read: {reason}")
+        for sentence in unseen_sentences(facts.unseen_markets, self.market, self.scope):
+            reporter.warn(sentence)
         n_failures = len(predictor.preparation_.failures_)
         if n_failures > 5:
             reporter.warn(f"{n_failures:,} pictures in all are not read and count as missing")

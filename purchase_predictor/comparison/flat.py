@@ -64,7 +64,9 @@ class FlatModels:
             known_split,
             history=self.settings.model.history,
             min_identity_count=self.settings.data.min_identity_count,
-            profiles=load_profiles(None) if profiles is None else profiles,
+            profiles=load_profiles(self.settings.data.profiles_file)
+            if profiles is None
+            else profiles,
             phrases=load_phrases(None),
         )
         wanted = list(dict.fromkeys([*learn, *score]))

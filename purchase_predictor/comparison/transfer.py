@@ -83,7 +83,7 @@ def profile_choices(markets: Sequence[str], settings: Settings) -> dict[str, Pro
         markets: those compared.
         settings: how many random vectors, and their seed.
     """
-    published = load_profiles(None)
+    published = load_profiles(settings.data.profiles_file)
     width = next((len(dimensions) for dimensions in published.values()), 0)
     names = next((list(dimensions) for dimensions in published.values()), [])
     choices: dict[str, Profiles] = {ID_ALONE: {}, DIMENSIONS: published}
