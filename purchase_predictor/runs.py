@@ -51,6 +51,19 @@ def run_key(
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def judged_key(fingerprint: str, settings: Settings, market: str) -> str:
+    """Hash of the validation rows on which systems are ranked; equal where these are the same.
+
+    Args:
+        fingerprint: of the data.
+        settings: how rows are split, and the seed of the halves.
+        market: a market, or `all`.
+    """
+    shares = settings.data.validation_fraction, settings.data.test_fraction
+    text = json.dumps([fingerprint, *shares, settings.seed, market])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def held_rows(predictor: PurchasePredictor) -> pl.DataFrame:
     """What a fitted predictor says of the second validation half and of the test.
 

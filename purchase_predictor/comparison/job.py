@@ -28,7 +28,9 @@ from purchase_predictor.comparison.verdicts import (
 from purchase_predictor.errors import DataError, SettingsError, nearest
 from purchase_predictor.evaluation.gap import NOT_ENOUGH
 from purchase_predictor.panel import FUSION, LIGHTGBM, STACK
+from purchase_predictor.report.comparing import bottom_line
 from purchase_predictor.report.comparing_data import Comparison, Transfer
+from purchase_predictor.report.comparing_words import words_of
 from purchase_predictor.settings import Settings
 from purchase_predictor.training.preparation import fingerprint, split_by
 
@@ -243,7 +245,10 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
 def log(comparison: Comparison, files: Sequence[Path], settings: Settings) -> None:
     """One run of the comparison in MLflow, beside those of its arms."""
     data = comparison.data
-    tags = {"market": ",".join(data["markets"]), "scope": "comparison", "system": data["system"]}
+    tags = {
+        "command": "compare", "market": ",".join(data["markets"]), "scope": "comparison",
+        "system": data["system"],
+    }  # fmt: skip
     with tracking.start_run(
         settings.tracking, experiment=data["name"], run_name="comparison", tags=tags
     ) as logged:
@@ -255,5 +260,6 @@ def log(comparison: Comparison, files: Sequence[Path], settings: Settings) -> No
             if gap["primary"] and gap["value"] is not None
         }
         logged.log_result({"gap": primary})
+        logged.describe(bottom_line(comparison, words_of("en")))
         for file in files:
             logged.log_file(file)
