@@ -17,6 +17,7 @@ from purchase_predictor.comparison.across import across_markets
 from purchase_predictor.comparison.arms import ARMS, EXPLORATORY, POOLED, PRIMARY
 from purchase_predictor.comparison.curves import break_evens, learning_curves
 from purchase_predictor.comparison.flat import FlatModels
+from purchase_predictor.comparison.full import FusionModels
 from purchase_predictor.comparison.held import HeldRows, collect
 from purchase_predictor.comparison.transfer import measure_transfer
 from purchase_predictor.comparison.verdicts import (
@@ -52,6 +53,7 @@ class ComparisonJob:
         system: whose predictions are compared: fusion, lightgbm, stack.
         source: data folder.
         quick: whether curves and transfer are left out.
+        full: whether the fusion is fitted for them, not LightGBM.
         reporter: tells what happens.
     """
 
@@ -64,6 +66,7 @@ class ComparisonJob:
         system: str,
         source: Path,
         quick: bool,
+        full: bool = False,
         reporter: Reporter,
     ) -> None:
         self.settings = settings
@@ -72,6 +75,7 @@ class ComparisonJob:
         self.system = system
         self.source = source
         self.quick = quick
+        self.full = full
         self.reporter = reporter
         known = [FUSION, *settings.baselines.systems]
         if LIGHTGBM in known:
@@ -179,7 +183,8 @@ class ComparisonJob:
     ) -> tuple[pl.DataFrame | None, Transfer | None]:
         if self.quick:
             return None, None
-        models = FlatModels(tables, split, self.settings)
+        kind = FusionModels if self.full else FlatModels
+        models = kind(tables, split, self.settings)
         progress = self.reporter.step
         curves = learning_curves(models, markets, settings=self.settings, progress=progress)
         if len(markets) < 2:
@@ -196,6 +201,7 @@ class ComparisonJob:
             "name": self.source.resolve().name,
             "fingerprint": fingerprint(tables),
             "system": self.system,
+            "curves_by": FUSION if self.full else LIGHTGBM,
             "seeds": self.n_seeds,
             "markets": {
                 market: {"n_train": n_train[market][0], "n_train_positive": n_train[market][1]}

@@ -154,6 +154,7 @@ class Preparation:
         content: ContentEncoders,
         folder: Path | None = None,
         resume: bool = False,
+        profiles: Profiles | None = None,
         progress: Progress,
         on_epoch: OnEpoch = no_epoch,
     ) -> EncodedMarket:
@@ -164,6 +165,7 @@ class Preparation:
             content: trained encoders of pictures and titles.
             folder: of checkpoints.
             resume: goes on from them.
+            profiles: of markets; None takes those of the settings.
             progress: told what happens.
             on_epoch: told the figures of each epoch of pre-training.
 
@@ -176,7 +178,7 @@ class Preparation:
             selection.split,
             history=self.settings.model.history,
             min_identity_count=self.settings.data.min_identity_count,
-            profiles=self._profiles(selection.tables, progress),
+            profiles=self._profiles(selection.tables, progress) if profiles is None else profiles,
             phrases=load_phrases(None),
         )
         self.identities_ = True
