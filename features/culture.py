@@ -1,4 +1,7 @@
-"""Cultural dimensions of the markets (handbook: markets); they describe countries, not persons."""
+"""Profiles of the markets (handbook: markets): what tells a market that training never saw.
+
+Published cultural dimensions by default; they describe countries, not persons.
+"""
 
 import math
 from importlib import resources
@@ -9,10 +12,13 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from features.errors import DataError
+from features.errors import DataError, nearest
 
 Profiles = dict[str, dict[str, float]]
 """Dimension values of each market, as published."""
+
+ENTRY = ("name", "language", "currency", "dimensions")
+"""What an entry of a market may hold."""
 
 
 def load_profiles(file: Path | None = None) -> Profiles:
@@ -25,7 +31,7 @@ def load_profiles(file: Path | None = None) -> Profiles:
         Values by market and dimension; a market without dimensions is left out.
 
     Raises:
-        DataError: if the file cannot be read or is laid out otherwise.
+        DataError: if the file cannot be read or is laid out otherwise; names the place.
     """
     name = "configs/markets.yaml" if file is None else str(file)
     markets = _mapping(read_yaml(file, "markets.yaml"), "markets", name)
@@ -35,6 +41,10 @@ def load_profiles(file: Path | None = None) -> Profiles:
             # an unquoted NO is the truth value false in YAML
             raise DataError(f"{name}: the market {market!r} must be a text: put it in quotes.")
         dimensions = _mapping(entry, "dimensions", f"{name}, market {market}", required=False)
+        for key in entry:
+            if key not in ENTRY:  # a dimension beside the others would be lost without a word
+                hint = nearest(str(key), ENTRY)
+                raise DataError(f"{name}: market {market} has an unknown key '{key}'{hint}")
         for dimension, value in dimensions.items():
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise DataError(
@@ -48,25 +58,62 @@ def load_profiles(file: Path | None = None) -> Profiles:
     return profiles
 
 
-def standardise(profiles: Profiles) -> tuple[tuple[str, ...], dict[str, NDArray[np.float32]]]:
+def check_further(profiles: Profiles, further: Profiles, name: str) -> None:
+    """Refuse profiles that a fitted model cannot read.
+
+    Args:
+        profiles: those it was fitted with.
+        further: of markets that come later.
+        name: of the file of these.
+
+    Raises:
+        DataError: a dimension is unknown to the model, or a new market lacks one.
+    """
+    dimensions = dimensions_of(profiles)
+    for market, values in further.items():
+        for dimension in values:
+            if dimension not in dimensions:
+                known = ", ".join(dimensions) or "none"
+                hint = nearest(dimension, dimensions)
+                raise DataError(
+                    f"{name}: market {market} has the dimension '{dimension}', which the model "
+                    f"was not trained with{hint}; it has: {known}"
+                )
+        missing = [dimension for dimension in dimensions if dimension not in values]
+        if missing and market not in profiles:
+            raise DataError(f"{name}: market {market} lacks the dimensions {', '.join(missing)}")
+
+
+def dimensions_of(profiles: Profiles) -> tuple[str, ...]:
+    """Names of the dimensions, in the order in which they first appear."""
+    return tuple(dict.fromkeys(name for values in profiles.values() for name in values))
+
+
+def standardise(
+    profiles: Profiles, further: Profiles | None = None
+) -> tuple[tuple[str, ...], dict[str, NDArray[np.float32]]]:
     """Give every dimension mean 0 and standard deviation 1 over all markets of the file.
 
     Args:
         profiles: of `load_profiles`.
+        further: markets that are put on the same scale without changing it; those of `profiles`
+            keep their values.
 
     Returns:
         The dimensions, and for each market float32 [n_dimensions], NaN where it has no value.
     """
-    dimensions = tuple(dict.fromkeys(name for values in profiles.values() for name in values))
-    table = np.array(
-        [[values.get(name, np.nan) for name in dimensions] for values in profiles.values()]
-    ).reshape(len(profiles), len(dimensions))
+    dimensions = dimensions_of(profiles)
+    every = {**(further or {}), **profiles}
+    whole = np.array(
+        [[values.get(name, np.nan) for name in dimensions] for values in every.values()]
+    ).reshape(len(every), len(dimensions))
+    table = whole[[market in profiles for market in every]]
     known = ~np.isnan(table)
     count = np.maximum(known.sum(axis=0), 1)
     mean = np.where(known, table, 0).sum(axis=0) / count
     spread = np.sqrt(np.where(known, (table - mean) ** 2, 0).sum(axis=0) / count)
-    scaled = ((table - mean) / np.where(spread > 0, spread, 1)).astype(np.float32)
-    return dimensions, dict(zip(profiles, scaled, strict=True))
+    scaled = ((whole - mean) / np.where(spread > 0, spread, 1)).astype(np.float32)
+    return dimensions, dict(zip(every, scaled, strict=True))
 
 
 def read_yaml(file: Path | None, default: str) -> Any:

@@ -4,7 +4,7 @@ Everything fitted comes from training rows and training events alone; the fitted
 travels with the model.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -26,7 +26,7 @@ from features.arrays import (
 from features.clickstream import Clickstream, build_clickstream
 from features.columns import ColumnSet, Lists, floats
 from features.context import Kind
-from features.culture import Profiles, standardise
+from features.culture import Profiles, check_further, standardise
 from features.lists import (
     Offers,
     add_list_place,
@@ -64,6 +64,7 @@ class FeatureEncoder:
         prices_: usual prices of the training period.
         profiles_: cultural dimensions of markets, as published.
         phrases_: what titles are searched for.
+        further_profiles_: those of markets that came after training.
     """
 
     history_: int
@@ -73,6 +74,7 @@ class FeatureEncoder:
     prices_: PriceLevels
     profiles_: Profiles
     phrases_: Phrases
+    further_profiles_: Profiles = field(default_factory=dict)
 
     @classmethod
     def fit(
@@ -167,6 +169,7 @@ class FeatureEncoder:
             "popularity": self.popularity_.to_dict(),
             "prices": self.prices_.to_dict(),
             "profiles": self.profiles_,
+            "further_profiles": self.further_profiles_,
             "phrases": self.phrases_,
         }
 
@@ -188,7 +191,23 @@ class FeatureEncoder:
             prices_=PriceLevels.from_dict(values["prices"]),
             profiles_=values["profiles"],
             phrases_=values["phrases"],
+            further_profiles_=values.get("further_profiles", {}),  # absent in older models
         )
+
+    def with_profiles(self, further: Profiles, name: str) -> Self:
+        """The same encoder, told of markets that came after training.
+
+        Markets that it has a profile of keep it: the model learned what these values mean.
+
+        Args:
+            further: of `load_profiles`.
+            name: of their file.
+
+        Raises:
+            DataError: as `check_further`.
+        """
+        check_further(self.profiles_, further, name)
+        return replace(self, further_profiles_={**self.further_profiles_, **further})
 
     def _counted(self, kind: str) -> tuple[tuple[int, str], ...]:
         """Event types that get counts of their own, with their codes."""
@@ -283,7 +302,7 @@ class FeatureEncoder:
     ) -> EncodedMarket:
         rows, n = stream.shown, len(shown)
         markets = self.vocabularies_["market"]
-        dimensions, profiles = standardise(self.profiles_)
+        dimensions, profiles = standardise(self.profiles_, self.further_profiles_)
         unknown = np.full(len(dimensions), np.nan, np.float32)
         market = markets.encode(shown["market"])
         labels = shown["market"].to_numpy().astype(object)
@@ -291,6 +310,9 @@ class FeatureEncoder:
         by_label = np.array([profiles.get(label, unknown) for label in distinct])
         by_code = np.array([profiles.get(name, unknown) for name in markets.values])
         n_dimensions = len(dimensions)
+        row_profile = by_label.reshape(len(by_label), n_dimensions)[which].astype(np.float32)
+        profiled = np.full(len(shown), n_dimensions > 0)
+        profiled &= ~np.isnan(row_profile).any(axis=1)
         reserved = np.full((N_RESERVED, n_dimensions), np.nan, np.float32)
         return EncodedMarket(
             products=products,
@@ -309,7 +331,7 @@ class FeatureEncoder:
             profile=np.concatenate([reserved, by_code.reshape(len(by_code), n_dimensions)]).astype(
                 np.float32
             ),
-            row_profile=by_label.reshape(len(by_label), n_dimensions)[which].astype(np.float32),
+            row_profile=row_profile,
             numbers=columns.number_matrix(n),
             number_columns=tuple(columns.number_columns),
             categories=columns.category_matrix(n),
@@ -320,18 +342,27 @@ class FeatureEncoder:
             market_label=labels,
             impression_id=shown["impression_id"].to_numpy().astype(object),
             row=shown["row"].to_numpy().astype(np.int64),
-            flags=_flags(products, stream, shown, market),
+            flags=_flags(products, stream, shown, market, profiled),
         )
 
 
 def _flags(
-    products: ProductArrays, stream: Clickstream, shown: pl.DataFrame, market: NDArray[np.int32]
+    products: ProductArrays,
+    stream: Clickstream,
+    shown: pl.DataFrame,
+    market: NDArray[np.int32],
+    profiled: NDArray[np.bool_],
 ) -> dict[str, NDArray[np.bool_]]:
-    """What was missing or unknown in each row."""
+    """What was missing or unknown in each row.
+
+    A profile is missed only where the market was never seen: elsewhere the market is known by
+    what it did.
+    """
     rows = stream.shown
     missing = shown["product_id"].is_null().to_numpy()
     return {
         "unseen_market": market == UNSEEN,
+        "unknown_profile": (market == UNSEEN) & ~profiled,
         "missing_product": missing,
         "unknown_product": ~missing & (rows.product == 0),
         "unseen_product": products.identity[rows.product] == UNSEEN,

@@ -19,7 +19,7 @@ from purchase_predictor.cli import (
     run,
     settings_from,
 )
-from purchase_predictor.errors import DataError
+from purchase_predictor.errors import DataError, SettingsError
 
 Markets = Annotated[
     str | None,
@@ -36,6 +36,15 @@ Quick = Annotated[
     bool, typer.Option("--quick", help="Leave out learning curves, transfer and culture.")
 ]
 
+Full = Annotated[
+    bool,
+    typer.Option(
+        "--full",
+        help="Learning curves, transfer and culture by the fusion, which takes hours, and not by "
+        "LightGBM on simple columns.",
+    ),
+]
+
 
 def compare(
     markets: Markets = None,
@@ -43,6 +52,7 @@ def compare(
     system: System = "fusion",
     language: Language = "en",
     quick: Quick = False,
+    full: Full = False,
     data: Data = None,
     config: Config = None,
     overrides: Overrides = None,
@@ -58,6 +68,8 @@ def compare(
     """
     if data is not None and not data.exists():  # told before anything heavy is imported
         raise DataError(f"there is no data folder {data}")
+    if quick and full:
+        raise SettingsError("--quick leaves out what --full is about: give one of them")
     settings = settings_from(config, overrides, seed)
     folder = output or Path("runs") / "compare"
     make_output(folder)
@@ -74,6 +86,7 @@ def compare(
         system=system,
         source=source,
         quick=quick,
+        full=full,
         reporter=reporter,
     ).run()
     files = job.write(comparison, folder)

@@ -115,7 +115,10 @@ def log(explanation: Explanation, files: list[Path], store: StoreSettings) -> No
         store: where runs are kept.
     """
     facts = explanation.facts
-    tags = {"market": facts["market"], "scope": "explanation", "model": facts["model_version"]}
+    tags = {
+        "command": "explain", "market": facts["market"], "scope": "explanation",
+        "model": facts["model_version"],
+    }  # fmt: skip
     with tracking.start_run(
         store, experiment=facts["data"], run_name=f"explain-{facts['market']}", tags=tags
     ) as logged:

@@ -24,9 +24,12 @@ from purchase_predictor.panel import FUSION
 from purchase_predictor.predictor import PurchasePredictor, Scope
 from purchase_predictor.report import charts, pages
 from purchase_predictor.report.console import gap_sentences, rich_table
-from purchase_predictor.runs import HELD, KEY_TAG, held_rows, run_key
+from purchase_predictor.report.run_page import logged_figures, run_note
+from purchase_predictor.runs import HELD, KEY_TAG, held_rows, judged_key, run_key
+from purchase_predictor.scored import unseen_sentences
 from purchase_predictor.scoring_rows import example_rows
 from purchase_predictor.settings import Settings
+from purchase_predictor.tracked import appoint
 from purchase_predictor.training.preparation import fingerprint
 
 SAMPLE = Path("data/sample")
@@ -80,7 +83,7 @@ class Job:
         experiment = self.settings.tracking.experiment or source.resolve().name
         encoders = None if self.encoders is None else folder_hash(self.encoders)
         key = run_key(fingerprint(tables), self.settings, self.market, self.scope, encoders)
-        tags = {"market": self.market, "scope": self.scope, KEY_TAG: key}
+        tags = {"command": "train", "market": self.market, "scope": self.scope, KEY_TAG: key}
         with tracking.start_run(
             self.settings.tracking,
             experiment=experiment,
@@ -225,7 +228,8 @@ class Job:
         if history:  # a readout alone has no epochs
             drawn.append(charts.training_chart(history))
         title = f"purchase_predictor: {self.market}, {self.scope} model"
-        pages.write_html(drawn, self.folder / "report.html", title)
+        notes = unseen_sentences(predictor.facts_.unseen_markets, self.market, self.scope)
+        pages.write_html(drawn, self.folder / "report.html", title, notes=notes)
 
     # ---- log
 
@@ -242,13 +246,21 @@ class Job:
         logged.log_data(facts.fingerprint, result["data"]["name"], result["rows"])
         logged.log_result(
             {
-                **result["systems"],
-                "ceilings": result["ceilings"],
+                **logged_figures(result["systems"]),
+                "ceilings": logged_figures(result["ceilings"]),
                 "validation_log_loss": facts.validation_log_loss,
                 "seconds": seconds,
                 "peak_memory_gb": peak_memory_gb(),
             }
         )
+        note = run_note(
+            result,
+            market=self.market,
+            scope=self.scope,
+            champion=facts.champion,
+            n_train=facts.n_train,
+        )
+        logged.describe(note, {"system": facts.champion})
         for name in ("metrics.json", "predictions.parquet", "quarantine.parquet", "report.html"):
             logged.log_file(self.folder / name)
         with TemporaryDirectory() as folder:
@@ -260,11 +272,18 @@ class Job:
             self.folder / "model",
             input_example=example_rows(tables),
             registered_name=name if self.settings.tracking.register_model else None,
-            aliases=["champion"],
             context=tables.context,
         )
         if version is not None:
-            self.reporter.step(f"registered as {name}, version {version}, alias champion")
+            alias = appoint(
+                self.settings.tracking,
+                name,
+                version,
+                log_loss=facts.validation_log_loss[facts.champion],
+                judged_on=judged_key(facts.fingerprint, self.settings, self.market),
+                description=note,
+            )
+            self.reporter.step(f"registered as {name}, version {version}, alias {alias}")
 
     # ---- print
 
@@ -279,6 +298,8 @@ class Job:
             )
         for product, path, reason in predictor.preparation_.failures_[:5]:
             reporter.warn(f"picture {path} of product {product} is not read: {reason}")
+        for sentence in unseen_sentences(facts.unseen_markets, self.market, self.scope):
+            reporter.warn(sentence)
         n_failures = len(predictor.preparation_.failures_)
         if n_failures > 5:
             reporter.warn(f"{n_failures:,} pictures in all are not read and count as missing")

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -21,7 +21,7 @@ from purchase_predictor.errors import DataError, ModelFolderError, SettingsError
 from purchase_predictor.evaluation.summary import evaluate
 from purchase_predictor.fitting import FittedSystems, Fitting, predictions
 from purchase_predictor.panel import Panel
-from purchase_predictor.scored import scored_frame
+from purchase_predictor.scored import scored_frame, unseen_in
 from purchase_predictor.settings import Settings
 from purchase_predictor.training.loop import OnEpoch, Progress, no_epoch
 from purchase_predictor.training.next_click import NextClick
@@ -57,6 +57,7 @@ class Facts:
         encoders_saw_other_markets: whether pictures and titles of other markets trained encoders.
         n_train: training rows.
         n_train_conversions: conversions among them.
+        unseen_markets: markets with test rows that training never saw, see `unseen_markets`.
     """
 
     market: str
@@ -73,6 +74,7 @@ class Facts:
     encoders_saw_other_markets: bool
     n_train: int
     n_train_conversions: int
+    unseen_markets: dict[str, dict[str, Any]] = field(default_factory=dict)  # absent in old models
 
 
 class PurchasePredictor:
@@ -225,6 +227,7 @@ class PurchasePredictor:
     def _facts(self, tables: Tables, selection: Selection, data: EncodedMarket) -> Facts:
         split, training = selection.split, data.part == TRAIN
         clicks = self.preparation_.clicks_
+        test = self._market_rows(self.data_.select(self.data_.part == TEST))
         return Facts(
             market=self.market,
             scope=self.scope,
@@ -241,6 +244,7 @@ class PurchasePredictor:
             and tables.impressions["market"].n_unique() > 1,
             n_train=int(training.sum()),
             n_train_conversions=int(data.converted[training].sum()),
+            unseen_markets=unseen_in(test),
         )
 
     # ---- predict and evaluate

@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from features.culture import load_profiles
 from features.encoding import FORMAT
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.settings import Settings
@@ -29,18 +30,37 @@ def run_key(
         market: a market, or `all`.
         scope: local, global or adapted.
         encoders: hash of the folder of trained encoders, if any.
+
+    Raises:
+        DataError: the user's file of market profiles cannot be used.
     """
     values: dict[str, Any] = settings.model_dump(exclude={"evaluation", "tracking", "comparison"})
     values["encoders"].pop("cache")
     values["training"].pop("checkpoint_every")
     values["data"].pop("min_conversions")  # refuses a run, changes none
-    beside = {
+    values["data"].pop("market_profiles")  # where a file lies says nothing, what is in it does
+    beside: dict[str, Any] = {
         name: (resources.files("configs") / name).read_text("utf-8")
         for name in ("markets.yaml", "phrases.yaml")
     }
+    if settings.data.profiles_file is not None:
+        beside["markets.yaml"] = load_profiles(settings.data.profiles_file)
     text = json.dumps(
         [fingerprint, values, market, scope, encoders, FORMAT, beside], sort_keys=True
     )
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def judged_key(fingerprint: str, settings: Settings, market: str) -> str:
+    """Hash of the validation rows on which systems are ranked; equal where these are the same.
+
+    Args:
+        fingerprint: of the data.
+        settings: how rows are split, and the seed of the halves.
+        market: a market, or `all`.
+    """
+    shares = settings.data.validation_fraction, settings.data.test_fraction
+    text = json.dumps([fingerprint, *shares, settings.seed, market])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

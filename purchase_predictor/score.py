@@ -53,8 +53,10 @@ def score(
     """Give every impression a calibrated probability of conversion.
 
     Rows are scored shard by shard, in memory that does not grow with them, and come out in the
-    order of the input. FILE.parquet appears whole or not at all; beside it the rows that could
-    not be used, with their reasons, and a manifest with counts and checksums, written last.
+    order of the input. A market that training never saw is scored by its profile, from the model
+    or from --set data.market_profiles=FILE, and flagged. FILE.parquet appears whole or not at
+    all; beside it the rows that could not be used, with their reasons, and a manifest with counts
+    and checksums, written last.
     """
     if output.suffix != ".parquet":
         raise SettingsError(f"--output {output} must end in .parquet")
@@ -72,6 +74,7 @@ def score(
         output,
         system=system,
         shard_rows=SHARD_ROWS if shard_rows is None else shard_rows,
+        profiles=settings.data.profiles_file,
         store=settings.tracking,
         reporter=reporter,
     ).run()

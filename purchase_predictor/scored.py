@@ -1,4 +1,7 @@
-"""The table of scores that every way of scoring gives."""
+"""The table of scores that every way of scoring gives, and what it says of unseen markets."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -31,3 +34,50 @@ def scored_frame(encoded: EncodedMarket, probability: NDArray[np.float64]) -> pl
         .with_columns(flags.select(flags=pl.concat_list(raised).list.drop_nulls()))
         .sort("row")
     )
+
+
+def unseen_markets(scores: pl.LazyFrame) -> dict[str, dict[str, Any]]:
+    """Markets that training never saw.
+
+    Args:
+        scores: `market, flags`.
+
+    Returns:
+        For each of them `rows`, and `profile`: whether it is told apart by a profile.
+    """
+    raised = pl.col("flags").list.contains
+    found = (
+        scores.filter(raised("unseen_market"))
+        .group_by("market")
+        .agg(pl.len().alias("rows"), profile=~raised("unknown_profile").any())
+        .sort("market")
+        .collect(engine="streaming")
+    )
+    return {row.pop("market"): row for row in found.to_dicts()}
+
+
+def unseen_in(encoded: EncodedMarket) -> dict[str, dict[str, Any]]:
+    """The same as `unseen_markets`, of encoded rows."""
+    return unseen_markets(scored_frame(encoded, np.zeros(len(encoded))).lazy())
+
+
+def unseen_sentences(
+    markets: Mapping[str, Mapping[str, Any]], market: str, scope: str
+) -> list[str]:
+    """What a user should know of markets that training never saw.
+
+    Args:
+        markets: of `unseen_markets`.
+        market: whose the model is, or `all`.
+        scope: local, global or adapted.
+    """
+    whose = f"what {market} does" if scope == "local" else "what all markets share"
+    return [
+        f"market {market} was not in training: {facts['rows']:,} rows are predicted by {whose}"
+        + (
+            " and by its profile"
+            if facts["profile"]
+            else "; it has no profile (setting data.market_profiles)"
+        )
+        for market, facts in markets.items()
+    ]

@@ -13,6 +13,7 @@ from purchase_predictor.checkpoint import write_file
 from purchase_predictor.cli import Reporter
 from purchase_predictor.errors import SettingsError
 from purchase_predictor.predictor import PurchasePredictor
+from purchase_predictor.scored import unseen_markets, unseen_sentences
 from purchase_predictor.scoring_shards import ScoredShards, score_shards
 from purchase_predictor.settings import StoreSettings
 
@@ -26,6 +27,7 @@ class ScoringJob:
         output: Parquet file.
         system: that answers; None takes the model's champion.
         shard_rows: impressions and events held in memory at once, about.
+        profiles: file with the profiles of markets that are new to the model, if any.
         store: where registered models are.
         reporter: tells what happens.
     """
@@ -38,6 +40,7 @@ class ScoringJob:
         *,
         system: str | None,
         shard_rows: int,
+        profiles: Path | None,
         store: StoreSettings,
         reporter: Reporter,
     ) -> None:
@@ -46,6 +49,7 @@ class ScoringJob:
         self.output = output
         self.system = system
         self.shard_rows = shard_rows
+        self.profiles = profiles
         self.store = store
         self.reporter = reporter
 
@@ -68,6 +72,8 @@ class ScoringJob:
         with tempfile.TemporaryDirectory() as folder:
             place, version = find_model(self.model, self.store, Path(folder))
             predictor = PurchasePredictor.load(place)
+        if self.profiles is not None:
+            predictor.preparation_.add_profiles(self.profiles)
         system = predictor.system_named(self.system)
         self.output.parent.mkdir(parents=True, exist_ok=True)
         # an old manifest must not vouch for new files, nor for half of them
@@ -85,6 +91,9 @@ class ScoringJob:
             )
             self._commit(plain, system, version)
         document = self._describe(scored, system, version)
+        facts = predictor.facts_
+        for told in unseen_sentences(document["unseen_markets"], facts.market, facts.scope):
+            self.reporter.warn(told)
         text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
         write_file(self.manifest, lambda path: path.write_text(text, "utf-8"))
         return document
@@ -101,6 +110,14 @@ class ScoringJob:
         if set_aside.is_file():
             write_file(self.quarantine, lambda path: shutil.move(set_aside, path))
         write_file(self.output, lambda path: shutil.move(whole, path))
+
+    def _flags(self) -> dict[str, int]:
+        """Rows with each flag."""
+        flags = pl.scan_parquet(self.output).select(
+            pl.col("flags").explode(empty_as_null=False, keep_nulls=False)
+        )
+        counted = flags.group_by("flags").len().sort("flags").collect(engine="streaming")
+        return dict(counted.iter_rows())
 
     def _describe(self, scored: ScoredShards, system: str, version: str) -> dict[str, Any]:
         n_set_aside = 0
@@ -119,6 +136,8 @@ class ScoringJob:
                 "set_aside": n_set_aside,
             },
             "set_aside_of_all_tables": scored.n_set_aside,
+            "flags": self._flags(),
+            "unseen_markets": unseen_markets(pl.scan_parquet(self.output)),
             "files": {file.name: {"sha256": _sha256(file)} for file in files},
         }
 

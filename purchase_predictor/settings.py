@@ -30,6 +30,13 @@ class DataSettings(CatalogueSettings):
 
     min_conversions: int = Field(ge=1)
     min_identity_count: int = Field(ge=1)
+    # models saved before there was this setting lack it
+    market_profiles: str = ""
+
+    @property
+    def profiles_file(self) -> Path | None:
+        """The user's file of market profiles; None where there is none."""
+        return Path(self.market_profiles) if self.market_profiles else None
 
 
 class EncoderSettings(Section):

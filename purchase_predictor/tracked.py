@@ -6,7 +6,65 @@ from purchase_predictor.errors import SettingsError, TrackingError
 from purchase_predictor.settings import StoreSettings
 from purchase_predictor.tracking import MlflowException, mlflow, opened_store
 
+ABOUT_MODEL = (
+    "Probability that an impression converts. `champion` serves; `challenger` is the latest "
+    "version that did not beat it on the same validation rows, or was judged on others."
+)
+"""Description of a registered model."""
+
 REGISTERED = "models:/"
+CHAMPION, CHALLENGER = "champion", "challenger"
+JUDGED_ON, LOG_LOSS = "validation.rows", "validation.log_loss"
+"""Tags of a version: what it was judged on, and how."""
+
+
+def appoint(
+    settings: StoreSettings,
+    name: str,
+    version: str,
+    *,
+    log_loss: float,
+    judged_on: str,
+    description: str,
+) -> str:
+    """Give a new version of a registered model its alias.
+
+    Without a champion it is the champion. Judged on the same validation rows as the champion and
+    better, it takes its place, and the old one becomes the challenger. In all other cases it is
+    the challenger: what was judged on other rows cannot be ranked, and is for a person to promote.
+
+    Args:
+        settings: the store.
+        name: of the registered model.
+        version: the new one.
+        log_loss: on validation rows.
+        judged_on: hash of these rows.
+        description: of the version, Markdown.
+
+    Returns:
+        `champion` or `challenger`.
+
+    Raises:
+        TrackingError: the store cannot be reached or used.
+    """
+    with opened_store(settings) as client:
+        client.set_model_version_tag(name, version, JUDGED_ON, judged_on)
+        client.set_model_version_tag(name, version, LOG_LOSS, f"{log_loss:.6f}")
+        client.update_model_version(name, version, description=description)
+        model = client.get_registered_model(name)
+        if not model.description:
+            client.update_registered_model(name, description=ABOUT_MODEL)
+        if CHAMPION not in model.aliases:
+            client.set_registered_model_alias(name, CHAMPION, version)
+            return CHAMPION
+        old = client.get_model_version_by_alias(name, CHAMPION)
+        same = old.tags.get(JUDGED_ON) == judged_on
+        if not same or log_loss >= float(old.tags[LOG_LOSS]):
+            client.set_registered_model_alias(name, CHALLENGER, version)
+            return CHALLENGER
+        client.set_registered_model_alias(name, CHAMPION, version)
+        client.set_registered_model_alias(name, CHALLENGER, old.version)
+        return CHAMPION
 
 
 def find_artifact(

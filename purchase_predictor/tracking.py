@@ -51,6 +51,16 @@ DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 MAX_PARAMS, MAX_METRICS = 100, 1000
 SECONDS_BEFORE_RETRY = 60.0
 
+NOTE = "mlflow.note.content"
+"""Tag that the pages of MLflow show as the description of a run or an experiment."""
+
+ABOUT = (
+    "Runs on the data set **{name}**. Tags tell what a run is: `scope` (global, local, adapted, "
+    "comparison, tuning, …), `market`, `system`, `data.fingerprint`. To see which model serves a "
+    "market best, show the columns `market`, `scope` and `fusion.markets.MARKET.auc`."
+)
+"""Description of an experiment."""
+
 CODE = ("purchase_predictor", "features", "configs")
 """Packages that travel with a registered model, which then needs nothing but `REQUIREMENTS`."""
 
@@ -86,6 +96,17 @@ class Run:
                 self._client.log_batch(self.run_id, params=params[start : start + MAX_PARAMS])
             text = yaml.safe_dump(dict(settings), allow_unicode=True, sort_keys=False)
             self._client.log_text(self.run_id, text, "settings.yaml")
+
+    def describe(self, text: str, tags: Mapping[str, str] | None = None) -> None:
+        """Say on the run's page what it is, and set what is known only now.
+
+        Args:
+            text: Markdown.
+            tags: further tags.
+        """
+        with _asking(self.uri):
+            for key, value in {**(tags or {}), NOTE: text}.items():
+                self._client.set_tag(self.run_id, key, value)
 
     def log_epoch(self, prefix: str, step: int, metrics: Mapping[str, float]) -> None:
         """Log the figures of an epoch; where the store is away they wait for the next call.
@@ -357,7 +378,8 @@ def _experiment_id(uri: str, name: str) -> str:
     if found is None:
         place = None if database is None else str(database.with_name("artifacts"))
         try:
-            return client.create_experiment(name, artifact_location=place)
+            tags = {NOTE: ABOUT.format(name=name)}
+            return client.create_experiment(name, artifact_location=place, tags=tags)
         except MlflowException as error:
             if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
                 raise

@@ -110,6 +110,43 @@ def test_a_manifest_does_not_outlive_the_scores_it_vouches_for(
     assert output.read_bytes() == before
 
 
+def test_a_market_never_seen_is_scored_by_its_profile_and_flagged(
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, output = tmp_path / "data", tmp_path / "scores.parquet"
+    shutil.copytree(tiny_folder, data)
+    rows = pl.read_parquet(data / "impressions.parquet")
+    new = pl.col("session_id").is_in(rows["session_id"].unique().sort()[:9].implode())
+    rows = rows.with_columns(market=pl.when(new).then(pl.lit("Atlantis")).otherwise("market"))
+    rows.write_parquet(data / "impressions.parquet")
+    n_new = int((rows["market"] == "Atlantis").sum())
+    dimensions = {"PDI": 90, "IDV": 5, "MAS": 5, "UAI": 95, "LTO": 100, "IVR": 0}
+    profiles = tmp_path / "markets.yaml"
+    profiles.write_text(json.dumps({"markets": {"Atlantis": {"dimensions": dimensions}}}))
+    command = ["--model", "run/model", "--input", str(data), "--output", str(output)]
+
+    assert score.main([*command, "--system", "lightgbm"]) == 0
+    told = re.sub(r"\s+", " ", capsys.readouterr().err)
+    unknown = pl.read_parquet(output)
+    assert score.main([*command, "--set", f"data.market_profiles={profiles}"]) == 0
+    retold = re.sub(r"\s+", " ", capsys.readouterr().err)
+
+    assert f"market Atlantis was not in training: {n_new} rows are predicted by what all" in told
+    assert "it has no profile (setting data.market_profiles)" in told
+    assert "and by its profile" in retold
+    assert unknown["flags"].list.contains("unknown_profile").sum() == n_new
+    known = pl.read_parquet(output)
+    flagged = known.filter(pl.col("flags").list.contains("unseen_market"))
+    assert (len(flagged), set(flagged["market"])) == (n_new, {"Atlantis"})
+    assert not known["flags"].list.contains("unknown_profile").any()
+    manifest = json.loads((tmp_path / "scores.manifest.json").read_text())
+    assert manifest["unseen_markets"] == {"Atlantis": {"rows": n_new, "profile": True}}
+    assert manifest["flags"]["unseen_market"] == n_new
+    profiles.write_text("markets: {Atlantis: {dimensions: {PDI: 1, wealth: 2}}}")
+    assert score.main([*command, "--set", f"data.market_profiles={profiles}"]) == 2
+    assert "the dimension 'wealth'" in re.sub(r"\s+", " ", capsys.readouterr().err)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from features.arrays import LEFT_OUT, TRAIN
 from features.clickstream import session_units
 from features.schema import Tables
-from purchase_predictor.comparison.flat import FlatModels, predicted
+from purchase_predictor.comparison.flat import QuickModels
 from purchase_predictor.errors import DataError
 from purchase_predictor.evaluation.metrics import auc
 from purchase_predictor.settings import Settings
@@ -41,7 +41,7 @@ class BreakEven:
 
 
 def learning_curves(
-    models: FlatModels, markets: Sequence[str], *, settings: Settings, progress: Progress
+    models: QuickModels, markets: Sequence[str], *, settings: Settings, progress: Progress
 ) -> pl.DataFrame:
     """Fit local models on random subsets of each market's users.
 
@@ -55,7 +55,7 @@ def learning_curves(
         `market, conversions, repeat, local, everyone`: conversions of the subset, AUC of the local
         model of that subset, and of the model of all markets with all their rows.
     """
-    every = predicted(models, models.encode(models.markets, markets), seed=settings.seed)
+    every = models.predict(models.markets, markets, seed=settings.seed)
     points = []
     for market in markets:
         of_all = _auc(every.filter(pl.col("market") == market))
@@ -72,14 +72,13 @@ def learning_curves(
             for repeat in range(repeats):
                 part = _subset(models, market, size / n, seed=settings.seed + 1000 * repeat + size)
                 try:
-                    data = models.encode([market], [market], part=part)
-                    local = _auc(predicted(models, data, seed=settings.seed))
+                    local = _auc(models.predict([market], [market], seed=settings.seed, part=part))
                 except DataError:  # by chance, a subset without a conversion
                     continue
                 points.append(
                     {
                         "market": market,
-                        "conversions": int(data.converted[data.part == TRAIN].sum()),
+                        "conversions": _conversions(models.tables, part, market),
                         "size": size,
                         "repeat": repeat,
                         "local": local,
@@ -148,7 +147,7 @@ def crossing_point(n: Floats, gap: Floats) -> float:
     return float(np.exp(np.log(n[last]) + share * np.log(n[last + 1] / n[last])))
 
 
-def _subset(models: FlatModels, market: str, share: float, *, seed: int) -> NDArray[np.int8]:
+def _subset(models: QuickModels, market: str, share: float, *, seed: int) -> NDArray[np.int8]:
     """The split with a share of the market's training units, chosen at random."""
     part = models.split.part.copy()
     if share >= 1:

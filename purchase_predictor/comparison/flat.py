@@ -8,12 +8,13 @@ next-click scores take no part, so these AUCs are below those of the arms.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from features.arrays import LEFT_OUT, TEST, EncodedMarket
+from features.arrays import LEFT_OUT, N_RESERVED, TEST, EncodedMarket
 from features.culture import Profiles, load_profiles
 from features.encoding import FeatureEncoder
 from features.products import load_phrases
@@ -23,6 +24,27 @@ from purchase_predictor.baselines.lightgbm import LightGBMSystem
 from purchase_predictor.settings import Settings
 
 Floats = NDArray[np.float64]
+
+
+class QuickModels(Protocol):
+    """Fits a model for a choice of markets: `FlatModels`, or `full.FusionModels`."""
+
+    tables: Tables
+    split: Split
+    markets: list[str]
+
+    def predict(
+        self,
+        learn: Sequence[str],
+        score: Sequence[str],
+        *,
+        seed: int,
+        part: NDArray[np.int8] | None = None,
+        profiles: Profiles | None = None,
+        codes: bool = True,
+    ) -> pl.DataFrame:
+        """What a model of some markets says of the test rows of others."""
+        ...
 
 
 class FlatModels:
@@ -64,7 +86,9 @@ class FlatModels:
             known_split,
             history=self.settings.model.history,
             min_identity_count=self.settings.data.min_identity_count,
-            profiles=load_profiles(None) if profiles is None else profiles,
+            profiles=load_profiles(self.settings.data.profiles_file)
+            if profiles is None
+            else profiles,
             phrases=load_phrases(None),
         )
         wanted = list(dict.fromkeys([*learn, *score]))
@@ -74,23 +98,54 @@ class FlatModels:
         rows_split = replace(rows_split, part=hidden.astype(np.int8))
         return encoder.transform(rows, rows_split)
 
+    def predict(
+        self,
+        learn: Sequence[str],
+        score: Sequence[str],
+        *,
+        seed: int,
+        part: NDArray[np.int8] | None = None,
+        profiles: Profiles | None = None,
+        codes: bool = True,
+    ) -> pl.DataFrame:
+        """What a model of some markets says of the test rows of others.
+
+        Args:
+            learn: as for `encode`, as are `part` and `profiles`.
+            score: markets whose test rows are wanted.
+            seed: of the model.
+            part: likewise.
+            profiles: likewise.
+            codes: whether it is told which market a row is of, beside the profile.
+
+        Returns:
+            As `scored_rows`.
+
+        Raises:
+            DataError: the rows are too few to learn from.
+        """
+        data = self.encode(learn, score, part=part, profiles=profiles)
+        data = data if codes else without_codes(data)
+        system = self.fit(data, seed=seed)
+        test = data.select((data.part == TEST) & np.isin(data.market_label, list(score)))
+        return scored_rows(test, system.predict_proba(test))
+
     def fit(self, data: EncodedMarket, *, seed: int) -> LightGBMSystem:
         """Fit LightGBM on encoded rows."""
         system = LightGBMSystem(self.settings.baselines.lightgbm)
         return system.fit(data, seed=seed, progress=_silent)
 
 
-def test_rows(data: EncodedMarket, p: Floats) -> pl.DataFrame:
-    """The test rows and what a model says of them.
+def scored_rows(test: EncodedMarket, p: Floats) -> pl.DataFrame:
+    """Test rows and what a model says of them.
 
     Args:
-        data: encoded rows.
-        p: float64 [n_test], of the test rows in their order.
+        test: encoded rows.
+        p: float64 [n].
 
     Returns:
         `impression_id, market, converted, unit, list_number` and `p`.
     """
-    test = data.select(data.part == TEST)
     return pl.DataFrame(
         {
             "impression_id": test.impression_id.astype(str),
@@ -103,10 +158,9 @@ def test_rows(data: EncodedMarket, p: Floats) -> pl.DataFrame:
     )
 
 
-def predicted(models: FlatModels, data: EncodedMarket, *, seed: int) -> pl.DataFrame:
-    """Fit on the rows that may be learned from and predict the test rows: `test_rows`."""
-    system = models.fit(data, seed=seed)
-    return test_rows(data, system.predict_proba(data.select(data.part == TEST)))
+def without_codes(data: EncodedMarket) -> EncodedMarket:
+    """Rows whose market is told by its profile alone: a code says nothing of a new market."""
+    return replace(data, market=np.full_like(data.market, N_RESERVED))
 
 
 def _silent(_line: str) -> None:

@@ -15,6 +15,7 @@ from purchase_predictor.comparison.arms import WITH_ADAPTERS, Arm
 from purchase_predictor.encoders.content import ContentEncoders
 from purchase_predictor.errors import DataError
 from purchase_predictor.predictor import PurchasePredictor
+from purchase_predictor.report.run_page import logged_figures, run_note
 from purchase_predictor.runs import HELD, KEY_TAG, held_rows, run_key
 from purchase_predictor.settings import Settings
 from purchase_predictor.tracked import find_artifact
@@ -90,7 +91,7 @@ class HeldRows:
         settings = arm.settings(self.settings)
         predictor = PurchasePredictor(settings, market=trained_on, scope=arm.scope)
         tags = {
-            "market": trained_on, "scope": arm.scope, "arm": arm.name,
+            "command": "compare", "market": trained_on, "scope": arm.scope, "arm": arm.name,
             KEY_TAG: self._key(arm, trained_on),
         }  # fmt: skip
         with tracking.start_run(
@@ -117,7 +118,16 @@ class HeldRows:
         }
         result: Mapping[str, Any] = predictor.evaluate()
         logged.log_data(self.fingerprint, self.name, rows)
-        logged.log_result({**result["systems"], "n_train": predictor.facts_.n_train})
+        facts = predictor.facts_
+        logged.log_result({**logged_figures(result["systems"]), "n_train": facts.n_train})
+        note = run_note(
+            dict(result),
+            market=facts.market,
+            scope=facts.scope,
+            champion=facts.champion,
+            n_train=facts.n_train,
+        )
+        logged.describe(note, {"system": facts.champion})
         with TemporaryDirectory() as folder:
             held.write_parquet(Path(folder) / HELD)
             logged.log_file(Path(folder) / HELD)

@@ -17,6 +17,7 @@ from purchase_predictor.comparison.across import across_markets
 from purchase_predictor.comparison.arms import ARMS, EXPLORATORY, POOLED, PRIMARY
 from purchase_predictor.comparison.curves import break_evens, learning_curves
 from purchase_predictor.comparison.flat import FlatModels
+from purchase_predictor.comparison.full import FusionModels
 from purchase_predictor.comparison.held import HeldRows, collect
 from purchase_predictor.comparison.transfer import measure_transfer
 from purchase_predictor.comparison.verdicts import (
@@ -28,7 +29,9 @@ from purchase_predictor.comparison.verdicts import (
 from purchase_predictor.errors import DataError, SettingsError, nearest
 from purchase_predictor.evaluation.gap import NOT_ENOUGH
 from purchase_predictor.panel import FUSION, LIGHTGBM, STACK
+from purchase_predictor.report.comparing import bottom_line
 from purchase_predictor.report.comparing_data import Comparison, Transfer
+from purchase_predictor.report.comparing_words import words_of
 from purchase_predictor.settings import Settings
 from purchase_predictor.training.preparation import fingerprint, split_by
 
@@ -50,6 +53,7 @@ class ComparisonJob:
         system: whose predictions are compared: fusion, lightgbm, stack.
         source: data folder.
         quick: whether curves and transfer are left out.
+        full: whether the fusion is fitted for them, not LightGBM.
         reporter: tells what happens.
     """
 
@@ -62,6 +66,7 @@ class ComparisonJob:
         system: str,
         source: Path,
         quick: bool,
+        full: bool = False,
         reporter: Reporter,
     ) -> None:
         self.settings = settings
@@ -70,6 +75,7 @@ class ComparisonJob:
         self.system = system
         self.source = source
         self.quick = quick
+        self.full = full
         self.reporter = reporter
         known = [FUSION, *settings.baselines.systems]
         if LIGHTGBM in known:
@@ -177,7 +183,8 @@ class ComparisonJob:
     ) -> tuple[pl.DataFrame | None, Transfer | None]:
         if self.quick:
             return None, None
-        models = FlatModels(tables, split, self.settings)
+        kind = FusionModels if self.full else FlatModels
+        models = kind(tables, split, self.settings)
         progress = self.reporter.step
         curves = learning_curves(models, markets, settings=self.settings, progress=progress)
         if len(markets) < 2:
@@ -194,6 +201,7 @@ class ComparisonJob:
             "name": self.source.resolve().name,
             "fingerprint": fingerprint(tables),
             "system": self.system,
+            "curves_by": FUSION if self.full else LIGHTGBM,
             "seeds": self.n_seeds,
             "markets": {
                 market: {"n_train": n_train[market][0], "n_train_positive": n_train[market][1]}
@@ -243,7 +251,10 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
 def log(comparison: Comparison, files: Sequence[Path], settings: Settings) -> None:
     """One run of the comparison in MLflow, beside those of its arms."""
     data = comparison.data
-    tags = {"market": ",".join(data["markets"]), "scope": "comparison", "system": data["system"]}
+    tags = {
+        "command": "compare", "market": ",".join(data["markets"]), "scope": "comparison",
+        "system": data["system"],
+    }  # fmt: skip
     with tracking.start_run(
         settings.tracking, experiment=data["name"], run_name="comparison", tags=tags
     ) as logged:
@@ -255,5 +266,6 @@ def log(comparison: Comparison, files: Sequence[Path], settings: Settings) -> No
             if gap["primary"] and gap["value"] is not None
         }
         logged.log_result({"gap": primary})
+        logged.describe(bottom_line(comparison, words_of("en")))
         for file in files:
             logged.log_file(file)

@@ -1,15 +1,13 @@
 """Markets for one another: train on one and serve another; serve a market never seen."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from features.arrays import N_RESERVED, EncodedMarket
 from features.culture import Profiles, load_profiles
-from purchase_predictor.comparison.flat import FlatModels, predicted
+from purchase_predictor.comparison.flat import QuickModels
 from purchase_predictor.errors import DataError
 from purchase_predictor.evaluation.gap import paired_gaps
 from purchase_predictor.evaluation.intervals import draw
@@ -25,7 +23,7 @@ ID_ALONE, DIMENSIONS, RANDOM = "no profile", "cultural dimensions", "random vect
 
 
 def measure_transfer(
-    models: FlatModels, markets: Sequence[str], *, settings: Settings, progress: Progress
+    models: QuickModels, markets: Sequence[str], *, settings: Settings, progress: Progress
 ) -> Transfer:
     """Train on each market, on all, and on all but each.
 
@@ -38,13 +36,12 @@ def measure_transfer(
     seed = settings.seed
     cells: list[dict[str, Any]] = []
     progress("transfer: all markets")
-    every = predicted(models, models.encode(models.markets, markets), seed=seed)
-    every = every.filter(pl.col("market").is_in(list(markets)))
+    every = models.predict(models.markets, markets, seed=seed)
     cells += _cells(every, EVERY)
     for market in markets:
         progress(f"transfer: trained on {market}")
         try:
-            rows = predicted(models, models.encode([market], markets), seed=seed)
+            rows = models.predict([market], markets, seed=seed)
         except DataError as error:  # too few rows to train on; it can still be served
             progress(f"transfer: {market} trains nobody: {error}")
             continue
@@ -83,7 +80,7 @@ def profile_choices(markets: Sequence[str], settings: Settings) -> dict[str, Pro
         markets: those compared.
         settings: how many random vectors, and their seed.
     """
-    published = load_profiles(None)
+    published = load_profiles(settings.data.profiles_file)
     width = next((len(dimensions) for dimensions in published.values()), 0)
     names = next((list(dimensions) for dimensions in published.values()), [])
     choices: dict[str, Profiles] = {ID_ALONE: {}, DIMENSIONS: published}
@@ -98,7 +95,7 @@ def profile_choices(markets: Sequence[str], settings: Settings) -> dict[str, Pro
 
 
 def _never_seen(
-    models: FlatModels,
+    models: QuickModels,
     markets: Sequence[str],
     profiles: Profiles,
     *,
@@ -111,19 +108,13 @@ def _never_seen(
     for market in markets:
         progress(f"never seen: {market}, {name}")
         others = [other for other in models.markets if other != market]
-        data = without_codes(models.encode(others, [market], profiles=profiles))
         try:
-            rows = predicted(models, data, seed=seed)
+            rows = models.predict(others, [market], seed=seed, profiles=profiles, codes=False)
         except DataError as error:  # the others are too few to learn from
             progress(f"never seen: {market} cannot be left out: {error}")
             continue
-        parts.append(rows.filter(pl.col("market") == market))
+        parts.append(rows)
     return pl.concat(parts) if parts else None
-
-
-def without_codes(data: EncodedMarket) -> EncodedMarket:
-    """Rows whose market is told by its profile alone: a code says nothing of a new market."""
-    return replace(data, market=np.full_like(data.market, N_RESERVED))
 
 
 def _cells(rows: pl.DataFrame, trained_on: str) -> list[dict[str, Any]]:

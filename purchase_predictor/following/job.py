@@ -150,7 +150,7 @@ def log(followed: Followed, files: Sequence[Path], settings: Settings) -> None:
         files: logged as artifacts.
         settings: where the store is.
     """
-    tags = {"scope": "follow", "models": ", ".join(followed.labels())}
+    tags = {"command": "follow", "scope": "follow", "models": ", ".join(followed.labels())}
     with tracking.start_run(
         settings.tracking, experiment=followed.data["name"], run_name="follow", tags=tags
     ) as logged:

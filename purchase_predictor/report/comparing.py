@@ -139,7 +139,10 @@ def caveats(comparison: Comparison, words: Words) -> list[str]:
         words.caveat_seeds.format(and_models=and_models),
         words.caveat_dimensions,
     ]
-    return told if comparison.curves is None else [*told, words.caveat_flat]
+    if comparison.curves is None:
+        return told
+    by_fusion = comparison.data.get("curves_by") == "fusion"
+    return [*told, words.caveat_full if by_fusion else words.caveat_flat]
 
 
 def rich_tables(comparison: Comparison) -> list[Table]:

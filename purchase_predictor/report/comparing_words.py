@@ -62,6 +62,7 @@ class Words:
     caveat_seeds: str
     caveat_dimensions: str
     caveat_flat: str
+    caveat_full: str
     seeds: str
     system: str
     data: str
@@ -111,7 +112,7 @@ ENGLISH = Words(
     curve_axis="Training conversions of the local model",
     curve_gap="AUC, local − global",
     curve_note=(
-        "LightGBM on subsets of each market's users; above zero the local model has caught up "
+        "Models of subsets of each market's users; above zero the local model has caught up "
         "with "
         "the model of all markets."
     ),
@@ -122,12 +123,12 @@ ENGLISH = Words(
     detectable="Smallest detectable",
     p_holm="p (Holm)",
     transfer="Train on one market, serve another",
-    transfer_note="AUC of LightGBM by the market it was trained on; rows of the market served.",
+    transfer_note="AUC by the market a model was trained on; rows of the market served.",
     trained_on="Trained on",
     served="Serves",
     never_seen="A market never seen",
     never_seen_note=(
-        "LightGBM of all other markets, nothing learned from this one, minus LightGBM of all: "
+        "A model of all other markets, nothing learned from this one, minus one of all: "
         "what "
         "it costs to open a market without a single row of it."
     ),
@@ -165,6 +166,10 @@ ENGLISH = Words(
         "Learning curves, transfer and culture use LightGBM without pictures, titles and "
         "next-click "
         "scores, so their AUCs are below those of the arms."
+    ),
+    caveat_full=(
+        "Learning curves, transfer and culture use the fusion, trained anew for each point from "
+        "the markets named alone, encoders of pictures and titles included."
     ),
     seeds="Seeds",
     system="System",
@@ -217,7 +222,7 @@ KOREAN = Words(
     curve_axis="로컬 모델의 학습 구매 건수",
     curve_gap="AUC, 로컬 − 글로벌",
     curve_note=(
-        "각 시장 사용자의 부분집합에 대한 LightGBM. 0보다 위면 로컬 모델이 모든 시장의 모델을 "
+        "각 시장 사용자의 부분집합으로 학습한 모델. 0보다 위면 로컬 모델이 모든 시장의 모델을 "
         "따라잡은 "
         "것입니다."
     ),
@@ -228,12 +233,12 @@ KOREAN = Words(
     detectable="탐지 가능한 최소 차이",
     p_holm="p (Holm)",
     transfer="한 시장에서 학습하여 다른 시장에 쓰기",
-    transfer_note="학습한 시장별 LightGBM의 AUC. 서비스하는 시장의 데이터에서 측정.",
+    transfer_note="학습한 시장별 AUC. 서비스하는 시장의 데이터에서 측정.",
     trained_on="학습한 시장",
     served="서비스하는 시장",
     never_seen="한 번도 보지 못한 시장",
     never_seen_note=(
-        "이 시장에서 아무것도 배우지 않은 나머지 시장의 LightGBM에서 모든 시장의 LightGBM을 뺀 "
+        "이 시장에서 아무것도 배우지 않은 나머지 시장의 모델에서 모든 시장의 모델을 뺀 "
         "값. "
         "데이터 없이 시장을 열 때의 비용입니다."
     ),
@@ -272,6 +277,10 @@ KOREAN = Words(
         "학습 곡선, 전이, 문화는 그림, 제목, 다음 클릭 점수 없이 LightGBM을 쓰므로 AUC가 위의 "
         "방법들보다 "
         "낮습니다."
+    ),
+    caveat_full=(
+        "학습 곡선, 전이, 문화는 지점마다 해당 시장의 데이터만으로(그림과 제목의 인코더까지) 새로 "
+        "학습한 퓨전을 씁니다."
     ),
     seeds="시드",
     system="시스템",

@@ -21,7 +21,12 @@ WIDTH = 560
 
 
 def write_html(
-    charts: Chart | Sequence[Chart], file: Path, title: str, *, language: str = "en"
+    charts: Chart | Sequence[Chart],
+    file: Path,
+    title: str,
+    *,
+    notes: Sequence[str] = (),
+    language: str = "en",
 ) -> None:
     """Write charts, each with its note and table under it, to one page that needs no network.
 
@@ -31,10 +36,11 @@ def write_html(
         charts: what the functions of `charts.py` return.
         file: where; replaced if it is there.
         title: heading of the page.
+        notes: sentences above the charts.
         language: of the page, as in HTML.
     """
     listed = list(charts) if isinstance(charts, Sequence) else [charts]
-    write_page("charts.html", listed, file, title, {}, language=language)
+    write_page("charts.html", listed, file, title, {"notes": list(notes)}, language=language)
 
 
 def write_page(

@@ -21,7 +21,7 @@ from features.arrays import (
     ProductArrays,
 )
 from features.clickstream import session_units
-from features.culture import load_profiles
+from features.culture import Profiles, load_profiles
 from features.encoding import FeatureEncoder
 from features.products import load_phrases
 from features.schema import Tables
@@ -154,6 +154,7 @@ class Preparation:
         content: ContentEncoders,
         folder: Path | None = None,
         resume: bool = False,
+        profiles: Profiles | None = None,
         progress: Progress,
         on_epoch: OnEpoch = no_epoch,
     ) -> EncodedMarket:
@@ -164,6 +165,7 @@ class Preparation:
             content: trained encoders of pictures and titles.
             folder: of checkpoints.
             resume: goes on from them.
+            profiles: of markets; None takes those of the settings.
             progress: told what happens.
             on_epoch: told the figures of each epoch of pre-training.
 
@@ -176,7 +178,7 @@ class Preparation:
             selection.split,
             history=self.settings.model.history,
             min_identity_count=self.settings.data.min_identity_count,
-            profiles=load_profiles(None),
+            profiles=self._profiles(selection.tables, progress) if profiles is None else profiles,
             phrases=load_phrases(None),
         )
         self.identities_ = True
@@ -201,6 +203,31 @@ class Preparation:
             data, folder=folder, resume=resume, progress=progress, on_epoch=on_epoch
         )
         return with_scores(data, self.clicks_.scores_)
+
+    def _profiles(self, tables: Tables, progress: Progress) -> Profiles:
+        """The profiles of markets; says which markets of the data have none."""
+        file = self.settings.data.profiles_file
+        profiles = load_profiles(file)
+        markets = tables.impressions["market"].unique().sort().to_list()
+        without = [market for market in markets if market not in profiles]
+        if without:
+            progress(
+                f"{len(without)} of {len(markets)} markets have no profile in "
+                f"{file or 'configs/markets.yaml'} (setting data.market_profiles): "
+                f"{', '.join(without)}"
+            )
+        return profiles
+
+    def add_profiles(self, file: Path) -> None:
+        """Tell of markets that came after training, so that they are scored by their profiles.
+
+        Args:
+            file: laid out as `configs/markets.yaml`, in the dimensions of training.
+
+        Raises:
+            DataError: the file cannot be read, or has dimensions that the model does not know.
+        """
+        self.features_ = self.features_.with_profiles(load_profiles(file), str(file))
 
     def _why_no_clicks(self, data: EncodedMarket) -> str:
         products = data.products

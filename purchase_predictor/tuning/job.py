@@ -124,7 +124,7 @@ class TuneJob:
         }
         with tracking.start_run(
             start.tracking, experiment=name, run_name=f"tune-{self.market}",
-            tags={"market": self.market, "scope": "tuning"},
+            tags={"command": "tune", "market": self.market, "scope": "tuning"},
         ) as parent:  # fmt: skip
             parent.log_settings(start.model_dump())
             parent.log_data(mark, name, {"market": self.market})
@@ -153,7 +153,9 @@ class TuneJob:
             with tracking.start_run(
                 self.start.tracking, experiment=experiment,
                 run_name=f"{system}-trial-{number + 1}",
-                tags={"market": self.market, "scope": "trial", "system": system},
+                tags={
+                    "command": "tune", "market": self.market, "scope": "trial", "system": system,
+                },
                 parent=parent,
             ) as child:  # fmt: skip
                 yield child

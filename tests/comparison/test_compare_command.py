@@ -150,6 +150,7 @@ def test_the_comparison_is_a_run_of_its_own(
         (["--markets", "KR,USA"], "there is no market 'USA'; did you mean 'US'"),
         (["--markets", "KR", "--system", "fusoin"], "did you mean 'fusion'"),
         (["--markets", "MX"], "no market has rows enough for a model of its own"),
+        (["--full"], "--quick leaves out what --full is about"),
     ],
 )
 def test_a_mistake_ends_in_one_sentence(

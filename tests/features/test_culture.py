@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.culture import load_profiles, standardise
+from features.culture import check_further, load_profiles, standardise
 from features.errors import DataError
 
 
@@ -49,6 +49,7 @@ def test_a_file_of_ones_own_may_have_other_markets_and_dimensions(tmp_path: Path
         ("markets: {KR: 5}", "market KR"),
         ("markets: {KR: {dimensions: {PDI: high}}}", "PDI of market KR is 'high'"),
         ("markets: {KR: {dimensions: {PDI: .nan}}}", "PDI of market KR is nan"),
+        ("markets: {KR: {dimension: {PDI: 1}}}", "unknown key 'dimension'; did you mean 'dimen"),
         ("markets: {NO: {dimensions: {PDI: 1}}}", "put it in quotes"),
         ("markets: {KR: {dimensions", "not a YAML file"),
     ],
@@ -63,3 +64,26 @@ def test_a_bad_file_is_refused_with_a_sentence(tmp_path: Path, text: str, said: 
 def test_an_absent_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere.yaml cannot be read"):
         load_profiles(tmp_path / "nowhere.yaml")
+
+
+def test_a_market_that_comes_later_lies_on_the_scale_of_the_others() -> None:
+    known = {"A": {"x": 1.0}, "B": {"x": 3.0}}
+    dimensions, scaled = standardise(known, {"C": {"x": 5.0}, "A": {"x": 9.0}})
+    assert dimensions == ("x",)
+    assert {name: values.tolist() for name, values in scaled.items()} == {
+        "C": [3], "A": [-1], "B": [1],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("further", "said"),
+    [
+        ({"C": {"x": 1.0, "yy": 2.0}}, "dimension 'yy', which .* did you mean 'y'"),
+        ({"C": {"x": 1.0}}, "lacks the dimensions y"),
+    ],
+)
+def test_a_later_profile_that_the_model_cannot_read_is_refused(
+    further: dict[str, dict[str, float]], said: str
+) -> None:
+    with pytest.raises(DataError, match=f"mine.yaml: market .*{said}"):
+        check_further({"A": {"x": 1.0, "y": 2.0}}, further, "mine.yaml")

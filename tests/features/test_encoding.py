@@ -252,16 +252,25 @@ def test_a_market_that_was_not_trained_on_keeps_its_profile(
     ]
     tables = make_tables(rows)
     split = split_impressions(tables, validation_fraction=0.1, test_fraction=0.2, seed=0)
-    data = fit_encoder(tables, split).transform(tables, split)
+    encoder = fit_encoder(tables, split)
+    data = encoder.transform(tables, split)
     _, profiles = standardise(load_profiles())
     assert data.market.tolist() == [3, UNSEEN, UNSEEN]
     assert data.market_names[3:] == ("KR",)
     assert data.market_label.tolist() == ["KR", "US", "Atlantis"]
     assert data.flags["unseen_market"].tolist() == [False, True, True]
+    assert data.flags["unknown_profile"].tolist() == [False, False, True]
     np.testing.assert_array_equal(data.row_profile[:2], [profiles["KR"], profiles["US"]])
     assert np.isnan(data.row_profile[2]).all()
     assert np.isnan(data.profile[:3]).all()
     np.testing.assert_array_equal(data.profile[3], profiles["KR"])
+    told = encoder.with_profiles({"Atlantis": load_profiles()["JP"]}, "mine.yaml")
+    later = FeatureEncoder.from_dict(json.loads(json.dumps(told.to_dict())))
+    data = later.transform(tables, split)
+    assert data.flags["unseen_market"].tolist() == [False, True, True]
+    assert not data.flags["unknown_profile"].any()
+    np.testing.assert_array_equal(data.row_profile[2], profiles["JP"])
+    np.testing.assert_array_equal(data.row_profile[0], profiles["KR"])
 
 
 def test_flags_say_what_was_missing(make_tables: MakeTables, fit_encoder: FitEncoder) -> None:
