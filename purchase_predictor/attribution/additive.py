@@ -12,6 +12,7 @@ from purchase_predictor.attribution.tokens import (
     MARKET_ALONE,
     TOKEN_OF_PART,
     TokenGrid,
+    column_token,
     phrase_token,
 )
 from purchase_predictor.model.inputs import FusionBatch, FusionShape
@@ -95,14 +96,15 @@ def column_owners(
         shape: of the model.
         phrase_names: groups of phrases.
     """
-    numbers = [column.name for column in shape.numbers]
+    numbers = [column_token(column.name) for column in shape.numbers]
     phrases = [phrase_token(name) for name in phrase_names[: readout.n_phrases]]
     owners = list(numbers)
     owners += [TOKEN_OF_PART[name] for name, width in readout.views.items() for _ in range(width)]
     owners += [_EVENTS for _, width in readout.recency.blocks for _ in range(width)]
     owners += [numbers[place] for place in readout.pieces.column] + numbers
     owners += [TOKEN_OF_PART[name] for name in readout.views]
-    owners += [column.name for _, column in readout.codes for _ in range(column.n_codes)]
+    codes = [(column_token(column.name), column.n_codes) for _, column in readout.codes]
+    owners += [name for name, size in codes for _ in range(size)]
     owners += [
         TOKEN_OF_PART[name] for name, size in readout.product_codes.items() for _ in range(size)
     ]

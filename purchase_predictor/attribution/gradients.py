@@ -2,10 +2,10 @@
 
 A gate for each token leads it from missing (0) to what it is (1): embeddings in a straight line
 from the model's learned missing token, words and events from absent to present in attention. At
-gates of 0 the network is in the very state that it is in where everything but the market is masked,
-so both ends of the path are states that it has been trained in. Integrated gradients over the gates
-are those over the embeddings (Sundararajan et al., arXiv 1703.01365), summed over their width.
-Events are tokens as the session encoder has read them, the earlier ones in mind.
+gates of 0 the network is in the very state that it is in where all but the market is masked, so
+both ends of the path are states that it was trained in. Integrated gradients over the gates are
+those over the embeddings (Sundararajan et al., arXiv 1703.01365), summed over their width. Events
+are tokens as the session encoder has read them, the earlier ones in mind.
 """
 
 from dataclasses import dataclass, replace
@@ -20,8 +20,8 @@ from purchase_predictor.attribution.shapley import masked_batch
 from purchase_predictor.attribution.tokens import (
     MARKET_ALONE,
     PATH,
-    TOKEN_OF_PART,
     TITLE,
+    TOKEN_OF_PART,
     TokenGrid,
     events_in_sight,
     phrase_token,
@@ -152,10 +152,10 @@ class GatedNetwork:
         held = held * self.has_title[:, None]
         of_phrases = torch.stack([fixed[name] for name in self.phrases], dim=1)
         change = held * (of_phrases - fixed[TITLE][:, None])
-        weight = self.model.clicks.product.views["phrases"].weight
+        weight: Tensor = self.model.clicks.product.views["phrases"].weight  # type: ignore[assignment]
         place = self.part_names.index("phrases")
         beside = (0, 0, place, len(self.part_names) - 1 - place)
-        return parts + F.pad((change @ weight.T)[:, None], beside)
+        return parts + F.pad(F.linear(change, weight)[:, None], beside)
 
     def _beside(self) -> list[Tensor] | None:
         """What each layer's readers of the list are where nothing is missing."""
@@ -163,7 +163,7 @@ class GatedNetwork:
             return None
         taken: list[Tensor] = []
         hooks = [
-            layer.list_attention.register_forward_pre_hook(  # type: ignore[operator,union-attr]
+            layer.list_attention.register_forward_pre_hook(  # type: ignore[union-attr]
                 lambda _module, inputs: taken.append(inputs[0])
             )
             for layer in self.model.layers

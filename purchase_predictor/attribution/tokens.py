@@ -39,6 +39,12 @@ def phrase_token(name: str) -> str:
     return f"phrase: {name}"
 
 
+def column_token(name: str) -> str:
+    """The token of a column; a user's column cannot take the name of another token."""
+    taken = name in (TITLE, PICTURE, PATH, *TOKEN_OF_PART.values())
+    return f"{name} (given)" if taken or name.startswith(phrase_token("")) else name
+
+
 @dataclass(frozen=True)
 class Token:
     """A token that every impression has.
@@ -91,7 +97,7 @@ class TokenGrid:
             fixed=(
                 *(Token(phrase_token(name), "text") for name in phrase_names[: shape.n_phrases]),
                 *parts,
-                *(Token(column.name, MODALITY_OF_GROUP[column.group]) for column in columns),
+                *(Token(column_token(c.name), MODALITY_OF_GROUP[c.group]) for c in columns),
                 Token(PATH, "clickstream"),
             ),
             n_events=batch.sessions.product.shape[1],
@@ -102,9 +108,7 @@ class TokenGrid:
 
     def split(self, values: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Values of words [N, n_words], of each fixed token [N], of events [N, n_events]."""
-        words, fixed, events = values.split(
-            [self.n_words, len(self.fixed), self.n_events], dim=1
-        )
+        words, fixed, events = values.split([self.n_words, len(self.fixed), self.n_events], dim=1)
         names = [token.name for token in self.fixed]
         return words, dict(zip(names, fixed.unbind(dim=1), strict=True)), events
 
