@@ -131,7 +131,7 @@ def explain_impressions(
 
 
 def shown_places(probability: Floats, market: NDArray[np.str_]) -> list[int]:
-    """The likeliest impression of each market to convert, and the least likely where there is room.
+    """The likeliest impression of each market, and the least likely where there is room.
 
     Args:
         probability: float64 [n].
