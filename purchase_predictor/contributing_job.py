@@ -23,6 +23,8 @@ from purchase_predictor.attribution.contributions import (
 )
 from purchase_predictor.attribution.sampling import sample_lists
 from purchase_predictor.attribution.shapley import MODALITIES
+from purchase_predictor.attribution.titles import words_of_phrases
+from purchase_predictor.attribution.tokens import phrase_token
 from purchase_predictor.baselines.lightgbm import LightGBMSystem
 from purchase_predictor.checkpoint import write_file
 from purchase_predictor.cli import Reporter
@@ -220,7 +222,7 @@ class _Painter:
     def impression(self, place: int) -> Impression:
         detail, sample = self.found.details[place], self.sample
         converted: Any = sample.converted[place]
-        spans = zip(detail.spans, detail.words, strict=True)
+        words, others = self._with_phrases(detail)
         values = self.found.by_modality[SHAPLEY][place].tolist()
         return Impression(
             impression_id=str(sample.impression_id[place]),
@@ -228,12 +230,32 @@ class _Painter:
             probability=float(self.probability[place]),
             converted=None if np.isnan(converted) else bool(converted),
             title=detail.title,
-            words=[Word(start, stop, value) for (start, stop), value in spans],
+            words=words,
             picture=self._picture(int(sample.product[place])),
             path=[Step(name, self._title(row), value) for name, row, value in detail.events],
-            others=[(token.name, token.modality, value) for token, value in detail.others],
+            others=others,
             modalities=dict(zip(MODALITIES, values, strict=True)),
         )
+
+    def _with_phrases(self, detail: Detail) -> tuple[list[Word], list[tuple[str, str, float]]]:
+        """Words of the title, those of a phrase with its contribution; and the further tokens."""
+        values, others = list(detail.words), []
+        groups = self.predictor.preparation_.features_.phrases_
+        found = {
+            phrase_token(group): words_of_phrases(
+                detail.title, detail.spans, [p for own in markets.values() for p in own]
+            )
+            for group, markets in groups.items()
+        }
+        for token, value in detail.others:
+            places = found.get(token.name)
+            if not places or not value:
+                others.append((token.name, token.modality, value))
+                continue
+            for place in places:
+                values[place] += value / len(places)
+        spans = zip(detail.spans, values, strict=True)
+        return [Word(start, stop, value) for (start, stop), value in spans], others
 
     def _title(self, product: int) -> str:
         return (self.tables.products["title"][product - 1] or "") if product else ""

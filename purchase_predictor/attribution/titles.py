@@ -6,7 +6,7 @@ as near to one as a catalogue of titles tells, but no piece begins inside a writ
 """
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +47,36 @@ def title_words(titles: Sequence[str], pieces: WordPieces, max_words: int) -> li
         _joined(title, encoding.offsets, encoding.word_ids)
         for title, encoding in zip(titles, encodings, strict=True)
     ]
+
+
+def words_of_phrases(
+    title: str, spans: Sequence[tuple[int, int]], phrases: Iterable[str]
+) -> list[int]:
+    """Which words of a title are part of one of some phrases.
+
+    Args:
+        title: as given.
+        spans: of its words.
+        phrases: as in `configs/phrases.yaml`; width and case of characters do not matter.
+
+    Returns:
+        Places among the words, ascending.
+    """
+    folded, origin = _folded(title)
+    inside = np.zeros(len(title), bool)
+    for phrase in phrases:
+        wanted, _ = _folded(phrase.strip())
+        at = folded.find(wanted) if wanted else -1
+        while at >= 0:
+            inside[origin[at] : origin[at + len(wanted) - 1] + 1] = True
+            at = folded.find(wanted, at + 1)
+    return [place for place, (start, stop) in enumerate(spans) if inside[start:stop].any()]
+
+
+def _folded(text: str) -> tuple[str, list[int]]:
+    """One form for all widths and cases, and the character that each letter of it came from."""
+    folded = [(unicodedata.normalize("NFKC", letter).lower(), n) for n, letter in enumerate(text)]
+    return "".join(part for part, _ in folded), [n for part, n in folded for _ in part]
 
 
 def _joined(

@@ -13,7 +13,7 @@ class Word:
     Attributes:
         start: its first character.
         stop: one past its last.
-        value: what it contributes, log-odds.
+        value: what it contributes, log-odds, its share of a phrase that it is part of included.
     """
 
     start: int
