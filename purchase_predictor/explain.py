@@ -26,12 +26,17 @@ Model = Annotated[
     str,
     typer.Option(metavar="FOLDER_OR_URI", help="A model folder, or models:/NAME@ALIAS of MLflow."),
 ]
+Impressions = Annotated[
+    int,
+    typer.Option(min=0, help="How many are explained one by one, about; 0 leaves that out."),
+]
 Language = Annotated[Literal["en", "ko"], typer.Option(help="Of the report.")]
 
 
 def explain(
     model: Model,
     data: Data = None,
+    impressions: Impressions = 1000,
     language: Language = "en",
     config: Config = None,
     overrides: Overrides = None,
@@ -43,8 +48,10 @@ def explain(
 
     The same impressions with and without a phrase in the title, ten points of discount, free
     shipping: the mean difference in log-odds by market, with intervals, and the differences
-    between markets. Writes effects.parquet, contrasts.parquet and report.html to the output
-    folder (runs/explain by default), and logs them as a run.
+    between markets. Then what modalities, words, picture, events and terms contribute to single
+    impressions, as many of each market. Writes effects.parquet, contrasts.parquet,
+    contributions.parquet, modalities.parquet, words.parquet and report.html to the output folder
+    (runs/explain by default), and logs them as a run.
     """
     if data is not None and not data.exists():  # told before anything heavy is imported
         raise DataError(f"there is no data folder {data}")
@@ -62,12 +69,15 @@ def explain(
         found, version = find_model(model, settings.tracking, Path(place))
         predictor = PurchasePredictor.load(found)
     source = sample_folder(reporter) if data is None else data
-    explanation = job.explain_model(predictor, source, version=version, reporter=reporter)
-    files = job.write(explanation, folder)
-    report = folder / "report.html"
-    write_explanation(
-        explanation.facts, explanation.effects, explanation.contrasts, report, language=language
+    explanation = job.explain_model(
+        predictor, source, folder, version=version, n_impressions=impressions, reporter=reporter
     )
+    files = job.write(explanation, folder)
+    report, single = folder / "report.html", explanation.single
+    write_explanation(
+        explanation.facts, explanation.effects, explanation.contrasts, report,
+        contributions=None if single is None else single.report, language=language,
+    )  # fmt: skip
     job.log(explanation, [*files, report], settings.tracking)
     reporter.show(rich_effects(explanation.effects))
     reporter.line(f"report: {report}")

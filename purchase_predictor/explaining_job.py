@@ -11,6 +11,7 @@ from purchase_predictor import tracking
 from purchase_predictor.attribution.effects import EffectsOfLevers
 from purchase_predictor.checkpoint import write_file
 from purchase_predictor.cli import Reporter
+from purchase_predictor.contributing_job import ContributionFindings, explain_impressions
 from purchase_predictor.panel import FUSION
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.settings import StoreSettings
@@ -26,22 +27,32 @@ class Explanation:
         facts: data, model, rows, level.
         effects: as `effects.parquet`.
         contrasts: as `contrasts.parquet`.
+        single: what was found of single impressions; None where they were left out.
     """
 
     facts: dict[str, Any]
     effects: pl.DataFrame
     contrasts: pl.DataFrame
+    single: ContributionFindings | None = None
 
 
 def explain_model(
-    predictor: PurchasePredictor, source: Path, *, version: str, reporter: Reporter
+    predictor: PurchasePredictor,
+    source: Path,
+    folder: Path,
+    *,
+    version: str,
+    n_impressions: int,
+    reporter: Reporter,
 ) -> Explanation:
-    """Effects of every lever in every market of the data.
+    """Effects of every lever in every market of the data, contributions to single impressions.
 
     Args:
         predictor: a fitted model.
         source: data folder; labels are not needed.
+        folder: where contributions go, which may be too many to be held.
         version: of the model.
+        n_impressions: to be explained one by one, about.
         reporter: tells what happens.
     """
     reporter.step(f"reading {source}")
@@ -67,6 +78,15 @@ def explain_model(
     reporter.step("phrases and terms, with and without")
     levers = asked.levers()
     confidence = predictor.settings.evaluation.confidence
+    effects = asked.effects(levers, confidence=confidence)
+    contrasts = asked.contrasts(levers, confidence=confidence)
+    single = None
+    if n_impressions:
+        reporter.step("contributions to single impressions")
+        single = explain_impressions(
+            predictor, tables, asked.data, n_impressions,
+            folder=folder, seed=predictor.settings.seed, reporter=reporter,
+        )  # fmt: skip
     return Explanation(
         facts={
             "data": source.resolve().name,
@@ -79,8 +99,9 @@ def explain_model(
             "randomised": _randomised(tables.impressions),
             "confidence": confidence,
         },
-        effects=asked.effects(levers, confidence=confidence),
-        contrasts=asked.contrasts(levers, confidence=confidence),
+        effects=effects,
+        contrasts=contrasts,
+        single=single,
     )
 
 
@@ -92,18 +113,21 @@ def _randomised(impressions: pl.DataFrame) -> bool:
 
 
 def write(explanation: Explanation, folder: Path) -> list[Path]:
-    """Write the two tables.
+    """Write effects and contrasts; what is known of single impressions is written already.
 
     Args:
         explanation: what was found.
         folder: where; made if it is not there.
+
+    Returns:
+        All files of the explanation.
     """
     tables = {"effects": explanation.effects, "contrasts": explanation.contrasts}
     files = []
     for name, frame in tables.items():
         files.append(folder / f"{name}.parquet")
         write_file(files[-1], frame.write_parquet)
-    return files
+    return files + ([] if explanation.single is None else explanation.single.files)
 
 
 def log(explanation: Explanation, files: list[Path], store: StoreSettings) -> None:

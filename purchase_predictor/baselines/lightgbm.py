@@ -95,6 +95,27 @@ class LightGBMSystem:
             )
         return p
 
+    def contributions(
+        self, data: EncodedMarket, rows: NDArray[np.int64] | slice = slice(None)
+    ) -> NDArray[np.float64]:
+        """TreeSHAP values of the log-odds.
+
+        Args:
+            data: encoded rows.
+            rows: which of them; all by default.
+
+        Returns:
+            float64 [n, n_columns + 1], in the order of `table_.names`; the last is what is
+            expected of a row of which nothing is known. A row sums to its log-odds.
+        """
+        values = self.booster_.predict(
+            self.table_.transform(data, rows),
+            num_iteration=self.n_rounds_,
+            num_threads=self.settings.threads,
+            pred_contrib=True,
+        )
+        return np.asarray(values, np.float64)
+
     def gains(self) -> dict[str, float]:
         """Share of the training loss's decrease by column, the largest first."""
         gain = self.booster_.feature_importance("gain", iteration=self.n_rounds_)

@@ -94,7 +94,23 @@ class CandidateEncoder(nn.Module):
             words = memory.words.index_select(0, product)
             tokens = torch.cat([tokens, self.words(words)], dim=1)
             visible = torch.cat([visible, words != PAD], dim=1)
-        vector = self.vector(memory.vector.index_select(0, product))
+        return self.read(tokens, visible, memory.vector.index_select(0, product), market)
+
+    def read(
+        self, tokens: Tensor, visible: Tensor, vector: Tensor, market: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Weigh the parts and words of products.
+
+        Args:
+            tokens: float [n, n_tokens, d_model], parts and then words.
+            visible: bool, or float in [0, 1], [n, n_tokens].
+            vector: float [n, d_model], of the products.
+            market: float [n, d_model], vectors of the markets that look at them.
+
+        Returns:
+            float [n, d_model] and the softmax weights [n, n_heads, 1, n_tokens].
+        """
+        vector = self.vector(vector)
         q = split_heads(self.query(market + vector)[:, None], self.n_heads)
         key_value = self.key_value(self.norm(tokens))
         k, v = (split_heads(x, self.n_heads) for x in key_value.chunk(2, dim=-1))

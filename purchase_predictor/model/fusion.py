@@ -1,13 +1,14 @@
 """The fusion transformer: an impression's two readers over products and history encoded once."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from features.arrays import N_RESERVED
 from purchase_predictor.model.candidate import CandidateEncoder
+from purchase_predictor.model.history import HistoryAttention, HistoryView, view_history
 from purchase_predictor.model.inputs import FusionBatch, FusionShape
 from purchase_predictor.model.layers import (
     Dropout,
@@ -18,7 +19,6 @@ from purchase_predictor.model.layers import (
     attention_weights,
     merge_heads,
     split_heads,
-    which_and_how_much,
 )
 from purchase_predictor.model.readout import Readout
 from purchase_predictor.model.session import ClickEncoder, ClickStates
@@ -45,121 +45,26 @@ class FusionOutput:
 
 
 @dataclass(frozen=True)
-class HistoryView:
-    """Which events each impression sees and how they relate to it; made once for all layers.
+class ReaderInputs:
+    """What the readers of N impressions start from.
 
     Attributes:
-        visible: bool [S, M, L + 1].
-        relation: float [S, M, L + 1, n_relations].
+        market: float [N, d_model].
+        columns: float [N, n_blocks, 2 * d_model], keys and values.
+        flat: float [N, d_flat], the columns as they are.
+        candidate: float [N, d_model].
+        state: float [N, d_model], what the events before each impression amount to.
+        hidden: float [S, L + 1, d_model], the events' own states.
+        view: which of them each impression sees.
     """
 
-    visible: Tensor
-    relation: Tensor
-
-
-N_RELATIONS = 7
-
-
-def view_history(batch: FusionBatch) -> HistoryView:
-    """Relate each impression to each event of its sequence.
-
-    **Shape**
-
-    - Input: a `FusionBatch` of S sequences of L events and grids of M slots
-    - Output: a `HistoryView`; position 0 is the start token, always visible and unrelated
-    """
-    sessions, products = batch.sessions, batch.products
-    n_sequences, length = sessions.product.shape
-    grid = (n_sequences, batch.n_slots)
-
-    def place(values: Tensor) -> Tensor:
-        flat = values.new_zeros(n_sequences * batch.n_slots)
-        return flat.index_copy(0, batch.slot, values).view(grid)[:, :, None]
-
-    cut = place(batch.events_seen())
-    position = torch.arange(length, device=cut.device)
-    seen = position < cut
-    age = (place(batch.time) - sessions.time[:, None, :]).clamp_min(0.0).log1p() / 10
-    steps = (cut - position).clamp_min(1).float().log() / 4
-    candidate = place(batch.product)
-    # the missing product (row 0) and reserved codes are the same as nothing
-    same_product = ((sessions.product[:, None, :] == candidate) & (candidate > 0)).float()
-    category, wanted = products.category[sessions.product], products.category[batch.product]
-    same_category = (category[:, None, :] == place(wanted)) & (place(wanted) >= N_RESERVED)
-    same_session = sessions.session[:, None, :] == place(batch.session)
-    relation = torch.stack(
-        [
-            age,
-            steps,
-            steps**2,
-            same_product,
-            same_product * steps,
-            same_category.float(),
-            same_session.float(),
-        ],
-        dim=-1,
-    )
-    relation = F.pad(relation * seen[..., None], (0, 0, 1, 0))
-    return HistoryView(visible=F.pad(seen, (1, 0), value=True), relation=relation)
-
-
-class HistoryAttention(nn.Module):
-    """Attention to the history, by softmax and pointwise.
-
-    Keys and values come once for each event, and the impressions of a sequence sit beside one
-    another in a grid, so nothing is copied for an impression.
-
-    **Shape**
-
-    - Input: readers ``(N, n_readers, d_model)``, history ``(S, L + 1, d_model)``
-    - Output: ``(N, n_readers, 2 * d_model)``, softmax and pointwise parts, and, if asked for, the
-      softmax weights ``(N, n_heads, n_readers, L + 1)``
-    """
-
-    def __init__(self, *, d_model: int, n_heads: int):
-        super().__init__()
-        self.n_heads = n_heads
-        self.query = nn.Linear(d_model, d_model)
-        self.key_value = nn.Linear(d_model, 2 * d_model)
-        self.relation = nn.Linear(N_RELATIONS, 2 * n_heads)
-
-    def forward(
-        self,
-        readers: Tensor,
-        history: Tensor,
-        batch: FusionBatch,
-        view: HistoryView,
-        *,
-        need_weights: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Scatter the readers into the grid, attend, gather them back."""
-        n, n_readers, d_model = readers.shape
-        n_sequences, n_slots, length = view.visible.shape
-        # 1. readers into the grid (every slot is written at most once)
-        query = self.query(readers).flatten(1)
-        grid = query.new_zeros(n_sequences * n_slots, n_readers * d_model)
-        grid = grid.index_copy(0, batch.slot, query)
-        q = split_heads(grid.view(n_sequences, n_slots * n_readers, d_model), self.n_heads)
-        k, v = (split_heads(x, self.n_heads) for x in self.key_value(history).chunk(2, dim=-1))
-        # 2. scores, with biases for age, order and sameness that each head learns
-        scores = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
-        scores = scores.view(n_sequences, self.n_heads, n_slots, n_readers, length)
-        bias = self.relation(view.relation).permute(0, 3, 1, 2).unsqueeze(3)
-        weights, amounts = which_and_how_much(scores, bias, view.visible[:, None, :, None, :])
-        weights = weights.flatten(2, 3)
-        # the start token is there so that a softmax is finite; it counts nothing
-        amounts = amounts.flatten(2, 3)[..., 1:] @ v[..., 1:, :]
-        mixed = torch.cat([weights @ v, amounts], dim=-1)
-        # 3. back to one row for each impression
-        rows = mixed.view(n_sequences, self.n_heads, n_slots, n_readers, -1)
-        rows = rows.permute(0, 2, 3, 1, 4).reshape(n_sequences * n_slots, -1)
-        found = rows.index_select(0, batch.slot).view(n, n_readers, -1)
-        if not need_weights:
-            return found, None
-        taken = weights.view(n_sequences, self.n_heads, n_slots, n_readers, length)
-        taken = taken.transpose(1, 2).reshape(n_sequences * n_slots, -1)
-        taken = taken.index_select(0, batch.slot)
-        return found, taken.view(n, self.n_heads, n_readers, length)
+    market: Tensor
+    columns: Tensor
+    flat: Tensor
+    candidate: Tensor
+    state: Tensor
+    hidden: Tensor
+    view: HistoryView
 
 
 class ListAttention(nn.Module):
@@ -167,7 +72,8 @@ class ListAttention(nn.Module):
 
     **Shape**
 
-    - Input: one vector for each impression ``(N, d_model)``
+    - Input: one vector for each impression ``(N, d_model)``, and ``beside``, likewise: what the
+      others of the list are taken for, instead of ``x``
     - Output: ``(N, d_model)``
     """
 
@@ -175,14 +81,19 @@ class ListAttention(nn.Module):
         super().__init__()
         self.attention = SelfAttention(d_model=d_model, n_heads=n_heads)
 
-    def forward(self, x: Tensor, batch: FusionBatch) -> Tensor:
+    def forward(self, x: Tensor, batch: FusionBatch, beside: Tensor | None = None) -> Tensor:
         """A list is defined by the data; what else is in the batch does not matter."""
         n_slots = batch.n_lists * batch.list_width
-        grid = x.new_zeros(n_slots, x.shape[-1]).index_copy(0, batch.list_slot, x)
-        taken = torch.zeros(n_slots, dtype=torch.bool, device=x.device)
-        taken = taken.index_fill(0, batch.list_slot, True)
         shape = (batch.n_lists, batch.list_width)
-        mixed = self.attention(grid.view(*shape, -1), taken.view(*shape)[:, None, None, :])
+
+        def grid(values: Tensor) -> Tensor:
+            flat = values.new_zeros(n_slots, values.shape[-1])
+            return flat.index_copy(0, batch.list_slot, values).view(*shape, -1)
+
+        taken = torch.zeros(n_slots, dtype=torch.bool, device=x.device)
+        taken = taken.index_fill(0, batch.list_slot, True).view(*shape)[:, None, None, :]
+        others = None if beside is None else grid(beside)
+        mixed = self.attention(grid(x), taken, others)
         return mixed.reshape(n_slots, -1).index_select(0, batch.list_slot)
 
 
@@ -233,22 +144,21 @@ class FusionLayer(nn.Module):
         self,
         x: Tensor,
         market: Tensor,
-        clicks: ClickStates,
+        hidden: Tensor,
         columns: Tensor,
         batch: FusionBatch,
         view: HistoryView,
         *,
         need_weights: bool = False,
+        beside: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """One round of looking at everything."""
+        """One round of looking at everything; `beside` as in `ListAttention`."""
         readers = self.norm(x, market)
-        past, to_events = self.history(
-            readers, clicks.hidden, batch, view, need_weights=need_weights
-        )
+        past, to_events = self.history(readers, hidden, batch, view, need_weights=need_weights)
         around, to_columns = self.columns(readers, columns)
         found = self.out(torch.cat([past, around, readers.flip(1), readers], dim=-1))
-        beside = self.list_attention(readers[:, 0], batch)
-        x = x + self.dropout(found + F.pad(beside[:, None], (0, 0, 0, N_READERS - 1)))
+        listed = self.list_attention(readers[:, 0], batch, beside)
+        x = x + self.dropout(found + F.pad(listed[:, None], (0, 0, 0, N_READERS - 1)))
         x = x + self.dropout(self.feed_forward(self.feed_forward_norm(x, market)))
         return x, {} if to_events is None else {"events": to_events, "columns": to_columns}
 
@@ -309,7 +219,12 @@ class FusionTransformer(nn.Module):
         )
 
     def forward(
-        self, batch: FusionBatch, *, need_weights: bool = False, network_only: bool = False
+        self,
+        batch: FusionBatch,
+        *,
+        need_weights: bool = False,
+        network_only: bool = False,
+        clicks: ClickStates | None = None,
     ) -> FusionOutput:
         """Encode once, query for each impression; then weigh network and readout.
 
@@ -317,35 +232,69 @@ class FusionTransformer(nn.Module):
             batch: N impressions.
             need_weights: whether attention weights are wanted.
             network_only: whether the logits are the network's own, as in training.
+            clicks: of the batch's products and sessions, where they are known already.
         """
         # 1. products and histories, once each
-        clicks = self.clicks(batch.products, batch.sessions)
-        view = view_history(batch)
+        clicks = clicks or self.clicks(batch.products, batch.sessions)
         # 2. the readers: what the events so far amount to, and the candidate as its market sees it
         market = self.market(batch)
         columns, flat = self.columns(batch)
         candidate, to_product = self.candidate(
             clicks.memory, market, batch, need_weights=need_weights
         )
-        state = self._state(clicks, batch)
-        cls = self.cls + market + self.state(state) + self.circumstances(flat)
-        x = torch.stack([cls, candidate], dim=1)
-        # 3. layers
-        attention = {} if to_product is None else {"product": to_product}
-        for number, layer in enumerate(self.layers):
-            x, weights = layer(x, market, clicks, columns, batch, view, need_weights=need_weights)
-            attention.update({f"{name}.{number}": w for name, w in weights.items()})
-        # 4. the head also sees every column as it is
-        readers = self.norm(x).flatten(1)
-        inputs = torch.cat([readers, market, state, self.flat_dropout(flat)], dim=1)
-        logits = self.head(inputs)
+        inputs = ReaderInputs(
+            market=market,
+            columns=columns,
+            flat=flat,
+            candidate=candidate,
+            state=self.state_before(clicks, batch),
+            hidden=clicks.hidden,
+            view=view_history(batch),
+        )
+        logits, attention = self.read(inputs, batch, need_weights=need_weights)
+        if to_product is not None:
+            attention = {"product": to_product, **attention}
         if not network_only:
             of_readout, of_network, intercept = self.weights.unbind()
             logits = of_readout * self.readout(batch) + of_network * logits + intercept
         return FusionOutput(logits=logits, clicks=clicks, attention=attention)
 
+    def read(
+        self,
+        inputs: ReaderInputs,
+        batch: FusionBatch,
+        *,
+        need_weights: bool = False,
+        beside: Sequence[Tensor] | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The network's own logits: layers over the readers, then the head.
+
+        Args:
+            inputs: what the readers start from.
+            batch: N impressions.
+            need_weights: whether attention weights are wanted.
+            beside: float [N, d_model] for each layer, what the others of a list are taken for.
+
+        Returns:
+            float [N, n_members], and attention weights by name.
+        """
+        market, flat = inputs.market, inputs.flat
+        cls = self.cls + market + self.state(inputs.state) + self.circumstances(flat)
+        x = torch.stack([cls, inputs.candidate], dim=1)
+        attention = {}
+        for number, layer in enumerate(self.layers):
+            x, weights = layer(
+                x, market, inputs.hidden, inputs.columns, batch, inputs.view,
+                need_weights=need_weights, beside=None if beside is None else beside[number],
+            )  # fmt: skip
+            attention.update({f"{name}.{number}": w for name, w in weights.items()})
+        # the head also sees every column as it is
+        readers = self.norm(x).flatten(1)
+        head = torch.cat([readers, market, inputs.state, self.flat_dropout(flat)], dim=1)
+        return self.head(head), attention
+
     @staticmethod
-    def _state(clicks: ClickStates, batch: FusionBatch) -> Tensor:
+    def state_before(clicks: ClickStates, batch: FusionBatch) -> Tensor:
         """What the events before each impression amount to, [N, d_model].
 
         How well the product fits them is not worked out here: on training rows this encoder has

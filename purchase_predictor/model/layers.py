@@ -40,14 +40,21 @@ def merge_heads(x: Tensor) -> Tensor:
 def attention_weights(scores: Tensor, visible: Tensor | None) -> Tensor:
     """Softmax over the visible keys; every query must see at least one key.
 
+    Visibility in between 0 and 1 multiplies what a key weighs before the weights are brought to
+    sum 1: a key goes smoothly from absent to present, as attribution by gradients needs it.
+
     **Shape**
 
-    - Input: ``scores`` ``(batch, n_heads, n_queries, n_keys)``, ``visible`` bool, broadcastable
+    - Input: ``scores`` ``(batch, n_heads, n_queries, n_keys)``, ``visible`` bool or float in
+      [0, 1], broadcastable
     - Output: like ``scores``
     """
-    if visible is not None:
-        scores = scores.masked_fill(~visible, -torch.inf)
-    return scores.softmax(dim=-1)
+    if visible is None:
+        return scores.softmax(dim=-1)
+    if visible.dtype == torch.bool:
+        return scores.masked_fill(~visible, -torch.inf).softmax(dim=-1)
+    present = attention_weights(scores, visible > 0) * visible
+    return present / present.sum(dim=-1, keepdim=True)
 
 
 def which_and_how_much(scores: Tensor, bias: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,13 +65,15 @@ def which_and_how_much(scores: Tensor, bias: Tensor, visible: Tensor) -> tuple[T
     **Shape**
 
     - Input: ``scores`` ``(batch, n_heads, …, n_keys)``, ``bias`` likewise with twice the heads,
-      those of the softmax first, ``visible`` bool; both broadcastable
+      those of the softmax first, ``visible`` bool or float in [0, 1]; both broadcastable
     - Output: two tensors like ``scores``
     """
     softmax_bias, pointwise_bias = bias.chunk(2, dim=1)
     weights = attention_weights(scores + softmax_bias, visible)
-    amounts = F.silu(scores + pointwise_bias).masked_fill(~visible, 0.0)
-    return weights, amounts * POINTWISE_SCALE
+    amounts = F.silu(scores + pointwise_bias)
+    if visible.dtype == torch.bool:
+        return weights, amounts.masked_fill(~visible, 0.0) * POINTWISE_SCALE
+    return weights, amounts * visible * POINTWISE_SCALE
 
 
 class Dropout(nn.Module):
@@ -105,7 +114,8 @@ class SelfAttention(nn.Module):
 
     **Shape**
 
-    - Input: ``x`` ``(batch, length, d_model)``, ``visible`` bool ``(batch, 1, 1, length)``
+    - Input: ``x`` ``(batch, length, d_model)``, ``visible`` bool ``(batch, 1, 1, length)``,
+      ``others`` like ``x``: what each position takes the other positions for, instead of ``x``
     - Output: ``(batch, length, d_model)``
     """
 
@@ -115,12 +125,22 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(d_model, 3 * d_model)
         self.out = nn.Linear(d_model, d_model)
 
-    def forward(self, x: Tensor, visible: Tensor) -> Tensor:
+    def forward(self, x: Tensor, visible: Tensor, others: Tensor | None = None) -> Tensor:
         """Attend; every row must see at least one position."""
         q, k, v = (split_heads(part, self.n_heads) for part in self.qkv(x).chunk(3, dim=-1))
-        # lists are short: the fused kernel spends its time on setting up
-        weights = attention_weights((q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5, visible)
-        return self.out(merge_heads(weights @ v))
+        scale = q.shape[-1] ** -0.5
+        if others is None:
+            # lists are short: the fused kernel spends its time on setting up
+            weights = attention_weights((q @ k.transpose(-1, -2)) * scale, visible)
+            return self.out(merge_heads(weights @ v))
+        _, keys, values = (
+            split_heads(part, self.n_heads) for part in self.qkv(others).chunk(3, dim=-1)
+        )
+        own = torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
+        scores = torch.where(own, q @ k.transpose(-1, -2), q @ keys.transpose(-1, -2))
+        weights = attention_weights(scores * scale, visible)
+        of_itself = weights.diagonal(dim1=-2, dim2=-1)[..., None]
+        return self.out(merge_heads(weights @ values + of_itself * (v - values)))
 
 
 class FeedForward(nn.Module):

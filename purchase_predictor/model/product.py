@@ -72,8 +72,19 @@ class ProductEncoder(nn.Module):
 
     def forward(self, products: ProductBatch) -> ProductMemory:
         """Lay out the parts and add them up."""
+        no_text, _, _ = self._absent(products)
+        parts = self.parts(products)
+        words = self._words(products, no_text)
+        return ProductMemory(parts=parts, words=words, vector=self.vector(parts))
+
+    @property
+    def part_names(self) -> list[str]:
+        """Names of the parts, in their order."""
+        return [*self.tables, *self.views]
+
+    def parts(self, products: ProductBatch) -> Tensor:
+        """One vector for each part of each product, [P, n_parts, d_model]."""
         no_text, no_image, no_identity = self._absent(products)
-        # 1. one vector for each part of the product
         parts = [
             table(getattr(products, name).masked_fill(no_identity, MISSING))
             for name, table in self.tables.items()
@@ -86,11 +97,12 @@ class ProductEncoder(nn.Module):
                 # outweighs its identity from the start, so identity learns what is left to know
                 x = self.view_dropout(x * x.shape[1] ** 0.5)
             parts.append(torch.where(absent[name][:, None], self.missing[name], view(x)))
-        stacked = torch.stack(parts, dim=1) + self.kind
-        # 2. their sum is the product
-        total = self.norm(stacked.sum(dim=1))
-        vector = self.vector_norm(total + self.dropout(self.feed_forward(total)))
-        return ProductMemory(parts=stacked, words=self._words(products, no_text), vector=vector)
+        return torch.stack(parts, dim=1) + self.kind
+
+    def vector(self, parts: Tensor) -> Tensor:
+        """The sum of its parts is the product: [P, n_parts, d_model] to [P, d_model]."""
+        total = self.norm(parts.sum(dim=1))
+        return self.vector_norm(total + self.dropout(self.feed_forward(total)))
 
     @staticmethod
     def _words(products: ProductBatch, no_text: Tensor) -> Tensor:

@@ -61,6 +61,10 @@ class ColumnTokens(nn.Module):
 
     def forward(self, batch: FusionBatch) -> tuple[Tensor, Tensor]:
         """Embed the columns, mask whole groups, project each block."""
+        return self.read(self.embed(batch))
+
+    def embed(self, batch: FusionBatch) -> Tensor:
+        """A vector for each column, numbers first, [N, n_columns, d_number]."""
         parts = []
         if self.numbers is not None:
             masked = None if batch.masked is None else batch.masked[:, self.number_group]
@@ -73,7 +77,10 @@ class ColumnTokens(nn.Module):
                 masked = batch.masked[:, self.category_group]
                 x = torch.where(masked[..., None], self.masked_category, x)
             parts.append(x)
-        columns = torch.cat(parts, dim=1)
+        return torch.cat(parts, dim=1)
+
+    def read(self, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Project each block of embedded columns; and the columns side by side."""
         blocks = columns.index_select(1, self.order).split(self.sizes, dim=1)
         tokens = [
             project(block.flatten(1)) for project, block in zip(self.project, blocks, strict=True)

@@ -10,6 +10,12 @@ import polars as pl
 from rich.markup import escape
 from rich.table import Table
 
+from purchase_predictor.report.contributing import (
+    contribution_context,
+    contribution_words,
+    share_chart,
+)
+from purchase_predictor.report.contributing_data import ContributionReport
 from purchase_predictor.report.figures import number
 from purchase_predictor.report.language import in_language
 from purchase_predictor.report.pages import Chart, write_page
@@ -174,6 +180,7 @@ def write_explanation(
     contrasts: pl.DataFrame,
     file: Path,
     *,
+    contributions: ContributionReport | None = None,
     language: str = "en",
 ) -> None:
     """Write the page; every text is escaped and it needs no network.
@@ -183,11 +190,17 @@ def write_explanation(
         effects: as `effects.parquet`.
         contrasts: as `contrasts.parquet`.
         file: where; replaced if it is there.
+        contributions: to single impressions; None leaves them out.
         language: `en` or `ko`.
     """
     words = words_of(language)
     named = _named(effects, words)
     charts = [grid_chart(named, words), forest_chart(named, facts, words)]
+    single = None
+    if contributions is not None:
+        own = contribution_words(language)
+        charts.append(share_chart(contributions, own))
+        single = contribution_context(contributions, own)
     write_page(
         "explaining.html",
         charts,
@@ -198,6 +211,7 @@ def write_explanation(
             "bottom_line": bottom_line(named, words),
             "facts": {str(key): str(value) for key, value in facts.items()},
             "contrasts": contrast_rows(contrasts, words),
+            "contributions": single,
             "caveats": [
                 words.randomised if facts["randomised"] else words.association,
                 words.readout,

@@ -122,6 +122,7 @@ def test_the_command_writes_tables_and_a_page_that_opens_offline(
     place: Path, tiny_folder: Path, effects: pl.DataFrame, language: str
 ) -> None:
     command = ["--model", "model", "--data", str(tiny_folder), "--output", language]
+    command += ["--impressions", "0"]
     assert explain.main([*command, "--language", language, "--quiet"]) == 0
 
     written = pl.read_parquet(place / language / "effects.parquet")

@@ -1,0 +1,111 @@
+"""Word pieces joined back to words as people write them.
+
+Where a script parts words by spaces, a word is what lies between them. Chinese, Japanese, Thai,
+Lao, Khmer and Burmese part nothing: there a piece is a word of its own, since a byte-pair merge is
+as near to one as a catalogue of titles tells, but no piece begins inside a written character.
+"""
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from purchase_predictor.encoders.words import WordPieces
+
+_UNPARTED = (
+    "CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "IDEOGRAPHIC",
+)  # fmt: skip
+_JOINERS = frozenset("\N{ZERO WIDTH JOINER}\N{VARIATION SELECTOR-16}")
+
+
+@dataclass(frozen=True)
+class TitleWords:
+    """The words of a title as far as the model reads it.
+
+    Attributes:
+        spans: first character and one past the last of each word, in the title as given.
+        word_of_piece: int64 [n_pieces], the word of each word piece.
+    """
+
+    spans: tuple[tuple[int, int], ...]
+    word_of_piece: NDArray[np.int64]
+
+
+def title_words(titles: Sequence[str], pieces: WordPieces, max_words: int) -> list[TitleWords]:
+    """Words of titles and the pieces they were cut into.
+
+    Args:
+        titles: as given.
+        pieces: the catalogue's word pieces.
+        max_words: word pieces of a title that the model reads.
+    """
+    tokenizer = pieces.tokenizer(max_words)
+    encodings = tokenizer.encode_batch(list(titles))
+    return [
+        _joined(title, encoding.offsets, encoding.word_ids)
+        for title, encoding in zip(titles, encodings, strict=True)
+    ]
+
+
+def words_of_phrases(
+    title: str, spans: Sequence[tuple[int, int]], phrases: Iterable[str]
+) -> list[int]:
+    """Which words of a title are part of one of some phrases.
+
+    Args:
+        title: as given.
+        spans: of its words.
+        phrases: as in `configs/phrases.yaml`; width and case of characters do not matter.
+
+    Returns:
+        Places among the words, ascending.
+    """
+    folded, origin = _folded(title)
+    inside = np.zeros(len(title), bool)
+    for phrase in phrases:
+        wanted, _ = _folded(phrase.strip())
+        at = folded.find(wanted) if wanted else -1
+        while at >= 0:
+            inside[origin[at] : origin[at + len(wanted) - 1] + 1] = True
+            at = folded.find(wanted, at + 1)
+    return [place for place, (start, stop) in enumerate(spans) if inside[start:stop].any()]
+
+
+def _folded(text: str) -> tuple[str, list[int]]:
+    """One form for all widths and cases, and the character that each letter of it came from."""
+    folded = [(unicodedata.normalize("NFKC", letter).lower(), n) for n, letter in enumerate(text)]
+    return "".join(part for part, _ in folded), [n for part, n in folded for _ in part]
+
+
+def _joined(
+    title: str, offsets: Sequence[tuple[int, int]], numbers: Sequence[int | None]
+) -> TitleWords:
+    spans: list[tuple[int, int]] = []
+    word_of_piece = []
+    last = None
+    for (start, stop), number in zip(offsets, numbers, strict=True):
+        if spans and _goes_on(title, spans[-1][1], start, same_run=number == last):
+            spans[-1] = (spans[-1][0], max(stop, spans[-1][1]))
+        else:
+            spans.append((start, stop))
+        last = number
+        word_of_piece.append(len(spans) - 1)
+    return TitleWords(tuple(spans), np.array(word_of_piece, np.int64))
+
+
+def _goes_on(title: str, stop: int, start: int, *, same_run: bool) -> bool:
+    """Whether the piece that begins at `start` belongs to the word that ends at `stop`."""
+    if not 0 < stop < len(title) or start < stop:
+        return True  # both are of one character that normalisation made several of
+    first, before = title[start : start + 1], title[stop - 1]
+    if start == stop and (_JOINERS & {first, before} or unicodedata.category(first)[0] == "M"):
+        return True
+    return same_run and not (_unparted(first) and _unparted(before))
+
+
+def _unparted(character: str) -> bool:
+    """Whether its script writes words without spaces."""
+    base = unicodedata.normalize("NFKC", character)[:1] or character
+    return unicodedata.name(base, "").startswith(_UNPARTED)

@@ -1,0 +1,272 @@
+"""Explaining impressions one by one: draw them, explain them in batches, write, sum up."""
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+
+from features.arrays import TEST, EncodedMarket
+from features.schema import Tables
+from purchase_predictor.attribution import shapley
+from purchase_predictor.attribution.aggregates import modality_table, word_table
+from purchase_predictor.attribution.contributions import (
+    GRADIENTS,
+    SHAPLEY,
+    Contributions,
+    Detail,
+    Explained,
+)
+from purchase_predictor.attribution.sampling import sample_lists
+from purchase_predictor.attribution.shapley import MODALITIES
+from purchase_predictor.attribution.titles import words_of_phrases
+from purchase_predictor.attribution.tokens import phrase_token
+from purchase_predictor.baselines.lightgbm import LightGBMSystem
+from purchase_predictor.checkpoint import write_file
+from purchase_predictor.cli import Reporter
+from purchase_predictor.encoders.pictures import PictureReader
+from purchase_predictor.errors import DataError
+from purchase_predictor.panel import FUSION, LIGHTGBM
+from purchase_predictor.predictor import PurchasePredictor
+from purchase_predictor.report.contributing_data import (
+    ContributionReport,
+    Impression,
+    Step,
+    Word,
+)
+from purchase_predictor.report.thumbnails import SIDE, thumbnail
+from purchase_predictor.training.preparation import fingerprint, split_by
+from purchase_predictor.training.system import FusionSystem
+
+Floats = NDArray[np.float64]
+
+MAX_SHOWN = 12
+"""Single impressions on the page."""
+
+
+@dataclass(frozen=True)
+class ContributionFindings:
+    """What was found, and where it lies.
+
+    Attributes:
+        report: for the page.
+        completeness: float64 [n], relative errors of integrated gradients.
+        by_modality: method to float64 [n, 6].
+        subsets: float64 [n, N_SUBSETS], logits under every subset of the modalities.
+        sample: the rows.
+        contributions: that explained them, for further questions.
+        files: written.
+    """
+
+    report: ContributionReport
+    completeness: Floats
+    by_modality: dict[str, Floats]
+    subsets: Floats
+    sample: EncodedMarket
+    contributions: Contributions
+    files: list[Path]
+
+
+def explain_impressions(
+    predictor: PurchasePredictor,
+    tables: Tables,
+    data: EncodedMarket,
+    n: int,
+    *,
+    folder: Path,
+    seed: int,
+    reporter: Reporter,
+) -> ContributionFindings:
+    """Explain a sample of impressions, those of the test period where that is known.
+
+    Args:
+        predictor: a fitted model.
+        tables: of the rows.
+        data: the rows, encoded.
+        n: impressions, about, as many of each market.
+        folder: where files go.
+        seed: of the drawing.
+        reporter: tells how far it is.
+    """
+    eligible, held_out = _held_out(predictor, tables, data)
+    known = np.isin(data.market_label.astype(str), data.market_names)
+    sample = data.select(sample_lists(data, eligible & known, n, seed=seed))
+    if not len(sample):
+        raise DataError("there are no impressions to explain; --impressions 0 leaves them out")
+    fusion, trees = predictor.panel_.systems_[FUSION], predictor.panel_.systems_.get(LIGHTGBM)
+    assert isinstance(fusion, FusionSystem)  # noqa: S101 - what the panel holds by that name
+    assert trees is None or isinstance(trees, LightGBMSystem)  # noqa: S101 - likewise
+    asked = Contributions(fusion, trees, predictor.preparation_, tables, sample)
+    probability = predictor.panel_.predict_proba(sample, [FUSION])[FUSION]
+    shown = shown_places(probability, sample.market_label.astype(str))
+    parts, file = [], folder / "contributions.parquet"
+    with (
+        tempfile.TemporaryDirectory(dir=folder) as place,
+        reporter.progress(len(sample), "impressions explained") as advance,
+    ):
+        for number, part in enumerate(asked.batches(shown)):
+            part.frame.write_parquet(Path(place) / f"{number:06d}.parquet")
+            parts.append(replace(part, frame=part.frame.clear()))
+            advance(len(part.places))
+        rows = pl.scan_parquet(Path(place) / "*.parquet")
+        write_file(file, rows.sink_parquet)
+    found = _Whole.of(parts, len(sample))
+    saved = _saved(predictor, sample, found.subsets)
+    confidence = predictor.settings.evaluation.confidence
+    market = sample.market_label.astype(str)
+    modalities = modality_table(found.by_modality, saved, market, sample.unit, confidence)
+    units = pl.DataFrame({"impression_id": sample.impression_id.astype(str), "unit": sample.unit})
+    words = word_table(pl.scan_parquet(file), units, GRADIENTS, confidence)
+    files = [file, *_write(folder, {"modalities": modalities, "words": words})]
+    painter = _Painter(predictor, tables, sample, probability, found)
+    report = ContributionReport(
+        n=len(sample), held_out=held_out, modalities=modalities, words=words,
+        impressions=[painter.impression(place) for place in shown], confidence=confidence,
+    )  # fmt: skip
+    return ContributionFindings(
+        report, found.error, found.by_modality, found.subsets, sample, asked, files
+    )
+
+
+def shown_places(probability: Floats, market: NDArray[np.str_]) -> list[int]:
+    """The likeliest impression of each market, and the least likely where there is room.
+
+    Args:
+        probability: float64 [n].
+        market: str [n].
+
+    Returns:
+        Places, `MAX_SHOWN` at most, market by market.
+    """
+    names = np.unique(market)[:MAX_SHOWN]
+    rows = [np.flatnonzero(market == name) for name in names]
+    first = [int(own[probability[own].argmax()]) for own in rows]
+    last = [int(own[probability[own].argmin()]) for own in rows]
+    room = MAX_SHOWN - len(first)
+    pairs = zip(first, [*last[:room], *[-1] * len(first)], strict=False)
+    return list(dict.fromkeys(place for pair in pairs for place in pair if place >= 0))
+
+
+def _held_out(
+    predictor: PurchasePredictor, tables: Tables, data: EncodedMarket
+) -> tuple[NDArray[np.bool_], bool]:
+    """Rows that the model never learned from; all, if the data are not those of its training."""
+    everything = np.ones(len(data), bool)
+    if fingerprint(tables) != predictor.facts_.fingerprint:
+        return everything, False
+    part = split_by(tables, predictor.settings).part
+    given = tables.impressions["row"].to_numpy()
+    order = np.argsort(given)
+    test = part[order][np.searchsorted(given[order], data.row)] == TEST
+    return (test, True) if test.any() else (everything, False)
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """All batches put together, in the order of the sample."""
+
+    subsets: Floats
+    by_modality: dict[str, Floats]
+    error: Floats
+    details: dict[int, Detail]
+
+    @classmethod
+    def of(cls, parts: list[Explained], n: int) -> "_Whole":
+        places = np.concatenate([part.places for part in parts])
+        order = np.empty(n, np.int64)
+        order[places] = np.arange(n)
+        methods = parts[0].by_modality
+        return cls(
+            np.concatenate([part.subsets for part in parts])[order],
+            {m: np.concatenate([part.by_modality[m] for part in parts])[order] for m in methods},
+            np.concatenate([part.error for part in parts])[order],
+            {place: detail for part in parts for place, detail in part.details.items()},
+        )
+
+
+def _saved(predictor: PurchasePredictor, sample: EncodedMarket, subsets: Floats) -> Floats | None:
+    """Shapley values of the log-loss saved in each row, [n, 6]; None if no outcome is known."""
+    if np.isnan(sample.converted).all():
+        return None
+    calibrator = predictor.panel_.calibrators_[FUSION]
+    z = np.stack(
+        [logit(calibrator.transform(expit(own), sample.market)) for own in subsets.T], axis=1
+    )
+    y = sample.converted[:, None].astype(np.float64)
+    gain = y * z - np.logaddexp(0.0, z)
+    return np.asarray(gain @ shapley.shapley_weights(len(MODALITIES)).T, np.float64)
+
+
+def _write(folder: Path, tables: dict[str, pl.DataFrame]) -> list[Path]:
+    files = []
+    for name, frame in tables.items():
+        files.append(folder / f"{name}.parquet")
+        write_file(files[-1], frame.write_parquet)
+    return files
+
+
+@dataclass(frozen=True)
+class _Painter:
+    """Makes what the page shows of an impression."""
+
+    predictor: PurchasePredictor
+    tables: Tables
+    sample: EncodedMarket
+    probability: Floats
+    found: _Whole
+
+    def impression(self, place: int) -> Impression:
+        detail, sample = self.found.details[place], self.sample
+        converted: Any = sample.converted[place]
+        words, others = self._with_phrases(detail)
+        values = self.found.by_modality[SHAPLEY][place].tolist()
+        return Impression(
+            impression_id=str(sample.impression_id[place]),
+            market=str(sample.market_label[place]),
+            probability=float(self.probability[place]),
+            converted=None if np.isnan(converted) else bool(converted),
+            title=detail.title,
+            words=words,
+            picture=self._picture(int(sample.product[place])),
+            path=[Step(name, self._title(row), value) for name, row, value in detail.events],
+            others=others,
+            modalities=dict(zip(MODALITIES, values, strict=True)),
+        )
+
+    def _with_phrases(self, detail: Detail) -> tuple[list[Word], list[tuple[str, str, float]]]:
+        """Words of the title, those of a phrase with its contribution; and the further tokens."""
+        values, others = list(detail.words), []
+        groups = self.predictor.preparation_.features_.phrases_
+        found = {
+            phrase_token(group): words_of_phrases(
+                detail.title, detail.spans, [p for own in markets.values() for p in own]
+            )
+            for group, markets in groups.items()
+        }
+        for token, value in detail.others:
+            places = found.get(token.name)
+            if not places or not value:
+                others.append((token.name, token.modality, value))
+                continue
+            for place in places:
+                values[place] += value / len(places)
+        spans = zip(detail.spans, values, strict=True)
+        return [Word(start, stop, value) for (start, stop), value in spans], others
+
+    def _title(self, product: int) -> str:
+        return (self.tables.products["title"][product - 1] or "") if product else ""
+
+    def _picture(self, product: int) -> bytes | None:
+        file = self.tables.products["image"][product - 1] if product else None
+        if file is None:
+            return None
+        limits = self.predictor.settings.data
+        reader = PictureReader(limits.max_image_bytes, limits.max_image_pixels, SIDE)
+        try:
+            return thumbnail(reader.content(self.tables.folder, file), reader)
+        except DataError:  # told where pictures are embedded
+            return None

@@ -1,0 +1,128 @@
+"""How impressions look at the events before them."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from features.arrays import N_RESERVED
+from purchase_predictor.model.inputs import FusionBatch
+from purchase_predictor.model.layers import split_heads, which_and_how_much
+
+N_RELATIONS = 7
+
+
+@dataclass(frozen=True)
+class HistoryView:
+    """Which events each impression sees and how they relate to it; made once for all layers.
+
+    Attributes:
+        visible: bool [S, M, L + 1].
+        relation: float [S, M, L + 1, n_relations].
+    """
+
+    visible: Tensor
+    relation: Tensor
+
+
+def view_history(batch: FusionBatch) -> HistoryView:
+    """Relate each impression to each event of its sequence.
+
+    **Shape**
+
+    - Input: a `FusionBatch` of S sequences of L events and grids of M slots
+    - Output: a `HistoryView`; position 0 is the start token, always visible and unrelated
+    """
+    sessions, products = batch.sessions, batch.products
+    n_sequences, length = sessions.product.shape
+    grid = (n_sequences, batch.n_slots)
+
+    def place(values: Tensor) -> Tensor:
+        flat = values.new_zeros(n_sequences * batch.n_slots)
+        return flat.index_copy(0, batch.slot, values).view(grid)[:, :, None]
+
+    cut = place(batch.events_seen())
+    position = torch.arange(length, device=cut.device)
+    seen = position < cut
+    age = (place(batch.time) - sessions.time[:, None, :]).clamp_min(0.0).log1p() / 10
+    steps = (cut - position).clamp_min(1).float().log() / 4
+    candidate = place(batch.product)
+    # the missing product (row 0) and reserved codes are the same as nothing
+    same_product = ((sessions.product[:, None, :] == candidate) & (candidate > 0)).float()
+    category, wanted = products.category[sessions.product], products.category[batch.product]
+    same_category = (category[:, None, :] == place(wanted)) & (place(wanted) >= N_RESERVED)
+    same_session = sessions.session[:, None, :] == place(batch.session)
+    relation = torch.stack(
+        [
+            age,
+            steps,
+            steps**2,
+            same_product,
+            same_product * steps,
+            same_category.float(),
+            same_session.float(),
+        ],
+        dim=-1,
+    )
+    relation = F.pad(relation * seen[..., None], (0, 0, 1, 0))
+    return HistoryView(visible=F.pad(seen, (1, 0), value=True), relation=relation)
+
+
+class HistoryAttention(nn.Module):
+    """Attention to the history, by softmax and pointwise.
+
+    Keys and values come once for each event, and the impressions of a sequence sit beside one
+    another in a grid, so nothing is copied for an impression.
+
+    **Shape**
+
+    - Input: readers ``(N, n_readers, d_model)``, history ``(S, L + 1, d_model)``
+    - Output: ``(N, n_readers, 2 * d_model)``, softmax and pointwise parts, and, if asked for, the
+      softmax weights ``(N, n_heads, n_readers, L + 1)``
+    """
+
+    def __init__(self, *, d_model: int, n_heads: int):
+        super().__init__()
+        self.n_heads = n_heads
+        self.query = nn.Linear(d_model, d_model)
+        self.key_value = nn.Linear(d_model, 2 * d_model)
+        self.relation = nn.Linear(N_RELATIONS, 2 * n_heads)
+
+    def forward(
+        self,
+        readers: Tensor,
+        history: Tensor,
+        batch: FusionBatch,
+        view: HistoryView,
+        *,
+        need_weights: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Scatter the readers into the grid, attend, gather them back."""
+        n, n_readers, d_model = readers.shape
+        n_sequences, n_slots, length = view.visible.shape
+        # 1. readers into the grid (every slot is written at most once)
+        query = self.query(readers).flatten(1)
+        grid = query.new_zeros(n_sequences * n_slots, n_readers * d_model)
+        grid = grid.index_copy(0, batch.slot, query)
+        q = split_heads(grid.view(n_sequences, n_slots * n_readers, d_model), self.n_heads)
+        k, v = (split_heads(x, self.n_heads) for x in self.key_value(history).chunk(2, dim=-1))
+        # 2. scores, with biases for age, order and sameness that each head learns
+        scores = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
+        scores = scores.view(n_sequences, self.n_heads, n_slots, n_readers, length)
+        bias = self.relation(view.relation).permute(0, 3, 1, 2).unsqueeze(3)
+        weights, amounts = which_and_how_much(scores, bias, view.visible[:, None, :, None, :])
+        weights = weights.flatten(2, 3)
+        # the start token is there so that a softmax is finite; it counts nothing
+        amounts = amounts.flatten(2, 3)[..., 1:] @ v[..., 1:, :]
+        mixed = torch.cat([weights @ v, amounts], dim=-1)
+        # 3. back to one row for each impression
+        rows = mixed.view(n_sequences, self.n_heads, n_slots, n_readers, -1)
+        rows = rows.permute(0, 2, 3, 1, 4).reshape(n_sequences * n_slots, -1)
+        found = rows.index_select(0, batch.slot).view(n, n_readers, -1)
+        if not need_weights:
+            return found, None
+        taken = weights.view(n_sequences, self.n_heads, n_slots, n_readers, length)
+        taken = taken.transpose(1, 2).reshape(n_sequences * n_slots, -1)
+        taken = taken.index_select(0, batch.slot)
+        return found, taken.view(n, self.n_heads, n_readers, length)
