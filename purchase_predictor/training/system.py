@@ -1,7 +1,6 @@
 """The fusion transformer as a system: the contract that the baselines keep too."""
 
 import copy
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from purchase_predictor.training.loop import (
     Progress,
     default_device,
     from_numpy,
+    measure_precisions,
     no_epoch,
     to_numpy,
 )
@@ -258,11 +258,14 @@ class FusionSystem:
 
     def predict_proba(self, data: EncodedMarket) -> NDArray[np.float64]:
         """Uncalibrated probability of conversion, float64 [n], always in float32 arithmetic."""
-        device = default_device()
-        model = self.model_.to(device).eval()
-        batcher = Batcher(self.columns_of(data), batch_size=SCORING_ROWS)
-        logits = mean_logits(model, batcher, device).astype(np.float64)
-        return 1 / (1 + np.exp(-logits))
+        device, rows = default_device(), self.columns_of(data)
+        of_readout, of_network, constant = self.model_.weights.tolist()
+        if of_network:
+            model = self.model_.to(device).eval()
+            logits = mean_logits(model, Batcher(rows, batch_size=SCORING_ROWS), device)
+        else:  # a network that counts nothing would be nearly all of the time
+            logits = of_readout * read_out(self.model_.cpu().readout, rows) + constant
+        return 1 / (1 + np.exp(-logits.astype(np.float64)))
 
     def save(self, folder: Path) -> None:
         """Write weights and bins as safetensors, the shape as JSON."""
@@ -372,28 +375,3 @@ class FusionSystem:
             f"{seconds['bfloat16'] * 1000:.0f} ms in bfloat16: {chosen}"
         )
         return chosen
-
-
-def measure_precisions(task: FusionTask, device: torch.device) -> dict[str, float]:
-    """Seconds of a forward and backward pass in each precision, the best of three.
-
-    Args:
-        task: whose first batch is measured; its weights and gradients are left as they were.
-        device: where training will run.
-    """
-    batch = next(iter(task.batches(0, 0, 0, 1))).to(device)
-    model = task.model.to(device).train()
-    seconds: dict[str, float] = {}
-    for name in ("float32", "bfloat16"):
-        times = []
-        for _ in range(3):
-            began = time.perf_counter()
-            with torch.autocast(device.type, torch.bfloat16, name == "bfloat16"):
-                loss = task.loss(model, batch)
-            loss.backward()
-            loss.item()
-            times.append(time.perf_counter() - began)
-        seconds[name] = min(times)
-    model.zero_grad(set_to_none=True)
-    model.cpu()
-    return seconds

@@ -88,6 +88,10 @@ def test_a_readout_alone_learns_without_epochs(big: EncodedMarket) -> None:
     assert system.state_.history == []
     np.testing.assert_allclose(system.predict_proba(test), 1 / (1 + np.exp(-logits)), atol=1e-6)
     assert auc(system, big, TEST) > 0.7
+    # as the network would have it, had it been asked
+    system.model_.weights[1] = 1e-30
+    slowly = system.predict_proba(test)
+    np.testing.assert_allclose(slowly, 1 / (1 + np.exp(-logits)), atol=1e-6)
 
 
 def test_a_network_alone_has_no_readout(big: EncodedMarket) -> None:
