@@ -1,19 +1,23 @@
 """Batch scoring, step by step: find the model, score in shards, commit with a manifest."""
 
-import hashlib
 import json
 import shutil
 import tempfile
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import torch
 
-from purchase_predictor.checkpoint import write_file
+from features.reading import read_folder
+from purchase_predictor import __version__
+from purchase_predictor.checkpoint import MANIFEST, write_file
 from purchase_predictor.cli import Reporter
 from purchase_predictor.errors import SettingsError
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.scoring_shards import ScoredShards, score_shards
+from purchase_predictor.scoring_work import DataChangedError, InputFiles, WorkFolder, sha256
 from purchase_predictor.settings import StoreSettings
 
 
@@ -26,6 +30,7 @@ class ScoringJob:
         output: Parquet file.
         system: that answers; None takes the model's champion.
         shard_rows: impressions and events held in memory at once, about.
+        resume: goes on with the finished shards of a run that was stopped.
         store: where registered models are.
         reporter: tells what happens.
     """
@@ -38,6 +43,7 @@ class ScoringJob:
         *,
         system: str | None,
         shard_rows: int,
+        resume: bool,
         store: StoreSettings,
         reporter: Reporter,
     ) -> None:
@@ -46,6 +52,7 @@ class ScoringJob:
         self.output = output
         self.system = system
         self.shard_rows = shard_rows
+        self.resume = resume
         self.store = store
         self.reporter = reporter
 
@@ -59,6 +66,11 @@ class ScoringJob:
         """Rows that could not be used."""
         return self.output.with_name(f"{self.output.stem}.quarantine.parquet")
 
+    @property
+    def work(self) -> Path:
+        """Where finished shards are kept until the output is whole."""
+        return self.output.with_name(f".{self.output.stem}.work")
+
     def run(self) -> dict[str, Any]:
         """Load the model, score, write the manifest last.
 
@@ -68,23 +80,88 @@ class ScoringJob:
         with tempfile.TemporaryDirectory() as folder:
             place, version = find_model(self.model, self.store, Path(folder))
             predictor = PurchasePredictor.load(place)
+            checksum = sha256(place / MANIFEST)
         system = predictor.system_named(self.system)
+        inputs = InputFiles(read_folder(self.source))
+        made_from = self._made_from(checksum, version, system, inputs)
+        if self.resume and not self.work.is_dir() and self._is_finished(made_from):
+            self.reporter.step(f"{self.output} is finished: nothing is left to do")
+            return self._document()
         self.output.parent.mkdir(parents=True, exist_ok=True)
+        with WorkFolder.opened(self.work, made_from, resume=self.resume) as work:
+            try:
+                document = self._score(predictor, work, inputs, made_from)
+                work.remove()
+            except DataChangedError:
+                work.empty()  # its shards are of neither state of the input
+                raise
+            finally:
+                if any(work.records()):
+                    self.reporter.warn(f"what is finished is kept in {self.work} for --resume")
+        return document
+
+    def _made_from(
+        self, checksum: str, version: str, system: str, inputs: InputFiles
+    ) -> dict[str, Any]:
+        """All that decides the bytes of the output."""
+        versions = {name: metadata.version(name) for name in ("lightgbm", "polars", "torch")}
+        return {
+            "model": checksum,
+            "model_version": version,
+            "system": system,
+            "shard_rows": self.shard_rows,
+            "threads": self._threads(),
+            "input": inputs.checksums,
+            "version of": {"purchase_predictor": __version__, **versions},
+        }
+
+    def _threads(self) -> int:
+        """Threads of torch, by whose number sums are rounded: a resumed run takes as many."""
+        before = None
+        if self.resume:
+            before = WorkFolder(self.work).made_from() or self._document().get("made_from")
+        if before is not None:
+            torch.set_num_threads(int(before["threads"]))
+        return torch.get_num_threads()
+
+    def _document(self) -> dict[str, Any]:
+        """The manifest that is there; empty where none can be read."""
+        try:
+            return json.loads(self.manifest.read_text("utf-8"))
+        except (FileNotFoundError, ValueError):
+            return {}
+
+    def _is_finished(self, made_from: dict[str, Any]) -> bool:
+        """Whether the output is there, whole and made from the same."""
+        document = self._document()
+        files = [self.output.with_name(name) for name in document.get("files", ())]
+        return document.get("made_from") == made_from and all(
+            file.is_file() and sha256(file) == document["files"][file.name]["sha256"]
+            for file in files
+        )
+
+    def _score(
+        self,
+        predictor: PurchasePredictor,
+        work: WorkFolder,
+        inputs: InputFiles,
+        made_from: dict[str, Any],
+    ) -> dict[str, Any]:
         # an old manifest must not vouch for new files, nor for half of them
         self.manifest.unlink(missing_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.output.parent, prefix=".scores-") as folder:
-            plain = Path(folder) / self.output.name
-            scored = score_shards(
-                predictor,
-                self.source,
-                plain,
-                system=system,
-                shard_rows=self.shard_rows,
-                work=Path(folder),
-                progress=self.reporter.step,
-            )
-            self._commit(plain, system, version)
-        document = self._describe(scored, system, version)
+        plain = work.folder / "plain.parquet"
+        scored = score_shards(
+            predictor,
+            self.source,
+            plain,
+            system=made_from["system"],
+            shard_rows=self.shard_rows,
+            work=work,
+            progress=self.reporter.step,
+        )
+        inputs.refuse_changed()
+        self._commit(plain, made_from["system"], made_from["model_version"])
+        document = self._describe(scored, made_from)
         text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
         write_file(self.manifest, lambda path: path.write_text(text, "utf-8"))
         return document
@@ -102,24 +179,35 @@ class ScoringJob:
             write_file(self.quarantine, lambda path: shutil.move(set_aside, path))
         write_file(self.output, lambda path: shutil.move(whole, path))
 
-    def _describe(self, scored: ScoredShards, system: str, version: str) -> dict[str, Any]:
+    def _describe(self, scored: ScoredShards, made_from: dict[str, Any]) -> dict[str, Any]:
+        """The manifest.
+
+        Raises:
+            RuntimeError: rows were lost or invented, which is a fault of ours.
+        """
         n_set_aside = 0
         files = [self.output]
         if self.quarantine.is_file():
             files.append(self.quarantine)
             aside = pl.scan_parquet(self.quarantine).filter(pl.col("table") == "impressions")
             n_set_aside = int(aside.select("row").unique().select(pl.len()).collect().item())
+        if scored.n_read != scored.n_scored + n_set_aside:
+            raise RuntimeError(
+                f"{scored.n_read} rows were read, but {scored.n_scored} scored and {n_set_aside} "
+                "set aside"
+            )
         return {
             "model": self.model,
-            "model_version": version,
-            "system": system,
+            "model_version": made_from["model_version"],
+            "system": made_from["system"],
             "rows": {
-                "read": scored.n_scored + n_set_aside,
+                "read": scored.n_read,
                 "scored": scored.n_scored,
                 "set_aside": n_set_aside,
             },
             "set_aside_of_all_tables": scored.n_set_aside,
-            "files": {file.name: {"sha256": _sha256(file)} for file in files},
+            "files": {file.name: {"sha256": sha256(file)} for file in files},
+            "made_from": made_from,
         }
 
 
@@ -150,9 +238,4 @@ def folder_version(folder: Path) -> str:
     manifest = folder / "manifest.json"
     if not manifest.is_file():
         raise SettingsError(f"{folder} is not a model folder: it has no manifest.json")
-    return _sha256(manifest)[:12]
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    return sha256(manifest)[:12]
