@@ -12,10 +12,12 @@ import torch
 
 from features.reading import read_folder
 from purchase_predictor import __version__
-from purchase_predictor.checkpoint import MANIFEST, write_file
+from purchase_predictor.checkpoint import MANIFEST, write_file, write_json
 from purchase_predictor.cli import Reporter
 from purchase_predictor.errors import SettingsError
 from purchase_predictor.predictor import PurchasePredictor
+from purchase_predictor.reference import Counts, Reference
+from purchase_predictor.scoring_drift import drift_report, table_rows
 from purchase_predictor.scoring_shards import ScoredShards, score_shards
 from purchase_predictor.scoring_work import DataChangedError, InputFiles, WorkFolder, sha256
 from purchase_predictor.settings import StoreSettings
@@ -65,6 +67,11 @@ class ScoringJob:
     def quarantine(self) -> Path:
         """Rows that could not be used."""
         return self.output.with_name(f"{self.output.stem}.quarantine.parquet")
+
+    @property
+    def drift(self) -> Path:
+        """How far inputs and scores are from those of training."""
+        return self.output.with_name(f"{self.output.stem}.drift.json")
 
     @property
     def work(self) -> Path:
@@ -161,6 +168,7 @@ class ScoringJob:
         )
         inputs.refuse_changed()
         self._commit(plain, made_from["system"], made_from["model_version"])
+        self._tell_drift(predictor.reference_, scored.counts, made_from["system"])
         document = self._describe(scored, made_from)
         text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
         write_file(self.manifest, lambda path: path.write_text(text, "utf-8"))
@@ -179,6 +187,24 @@ class ScoringJob:
             write_file(self.quarantine, lambda path: shutil.move(set_aside, path))
         write_file(self.output, lambda path: shutil.move(whole, path))
 
+    def _tell_drift(self, reference: Reference | None, counts: Counts | None, system: str) -> None:
+        """Write the drift report and warn, where the model knows what training looked like."""
+        self.drift.unlink(missing_ok=True)
+        if reference is None or counts is None:
+            self.reporter.step(
+                "no drift report: the model folder has no reference.json, as models trained now do"
+            )
+            return
+        report = drift_report(reference, counts, system)
+        write_json(self.drift, report)
+        self.reporter.table(
+            "Moved most since training",
+            ["input", "PSI", "missing (training)", "unseen (training)"],
+            table_rows(report),
+        )
+        for sentence in report["warnings"]:
+            self.reporter.warn(sentence)
+
     def _describe(self, scored: ScoredShards, made_from: dict[str, Any]) -> dict[str, Any]:
         """The manifest.
 
@@ -186,7 +212,7 @@ class ScoringJob:
             RuntimeError: rows were lost or invented, which is a fault of ours.
         """
         n_set_aside = 0
-        files = [self.output]
+        files = [self.output, *(file for file in (self.drift,) if file.is_file())]
         if self.quarantine.is_file():
             files.append(self.quarantine)
             aside = pl.scan_parquet(self.quarantine).filter(pl.col("table") == "impressions")

@@ -17,7 +17,7 @@ import shutil
 import sys
 import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from features.rules import Events, Impressions, Products, reason
 from features.schema import Tables
 from purchase_predictor.encoders.content import silent
 from purchase_predictor.predictor import PurchasePredictor
+from purchase_predictor.reference import Counts
 from purchase_predictor.scored import scored_frame
 from purchase_predictor.scoring_work import WorkFolder
 from purchase_predictor.training.loop import Progress
@@ -56,12 +57,14 @@ class ScoredShards:
         n_scored: impressions scored.
         n_set_aside: rows of any table that could not be used.
         n_shards: in how many pieces.
+        counts: of inputs and scores in the bins of training; None where the model has no bins.
     """
 
     n_read: int
     n_scored: int
     n_set_aside: int
     n_shards: int
+    counts: Counts | None
 
 
 def score_shards(
@@ -103,15 +106,23 @@ def score_shards(
             work = WorkFolder(Path(stack.enter_context(folder)))
         shards = _Shards(predictor, read_folder(data), work, shard_rows)
         n_set_aside = shards.spill(progress)
-        n_scored = 0
+        n_scored, counts = 0, Counts()
         for shard in range(shards.n_shards):
-            n_scored += shards.finish(shard, name)["n_scored"]
+            facts = shards.finish(shard, name)
+            n_scored += facts["n_scored"]
+            counts.add(Counts(**facts["counts"]))
             progress(f"scored {n_scored:,} rows")
         if not n_scored:
             raise DataError(f"None of the impressions of {data} can be used.")
         shards.write_scores(output)
         shards.write_quarantine(output.with_name(f"{output.stem}.quarantine.parquet"))
-    return ScoredShards(shards.n_impressions, n_scored, n_set_aside, shards.n_shards)
+    return ScoredShards(
+        shards.n_impressions,
+        n_scored,
+        n_set_aside,
+        shards.n_shards,
+        None if predictor.reference_ is None else counts,
+    )
 
 
 class _Shards:
@@ -185,34 +196,34 @@ class _Shards:
             system: that answers.
 
         Returns:
-            `n_scored`.
+            `n_scored` and `counts`, as JSON holds them.
         """
         step = f"scores-{shard}"
         before = self.work.facts(step)
         if before is not None:
             return before
         file = self.folder / f"{step}.parquet"
-        scored = self._score(shard, system)
-        facts = {"n_scored": 0 if scored is None else len(scored)}
-        if scored is not None:
+        scored, counts = self._score(shard, system)
+        if len(scored):
             scored.write_parquet(file)
-        self.work.finish(step, [] if scored is None else [file], facts)
+        facts = {"n_scored": len(scored), "counts": asdict(counts)}
+        self.work.finish(step, [file] if len(scored) else [], facts)
         _return_memory()
         return facts
 
-    def _score(self, shard: int, system: str) -> pl.DataFrame | None:
-        """Scores of a shard, sorted by row; None where it has no impressions."""
-        preparation = self.predictor.preparation_
+    def _score(self, shard: int, system: str) -> tuple[pl.DataFrame, Counts]:
+        """Scores of a shard, sorted by row, and what they and their inputs were like."""
+        preparation, reference = self.predictor.preparation_, self.predictor.reference_
         impressions, events = (self._shard(table, shard) for table in ("impressions", "events"))
         if impressions is None:
-            return None
+            return pl.DataFrame(), Counts()
         if self.catalogue is None:
             self.catalogue = preparation.catalogue(self.products, self.raw.folder)
         tables = self._tables(Events.create_empty() if events is None else events, impressions)
         encoded = preparation.encode(tables, self.catalogue)
-        return scored_frame(
-            encoded, self.predictor.panel_.predict_proba(encoded, [system])[system]
-        )
+        scores = self.predictor.panel_.predict_proba(encoded, [system])
+        counts = Counts() if reference is None else reference.count(encoded, scores)
+        return scored_frame(encoded, scores[system]), counts
 
     def write_scores(self, output: Path) -> None:
         """Bring the scores into the order of the input, in one file that appears when whole."""

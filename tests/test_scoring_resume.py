@@ -1,5 +1,6 @@
 """A run that was killed, or met a full disk, goes on and gives the same bytes."""
 
+import copy
 import errno
 import json
 import os
@@ -15,6 +16,7 @@ import polars as pl
 import pytest
 
 from purchase_predictor import score, scoring_job
+from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.scoring_shards import _Shards
 from purchase_predictor.scoring_work import WorkFolder
 
@@ -81,7 +83,7 @@ def whole(
     data = some_unusable(tiny_folder, place / "data")
     assert score.main(line(small_model_folder, data, place / "out" / "scores.parquet")) == 0
     files = written(place / "out")
-    assert len(files) == 3
+    assert len(files) == 4
     return files
 
 
@@ -125,7 +127,7 @@ def test_finished_shards_are_not_computed_again(
         patch.setattr(_Shards, "_score", refuse_to_compute)
         assert score.main(command(output, "--resume")) == 0
         finished = written(output.parent)
-        assert len(finished) == 3
+        assert len(finished) == 4
         # and when all is finished, nothing is done at all
         patch.setattr(scoring_job, "score_shards", refuse_to_compute)
         assert score.main(command(output, "--resume")) == 0
@@ -211,3 +213,18 @@ def test_shards_of_other_rows_are_not_gone_on_with(
     assert not output.with_name(".scores.work").exists()
     manifest = json.loads(output.with_name("scores.manifest.json").read_text())
     assert manifest["rows"] == {"read": 600, "scored": 588, "set_aside": 12}
+
+
+def test_a_model_without_reference_says_so(
+    small_model: PurchasePredictor, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = copy.copy(small_model)
+    old.reference_ = None
+    old.save(tmp_path / "old")
+    output = tmp_path / "out" / "scores.parquet"
+
+    command = ["--model", str(tmp_path / "old"), "--input", str(data), "--output", str(output)]
+    assert score.main([*command, "--system", "lightgbm"]) == 0
+
+    assert "no drift report: the model folder has no reference.json" in capsys.readouterr().err
+    assert not output.with_name("scores.drift.json").exists()

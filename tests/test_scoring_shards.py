@@ -8,7 +8,7 @@ from polars.testing import assert_frame_equal
 from features.schema import load_tables
 from purchase_predictor.errors import DataError, SettingsError
 from purchase_predictor.predictor import PurchasePredictor
-from purchase_predictor.scoring_shards import ScoredShards, score_shards
+from purchase_predictor.scoring_shards import score_shards
 
 
 @pytest.fixture
@@ -33,7 +33,10 @@ def test_shards_give_what_the_whole_gives(
 
     whole = small_model.predict_proba(tiny_folder, system)
     assert_frame_equal(pl.read_parquet(output), whole, check_exact=False, abs_tol=1e-6)
-    assert told == ScoredShards(len(whole), len(whole), 0, 4 if shard_rows == 400 else 1)
+    n, n_shards = len(whole), 4 if shard_rows == 400 else 1
+    assert (told.n_read, told.n_scored, told.n_set_aside, told.n_shards) == (n, n, 0, n_shards)
+    assert told.counts is not None
+    assert told.counts.n == n
     assert [path.name for path in tmp_path.iterdir()] == ["scores.parquet"]
 
 
