@@ -2,29 +2,58 @@
 
     python benchmarks/kills.py --model MODEL --data DIR --work runs/kills --kills 30
 
-Every kill is a SIGKILL of a real process after a random share of the seconds that a run takes,
-imports and loading included; then it is resumed to its end. A moment counts where the process was
-killed, not where it had ended. Exit code 1 where a single byte differs from the uninterrupted
-run's, where something is left behind, or where a manifest vouched for half an output.
+Every kill is a SIGKILL of a process of its own after a random share of the seconds that a run
+takes; then it is resumed to its end. The packages are imported once and the processes are forks
+of that (so, not on Windows or macOS): moments fall into the work, from reading the model to the
+last rename. A moment counts where the process was killed, not where it had ended. Exit code 1
+where a single byte differs from the uninterrupted run's, where something is left behind, or where
+a manifest vouched for half an output.
 """
 
 import argparse
+import multiprocessing
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 
-SCORE = [sys.executable, "-m", "purchase_predictor.score", "--quiet"]
+# imported before the first fork, and for that alone
+import purchase_predictor.scoring_job  # noqa: F401
+from purchase_predictor import score
 
 
-def command(options: argparse.Namespace, output: Path, *more: str) -> list[str]:
-    """The command line."""
-    rows = ["--shard-rows", str(options.shard_rows)]
+def started(options: argparse.Namespace, output: Path, *more: str) -> ForkProcess:
+    """The command in a process of its own."""
+    rows = ["--shard-rows", str(options.shard_rows), "--quiet"]
     model = ["--model", str(options.model), "--input", str(options.data)]
-    return [*SCORE, *model, "--output", str(output), *rows, *more]
+    line = [*model, "--output", str(output), *rows, *more]
+    process = multiprocessing.get_context("fork").Process(target=_main, args=(line,))
+    process.start()
+    return process
+
+
+def _main(line: list[str]) -> None:
+    sys.exit(score.main(line))
+
+
+def seconds_of(process: ForkProcess) -> float:
+    """Seconds until a process just started has ended; it must succeed."""
+    began = time.perf_counter()
+    process.join()
+    if process.exitcode:
+        raise RuntimeError(f"scoring ended with exit code {process.exitcode}")
+    return time.perf_counter() - began
+
+
+def killed_after(seconds: float, process: ForkProcess) -> bool:
+    """Whether a process was killed, not at its end, after some seconds."""
+    process.join(seconds)
+    process.kill()
+    process.join()
+    return process.exitcode == -signal.SIGKILL
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -34,23 +63,6 @@ def files(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.iterdir())
         if not path.name.startswith(".")
     }
-
-
-def killed_after(seconds: float, line: list[str]) -> bool:
-    """Whether a command was killed, not at its end, after some seconds."""
-    process = subprocess.Popen(line)
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()
-    return process.wait() == -signal.SIGKILL
-
-
-def seconds_of(line: list[str]) -> float:
-    """Seconds that a command takes; it must succeed."""
-    began = time.perf_counter()
-    subprocess.run(line, check=True)
-    return time.perf_counter() - began
 
 
 def stage(folder: Path) -> str:
@@ -80,7 +92,7 @@ def main() -> int:
     draw = random.Random(options.seed)
     whole, place = options.work / "whole", options.work / "killed"
     shutil.rmtree(options.work, ignore_errors=True)
-    seconds = seconds_of(command(options, whole / "scores.parquet"))
+    seconds = seconds_of(started(options, whole / "scores.parquet"))
     expected = files(whole)
     print(f"uninterrupted: {seconds:.1f} s, {len(expected)} files", flush=True)
     kills, faults = 0, []
@@ -88,7 +100,7 @@ def main() -> int:
         shutil.rmtree(place, ignore_errors=True)
         moment = draw.uniform(0, seconds)
         began = time.perf_counter()
-        if not killed_after(moment, command(options, place / "scores.parquet")):
+        if not killed_after(moment, started(options, place / "scores.parquet")):
             seconds = time.perf_counter() - began  # the machine is less busy than it was
             continue
         kills += 1
@@ -96,7 +108,7 @@ def main() -> int:
         print(f"kill {kills}: after {moment:.1f} of {seconds:.1f} s, {found}", flush=True)
         if (place / "scores.manifest.json").exists() and files(place) != expected:
             faults.append(f"kill {kills}: a manifest beside half an output")
-        seconds_of(command(options, place / "scores.parquet", "--resume"))
+        seconds_of(started(options, place / "scores.parquet", "--resume"))
         if files(place) != expected:
             faults.append(f"kill {kills}: the files differ")
         left = [path.name for path in place.iterdir() if path.name.startswith(".")]

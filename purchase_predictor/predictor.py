@@ -39,7 +39,7 @@ from purchase_predictor.training.preparation import (
 )
 
 REFERENCE_ROWS = 20_000
-"""Test rows whose scores are the reference of later drift, about."""
+"""Test rows that later drift is told from, about."""
 
 
 class PurchasePredictor:
@@ -55,7 +55,7 @@ class PurchasePredictor:
         panel_: the fitted systems, their calibration and their stack.
         fitted_: how they came out of fitting; only where they were fitted, not loaded.
         facts_: how the model was made.
-        reference_: what inputs and scores looked like in training; None in models of before.
+        reference_: what inputs and scores of test rows were like; None in models of before.
     """
 
     preparation_: Preparation
@@ -214,14 +214,13 @@ class PurchasePredictor:
         )
 
     def _reference(self, data: EncodedMarket) -> Reference:
-        """Histograms of training rows, and of scores of test rows of some users."""
+        """Histograms of inputs and scores of test rows, of some users where they are many."""
         share = min(1.0, REFERENCE_ROWS / max(1, int((data.part == TEST).sum())))
         units = np.unique(data.unit[data.part == TEST])
         some = np.random.default_rng(self.settings.seed).random(len(units)) < share
         some[0] = True  # one at least
         held = data.select((data.part == TEST) & np.isin(data.unit, units[some]))
-        training = data.select(data.part == TRAIN)
-        return Reference.fit(training, self.panel_.predict_proba(held))
+        return Reference.fit(held, self.panel_.predict_proba(held))
 
     # ---- predict and evaluate
 

@@ -1,8 +1,10 @@
-"""What inputs and scores looked like in training: histograms that scoring compares with.
+"""What inputs and scores looked like when the model was judged: scoring compares with that.
 
-They travel with the model as `reference.json`. Inputs are those of the training rows, scores
-those of test rows, which no system learned from: on rows it has learned from, a system's scores
-are spread wider than any later ones. Counting is addition, so shards count apart and are summed.
+The histograms are of test rows, and travel with the model as `reference.json`. Training rows
+would not do: what is counted so far (popularity) or cross-fitted (next-click scores) has other
+values in them than in any later row, and scores of rows that a system learned from are spread
+wider than later ones. Test rows are encoded as rows that are scored, and the figures of a model
+hold for rows like these. Counting is addition, so shards count apart and are summed.
 """
 
 from collections.abc import Mapping
@@ -16,10 +18,7 @@ from features.arrays import MISSING, N_RESERVED, UNSEEN, EncodedMarket
 from purchase_predictor.evaluation.stability import bin_counts, quantile_edges
 
 MAX_CODES = 20
-"""Categories with a bin of their own, the commonest in training; the others share one."""
-
-MAX_ROWS = 200_000
-"""Training rows that histograms are made of, at most: evenly spaced ones."""
+"""Categories with a bin of their own, the commonest ones; the others share one."""
 
 Histogram = list[int]
 """Rows in each bin, then those in which the value is missing, then those in which it is unseen."""
@@ -54,44 +53,39 @@ class Counts:
 
 @dataclass(frozen=True)
 class Reference:
-    """Bins and counts of training.
+    """Bins and counts of test rows.
 
     Attributes:
         edges: inner edges of the bins of each number.
         codes: of each category, those with a bin of their own; the last bin holds the others.
         score_edges: inner edges of the bins of each system's scores.
-        counts: of training rows, and of the scores of test rows.
-        n_scored: test rows whose scores were counted.
+        counts: of the rows.
     """
 
     edges: dict[str, list[float]]
     codes: dict[str, list[int]]
     score_edges: dict[str, list[float]]
     counts: Counts
-    n_scored: int
 
     @classmethod
-    def fit(cls, training: EncodedMarket, scores: Mapping[str, NDArray[np.float64]]) -> Self:
+    def fit(cls, data: EncodedMarket, scores: Mapping[str, NDArray[np.float64]]) -> Self:
         """Choose bins and count.
 
         Args:
-            training: training rows.
-            scores: of each system on rows that it has not learned from, float64 [n].
+            data: n rows that no system has learned from.
+            scores: of each system on them, float64 [n].
         """
-        step = max(1, len(training.row) // MAX_ROWS)
-        training = training.select(np.arange(len(training.row)) % step == 0)
         edges = {}
-        for name, values in _numbers(training).items():
+        for name, values in _numbers(data).items():
             there = values[~np.isnan(values)]
             edges[name] = quantile_edges(there).tolist() if len(there) else []
-        codes = {name: _commonest(values) for name, values in _categories(training).items()}
+        codes = {name: _commonest(values) for name, values in _categories(data).items()}
         score_edges = {name: quantile_edges(p).tolist() for name, p in scores.items()}
-        bins = cls(edges, codes, score_edges, Counts(), 0)
-        n_scored = len(next(iter(scores.values())))
-        return cls(edges, codes, score_edges, bins.count(training, scores), n_scored)
+        counts = cls(edges, codes, score_edges, Counts()).count(data, scores)
+        return cls(edges, codes, score_edges, counts)
 
     def count(self, data: EncodedMarket, scores: Mapping[str, NDArray[np.float64]]) -> Counts:
-        """Count rows in the bins of training.
+        """Count rows in these bins.
 
         Args:
             data: encoded rows.

@@ -1,4 +1,4 @@
-"""Drift at scoring: how far inputs and scores are from those of training."""
+"""Drift at scoring: how far inputs and scores are from those of the model's test rows."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ WARN_PSI = 0.25
 WARN_RISE = 0.1
 """A share of rows missing or unseen that has risen by this much is told."""
 
-MIN_ROWS = 200
+MIN_ROWS = 100
 """Rows come in lists and sessions: fewer of them say too little of a distribution to warn."""
 
 CONFIDENCE = 0.95
@@ -19,7 +19,7 @@ SHOWN = 5
 
 
 def drift_report(reference: Reference, counts: Counts, system: str) -> dict[str, Any]:
-    """Compare what was scored with training.
+    """Compare what was scored with the test rows of the model.
 
     Args:
         reference: of the model.
@@ -27,11 +27,11 @@ def drift_report(reference: Reference, counts: Counts, system: str) -> dict[str,
         system: that scored them.
 
     Returns:
-        `n`, `n_training`; `scores` (`system, psi, psi_by_chance`, against test rows); `inputs`, a
-        list by falling index of `input, psi, psi_by_chance, missing, missing_in_training, unseen,
-        unseen_in_training`, the index being of the values that are there, null where there are
-        none or one bin holds all; `flags`: `flag, share, share_in_training`; `warnings`:
-        sentences.
+        `n`, `n_before`; `scores`: `system, psi, psi_by_chance`; `inputs`, a list by falling
+        index of `input, psi, psi_by_chance, missing, missing_before, unseen, unseen_before`, the
+        index being of the values that are there, null where there are none or one bin holds
+        all; `flags`: `flag, share, share_before`; all of them before meaning in test rows;
+        `warnings`: sentences, none where the rows are fewer than `MIN_ROWS`.
     """
     before = reference.counts
     inputs = [
@@ -44,14 +44,13 @@ def drift_report(reference: Reference, counts: Counts, system: str) -> dict[str,
         {
             "flag": name,
             "share": raised / counts.n,
-            "share_in_training": before.flags.get(name, 0) / before.n,
+            "share_before": before.flags.get(name, 0) / before.n,
         }
         for name, raised in counts.flags.items()
     ]
     return {
         "n": counts.n,
-        "n_training": before.n,
-        "n_test_scores": reference.n_scored,
+        "n_before": before.n,
         "scores": scores,
         "inputs": inputs,
         "flags": flags,
@@ -60,12 +59,12 @@ def drift_report(reference: Reference, counts: Counts, system: str) -> dict[str,
 
 
 def table_rows(report: dict[str, Any]) -> list[list[str]]:
-    """Scores and the inputs that moved most: name, index, missing and unseen, with training."""
+    """Scores and the inputs that moved most: name, index, missing and unseen, with test rows."""
     scores = report["scores"]
     rows = [[f"scores of {scores['system']}", _number(scores["psi"]), "", ""]]
     for row in report["inputs"][:SHOWN]:
         shares = [
-            f"{row[what]:.1%} ({row[f'{what}_in_training']:.1%})" for what in ("missing", "unseen")
+            f"{row[what]:.1%} ({row[f'{what}_before']:.1%})" for what in ("missing", "unseen")
         ]
         rows.append([row["input"], _number(row["psi"]), *shares])
     return rows
@@ -77,9 +76,9 @@ def _moved(name: str, before: Histogram, now: Histogram, n_before: int, n: int) 
         "input": name,
         **_index(before[:-2], now[:-2]),
         "missing": now[-2] / n,
-        "missing_in_training": before[-2] / n_before,
+        "missing_before": before[-2] / n_before,
         "unseen": now[-1] / n,
-        "unseen_in_training": before[-1] / n_before,
+        "unseen_before": before[-1] / n_before,
     }
 
 
@@ -97,22 +96,22 @@ def _warnings(scores: dict[str, Any], inputs: list[dict[str, Any]]) -> list[str]
     if _over(scores):
         told.append(
             f"the scores of {scores['system']} have moved (PSI {scores['psi']:.2f}, over "
-            f"{WARN_PSI}): the rows are not like those it was tested on"
+            f"{WARN_PSI}): the rows are not like those that the model was tested on"
         )
     moved = [f"{row['input']} {row['psi']:.2f}" for row in inputs if _over(row)]
     if moved:
         told.append(
-            f"{_some(moved)} moved since training (PSI over {WARN_PSI}): check the data, or train "
-            "anew"
+            f"{_some(moved)} moved since the model was tested (PSI over {WARN_PSI}): check the "
+            "data, or train anew"
         )
     for what in ("missing", "unseen"):
         rose = [
-            f"{row['input']} {row[what]:.0%} ({row[f'{what}_in_training']:.0%})"
+            f"{row['input']} {row[what]:.0%} ({row[f'{what}_before']:.0%})"
             for row in inputs
-            if row[what] - row[f"{what}_in_training"] > WARN_RISE
+            if row[what] - row[f"{what}_before"] > WARN_RISE
         ]
         if rose:
-            told.append(f"more rows are {what} than in training: {_some(rose)}")
+            told.append(f"more rows are {what} than when the model was tested: {_some(rose)}")
     return told
 
 

@@ -70,7 +70,7 @@ class ScoringJob:
 
     @property
     def drift(self) -> Path:
-        """How far inputs and scores are from those of training."""
+        """How far inputs and scores are from those of test rows."""
         return self.output.with_name(f"{self.output.stem}.drift.json")
 
     @property
@@ -188,7 +188,7 @@ class ScoringJob:
         write_file(self.output, lambda path: shutil.move(whole, path))
 
     def _tell_drift(self, reference: Reference | None, counts: Counts | None, system: str) -> None:
-        """Write the drift report and warn, where the model knows what training looked like."""
+        """Write the drift report and warn, where the model knows what its test rows were like."""
         self.drift.unlink(missing_ok=True)
         if reference is None or counts is None:
             self.reporter.step(
@@ -198,8 +198,8 @@ class ScoringJob:
         report = drift_report(reference, counts, system)
         write_json(self.drift, report)
         self.reporter.table(
-            "Moved most since training",
-            ["input", "PSI", "missing (training)", "unseen (training)"],
+            "Moved most since the model was tested",
+            ["input", "PSI", "missing (before)", "unseen (before)"],
             table_rows(report),
         )
         for sentence in report["warnings"]:

@@ -57,7 +57,7 @@ class ScoredShards:
         n_scored: impressions scored.
         n_set_aside: rows of any table that could not be used.
         n_shards: in how many pieces.
-        counts: of inputs and scores in the bins of training; None where the model has no bins.
+        counts: of inputs and scores in the model's bins; None where the model has no bins.
     """
 
     n_read: int
