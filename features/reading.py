@@ -5,6 +5,7 @@ where folders called `key=value` (hive) add the column `key`.
 """
 
 import csv
+import errno
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -122,10 +123,13 @@ def collect(frame: pl.LazyFrame, table: str, files: Iterable[Path] = ()) -> pl.D
 
     Raises:
         DataError: if a file cannot be read; the message names it.
+        OSError, PolarsError: the disk is full, where the frame ends in a sink.
     """
     try:
         return frame.collect()
     except _FAILURES as error:
+        if _no_room(error):
+            raise
         for file in files:
             _read_through(file)
         raise DataError(f"The table '{table}' cannot be read: {_first_line(error)}.") from error
@@ -306,6 +310,13 @@ def _unreadable(path: Path, error: BaseException) -> str:
         if reason.startswith("could not parse"):
             return f"The file {path} has a quotation mark that is never closed or out of place."
     return f"The file {path} cannot be read, it may be truncated or damaged: {reason}."
+
+
+def _no_room(error: BaseException) -> bool:
+    """Whether a disk is full; polars tells it in words."""
+    full = (errno.ENOSPC, errno.EDQUOT)
+    told = any(f"os error {code})" in str(error) for code in full)
+    return told or getattr(error, "errno", None) in full
 
 
 def _first_line(error: BaseException) -> str:

@@ -137,7 +137,7 @@ def write_folder(
         partial.rename(folder)
     finally:
         _remove(partial)
-    _sync(folder.parent)
+    sync(folder.parent)
     _remove(aside)
 
 
@@ -156,11 +156,11 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         write(partial)
-        _sync(partial)
+        sync(partial)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -315,11 +315,12 @@ def _remove(folder: Path) -> None:
 def _flush(folder: Path) -> None:
     """Bring files and then folders to the disk, so that the rename cannot outrun them."""
     for path in sorted(folder.rglob("*"), reverse=True):
-        _sync(path)
-    _sync(folder)
+        sync(path)
+    sync(folder)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Bring a file or a folder to the disk."""
     if os.name == "nt" and path.is_dir():
         return  # Windows cannot open a folder
     handle = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)

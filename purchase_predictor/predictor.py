@@ -2,10 +2,11 @@
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self, get_args
 
+import numpy as np
 import polars as pl
 
 from features.arrays import TEST, TRAIN, EncodedMarket
@@ -19,8 +20,10 @@ from purchase_predictor.checkpoint import ModelFolder, read_folder, write_folder
 from purchase_predictor.encoders.content import ContentEncoders, silent
 from purchase_predictor.errors import DataError, ModelFolderError, SettingsError, nearest
 from purchase_predictor.evaluation.summary import evaluate
+from purchase_predictor.facts import Facts, Scope
 from purchase_predictor.fitting import FittedSystems, Fitting, predictions
 from purchase_predictor.panel import Panel
+from purchase_predictor.reference import Reference
 from purchase_predictor.scored import scored_frame, unseen_in
 from purchase_predictor.settings import Settings
 from purchase_predictor.training.loop import OnEpoch, Progress, no_epoch
@@ -35,46 +38,8 @@ from purchase_predictor.training.preparation import (
     split_by,
 )
 
-Scope = Literal["local", "global", "adapted"]
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a model folder says about how it was made.
-
-    Attributes:
-        market: a market or `all`.
-        scope: local, global or adapted.
-        fingerprint: of the whole data.
-        cuts: ISO times of the cuts, where the split is by time.
-        n_straddling: sessions left out because they lie on both sides of a cut.
-        champion: the system with the lowest cross-fitted log-loss.
-        validation_log_loss: of each system, cross-fitted on the second validation half.
-        identity_coverage: share of training and of validation rows whose product has an identity.
-        identities: whether product identities are used.
-        next_click_auc: of the next-click score alone, on training and on validation rows.
-        leaks: context columns that alone tell conversion, with their AUC.
-        encoders_saw_other_markets: whether pictures and titles of other markets trained encoders.
-        n_train: training rows.
-        n_train_conversions: conversions among them.
-        unseen_markets: markets with test rows that training never saw, see `unseen_markets`.
-    """
-
-    market: str
-    scope: Scope
-    fingerprint: str
-    cuts: dict[str, str] | None
-    n_straddling: int
-    champion: str
-    validation_log_loss: dict[str, float]
-    identity_coverage: dict[str, float]
-    identities: bool
-    next_click_auc: dict[str, float | None]
-    leaks: dict[str, float]
-    encoders_saw_other_markets: bool
-    n_train: int
-    n_train_conversions: int
-    unseen_markets: dict[str, dict[str, Any]] = field(default_factory=dict)  # absent in old models
+REFERENCE_ROWS = 20_000
+"""Test rows that later drift is told from, about."""
 
 
 class PurchasePredictor:
@@ -90,11 +55,13 @@ class PurchasePredictor:
         panel_: the fitted systems, their calibration and their stack.
         fitted_: how they came out of fitting; only where they were fitted, not loaded.
         facts_: how the model was made.
+        reference_: what inputs and scores of test rows were like; None in models of before.
     """
 
     preparation_: Preparation
     data_: EncodedMarket
     fitted_: FittedSystems
+    reference_: Reference | None = None
 
     def __init__(
         self, settings: Settings, *, market: str = ALL_MARKETS, scope: Scope | None = None
@@ -162,6 +129,7 @@ class PurchasePredictor:
             )
         learned = self._fit_systems(shared, checkpoints, resume, progress, on_epoch)
         self.facts_ = self._facts(tables, selection, learned)
+        self.reference_ = self._reference(learned)
         return self
 
     def fit_content(
@@ -246,6 +214,15 @@ class PurchasePredictor:
             n_train_conversions=int(data.converted[training].sum()),
             unseen_markets=unseen_in(test),
         )
+
+    def _reference(self, data: EncodedMarket) -> Reference:
+        """Histograms of inputs and scores of test rows, of some users where they are many."""
+        share = min(1.0, REFERENCE_ROWS / max(1, int((data.part == TEST).sum())))
+        units = np.unique(data.unit[data.part == TEST])
+        some = np.random.default_rng(self.settings.seed).random(len(units)) < share
+        some[0] = True  # one at least
+        held = data.select((data.part == TEST) & np.isin(data.unit, units[some]))
+        return Reference.fit(held, self.panel_.predict_proba(held))
 
     # ---- predict and evaluate
 
@@ -363,6 +340,8 @@ class PurchasePredictor:
             "features": self.preparation_.features_.to_dict(),
             "panel": self.panel_.to_dict(),
         }
+        if self.reference_ is not None:
+            documents["reference"] = self.reference_.to_dict()
         folders = {name: system.save for name, system in self.panel_.systems_.items()}
         folders["encoders"] = self.preparation_.content_.save
         if clicks is not None:
@@ -380,10 +359,13 @@ class PurchasePredictor:
         try:
             settings = Settings.model_validate(saved.document("settings"))
             facts = Facts(**saved.document("facts"))
+            reference = None
+            if "reference.json" in saved.manifest["files"]:
+                reference = Reference.from_dict(saved.document("reference"))
         except (ValueError, TypeError) as error:
             raise ModelFolderError(f"{folder} was written by another version") from error
         predictor = cls(settings, market=facts.market, scope=facts.scope)
-        predictor.facts_ = facts
+        predictor.facts_, predictor.reference_ = facts, reference
         predictor._load_parts(saved)
         return predictor
 

@@ -37,6 +37,9 @@ ShardRows = Annotated[
     int | None,
     typer.Option(min=1, help="Impressions and events held in memory at once, about."),
 ]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with the finished shards of a run that stopped.")
+]
 
 
 def score(
@@ -45,6 +48,7 @@ def score(
     output: Scores,
     system: System = None,
     shard_rows: ShardRows = None,
+    resume: Resume = False,
     config: Config = None,
     overrides: Overrides = None,
     seed: Seed = None,
@@ -57,6 +61,10 @@ def score(
     or from --set data.market_profiles=FILE, and flagged. FILE.parquet appears whole or not at
     all; beside it the rows that could not be used, with their reasons, and a manifest with counts
     and checksums, written last.
+
+    Finished shards are kept in a hidden folder beside FILE.parquet until it is whole. With
+    --resume they are not computed again, and the file is the same byte for byte; where nothing
+    was begun, scoring begins, and where all is finished, nothing is done.
     """
     if output.suffix != ".parquet":
         raise SettingsError(f"--output {output} must end in .parquet")
@@ -75,6 +83,7 @@ def score(
         system=system,
         shard_rows=SHARD_ROWS if shard_rows is None else shard_rows,
         profiles=settings.data.profiles_file,
+        resume=resume,
         store=settings.tracking,
         reporter=reporter,
     ).run()

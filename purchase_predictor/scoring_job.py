@@ -1,20 +1,26 @@
 """Batch scoring, step by step: find the model, score in shards, commit with a manifest."""
 
-import hashlib
 import json
 import shutil
 import tempfile
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import torch
 
-from purchase_predictor.checkpoint import write_file
+from features.reading import read_folder
+from purchase_predictor import __version__
+from purchase_predictor.checkpoint import MANIFEST, write_file, write_json
 from purchase_predictor.cli import Reporter
 from purchase_predictor.errors import SettingsError
 from purchase_predictor.predictor import PurchasePredictor
+from purchase_predictor.reference import Counts, Reference
 from purchase_predictor.scored import unseen_markets, unseen_sentences
+from purchase_predictor.scoring_drift import drift_report, table_rows
 from purchase_predictor.scoring_shards import ScoredShards, score_shards
+from purchase_predictor.scoring_work import DataChangedError, InputFiles, WorkFolder, sha256
 from purchase_predictor.settings import StoreSettings
 
 
@@ -28,6 +34,7 @@ class ScoringJob:
         system: that answers; None takes the model's champion.
         shard_rows: impressions and events held in memory at once, about.
         profiles: file with the profiles of markets that are new to the model, if any.
+        resume: goes on with the finished shards of a run that was stopped.
         store: where registered models are.
         reporter: tells what happens.
     """
@@ -41,6 +48,7 @@ class ScoringJob:
         system: str | None,
         shard_rows: int,
         profiles: Path | None,
+        resume: bool,
         store: StoreSettings,
         reporter: Reporter,
     ) -> None:
@@ -50,6 +58,7 @@ class ScoringJob:
         self.system = system
         self.shard_rows = shard_rows
         self.profiles = profiles
+        self.resume = resume
         self.store = store
         self.reporter = reporter
 
@@ -63,6 +72,16 @@ class ScoringJob:
         """Rows that could not be used."""
         return self.output.with_name(f"{self.output.stem}.quarantine.parquet")
 
+    @property
+    def drift(self) -> Path:
+        """How far inputs and scores are from those of test rows."""
+        return self.output.with_name(f"{self.output.stem}.drift.json")
+
+    @property
+    def work(self) -> Path:
+        """Where finished shards are kept until the output is whole."""
+        return self.output.with_name(f".{self.output.stem}.work")
+
     def run(self) -> dict[str, Any]:
         """Load the model, score, write the manifest last.
 
@@ -72,25 +91,93 @@ class ScoringJob:
         with tempfile.TemporaryDirectory() as folder:
             place, version = find_model(self.model, self.store, Path(folder))
             predictor = PurchasePredictor.load(place)
+            checksum = sha256(place / MANIFEST)
         if self.profiles is not None:
             predictor.preparation_.add_profiles(self.profiles)
         system = predictor.system_named(self.system)
+        inputs = InputFiles(read_folder(self.source))
+        made_from = self._made_from(checksum, version, system, inputs)
+        if self.resume and not self.work.is_dir() and self._is_finished(made_from):
+            self.reporter.step(f"{self.output} is finished: nothing is left to do")
+            return self._document()
         self.output.parent.mkdir(parents=True, exist_ok=True)
+        with WorkFolder.opened(self.work, made_from, resume=self.resume) as work:
+            try:
+                document = self._score(predictor, work, inputs, made_from)
+                work.remove()
+            except DataChangedError:
+                work.empty()  # its shards are of neither state of the input
+                raise
+            finally:
+                if any(work.records()):
+                    self.reporter.warn(f"what is finished is kept in {self.work} for --resume")
+        return document
+
+    def _made_from(
+        self, checksum: str, version: str, system: str, inputs: InputFiles
+    ) -> dict[str, Any]:
+        """All that decides the bytes of the output."""
+        versions = {name: metadata.version(name) for name in ("lightgbm", "polars", "torch")}
+        return {
+            "model": checksum,
+            "model_version": version,
+            "system": system,
+            "shard_rows": self.shard_rows,
+            "threads": self._threads(),
+            "profiles": None if self.profiles is None else sha256(self.profiles),
+            "input": inputs.checksums,
+            "version of": {"purchase_predictor": __version__, **versions},
+        }
+
+    def _threads(self) -> int:
+        """Threads of torch, by whose number sums are rounded: a resumed run takes as many."""
+        before = None
+        if self.resume:
+            before = WorkFolder(self.work).made_from() or self._document().get("made_from")
+        if before is not None:
+            torch.set_num_threads(int(before["threads"]))
+        return torch.get_num_threads()
+
+    def _document(self) -> dict[str, Any]:
+        """The manifest that is there; empty where none can be read."""
+        try:
+            return json.loads(self.manifest.read_text("utf-8"))
+        except (FileNotFoundError, ValueError):
+            return {}
+
+    def _is_finished(self, made_from: dict[str, Any]) -> bool:
+        """Whether the output is there, whole and made from the same."""
+        document = self._document()
+        files = [self.output.with_name(name) for name in document.get("files", ())]
+        return document.get("made_from") == made_from and all(
+            file.is_file() and sha256(file) == document["files"][file.name]["sha256"]
+            for file in files
+        )
+
+    def _score(
+        self,
+        predictor: PurchasePredictor,
+        work: WorkFolder,
+        inputs: InputFiles,
+        made_from: dict[str, Any],
+    ) -> dict[str, Any]:
         # an old manifest must not vouch for new files, nor for half of them
         self.manifest.unlink(missing_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.output.parent, prefix=".scores-") as folder:
-            plain = Path(folder) / self.output.name
-            scored = score_shards(
-                predictor,
-                self.source,
-                plain,
-                system=system,
-                shard_rows=self.shard_rows,
-                work=Path(folder),
-                progress=self.reporter.step,
-            )
-            self._commit(plain, system, version)
-        document = self._describe(scored, system, version)
+        self.drift.unlink(missing_ok=True)
+        plain = work.folder / "plain.parquet"
+        scored = score_shards(
+            predictor,
+            self.source,
+            plain,
+            system=made_from["system"],
+            shard_rows=self.shard_rows,
+            work=work,
+            progress=self.reporter.step,
+        )
+        inputs.refuse_changed()
+        self._commit(plain, made_from["system"], made_from["model_version"])
+        self._tell_drift(predictor.reference_, scored.counts, made_from["system"])
+        document = self._describe(scored, made_from)
         facts = predictor.facts_
         for told in unseen_sentences(document["unseen_markets"], facts.market, facts.scope):
             self.reporter.warn(told)
@@ -119,26 +206,54 @@ class ScoringJob:
         counted = flags.group_by("flags").len().sort("flags").collect(engine="streaming")
         return dict(counted.iter_rows())
 
-    def _describe(self, scored: ScoredShards, system: str, version: str) -> dict[str, Any]:
+    def _tell_drift(self, reference: Reference | None, counts: Counts | None, system: str) -> None:
+        """Write the drift report and warn, where the model knows what its test rows were like."""
+        if reference is None or counts is None:
+            self.reporter.step(
+                "no drift report: the model folder has no reference.json, as models trained now do"
+            )
+            return
+        report = drift_report(reference, counts, system)
+        write_json(self.drift, report)
+        self.reporter.table(
+            "Moved most since the model was tested",
+            ["input", "PSI", "missing (before)", "unseen (before)"],
+            table_rows(report),
+        )
+        for sentence in report["warnings"]:
+            self.reporter.warn(sentence)
+
+    def _describe(self, scored: ScoredShards, made_from: dict[str, Any]) -> dict[str, Any]:
+        """The manifest.
+
+        Raises:
+            RuntimeError: rows were lost or invented, which is a fault of ours.
+        """
         n_set_aside = 0
-        files = [self.output]
+        files = [self.output, *(file for file in (self.drift,) if file.is_file())]
         if self.quarantine.is_file():
             files.append(self.quarantine)
             aside = pl.scan_parquet(self.quarantine).filter(pl.col("table") == "impressions")
             n_set_aside = int(aside.select("row").unique().select(pl.len()).collect().item())
+        if scored.n_read != scored.n_scored + n_set_aside:
+            raise RuntimeError(
+                f"{scored.n_read} rows were read, but {scored.n_scored} scored and {n_set_aside} "
+                "set aside"
+            )
         return {
             "model": self.model,
-            "model_version": version,
-            "system": system,
+            "model_version": made_from["model_version"],
+            "system": made_from["system"],
             "rows": {
-                "read": scored.n_scored + n_set_aside,
+                "read": scored.n_read,
                 "scored": scored.n_scored,
                 "set_aside": n_set_aside,
             },
             "set_aside_of_all_tables": scored.n_set_aside,
             "flags": self._flags(),
             "unseen_markets": unseen_markets(pl.scan_parquet(self.output)),
-            "files": {file.name: {"sha256": _sha256(file)} for file in files},
+            "files": {file.name: {"sha256": sha256(file)} for file in files},
+            "made_from": made_from,
         }
 
 
@@ -169,9 +284,4 @@ def folder_version(folder: Path) -> str:
     manifest = folder / "manifest.json"
     if not manifest.is_file():
         raise SettingsError(f"{folder} is not a model folder: it has no manifest.json")
-    return _sha256(manifest)[:12]
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    return sha256(manifest)[:12]

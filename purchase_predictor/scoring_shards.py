@@ -6,6 +6,9 @@ are checked and every session finds its unit, then by a hash of the unit, where 
 and scored. Both are linear in the rows. The catalogue is held in memory and encoded once. Peak
 memory rises over the first ten shards or so, as the allocator meets batches of new sizes, and
 stays there.
+
+The rows laid out by unit are one step of a `WorkFolder`, each scored shard is another: a run that
+was killed goes on with those that were finished.
 """
 
 import ctypes
@@ -13,33 +16,35 @@ import math
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
-from features.arrays import ProductArrays
 from features.catalogue import clean_products
 from features.checking import QUARANTINE, check_table
 from features.clickstream import session_units
 from features.coercion import read_as
 from features.context import as_fitted
 from features.errors import DataError
-from features.products import product_arrays
 from features.reading import ROW, RawTables, collect, read_folder, stored_schema
 from features.rules import Events, Impressions, Products, reason
 from features.schema import Tables
 from purchase_predictor.encoders.content import silent
 from purchase_predictor.predictor import PurchasePredictor
+from purchase_predictor.reference import Counts
 from purchase_predictor.scored import scored_frame
+from purchase_predictor.scoring_work import WorkFolder
 from purchase_predictor.training.loop import Progress
-from purchase_predictor.training.next_click import with_scores
+from purchase_predictor.training.preparation import EncodedCatalogue
 
 SHARD_ROWS = 200_000
 """Impressions and events in a shard, about: some hundred megabytes while it is scored."""
 
 PART, SHARD = "part", "shard"
+SPILLED = "spilled"
 REPEATED = reason("impression_id_repeats")
 
 
@@ -48,14 +53,18 @@ class ScoredShards:
     """What became of the rows.
 
     Attributes:
+        n_read: impressions of the input.
         n_scored: impressions scored.
         n_set_aside: rows of any table that could not be used.
         n_shards: in how many pieces.
+        counts: of inputs and scores in the model's bins; None where the model has no bins.
     """
 
+    n_read: int
     n_scored: int
     n_set_aside: int
     n_shards: int
+    counts: Counts | None
 
 
 def score_shards(
@@ -65,7 +74,7 @@ def score_shards(
     *,
     system: str | None = None,
     shard_rows: int = SHARD_ROWS,
-    work: Path | None = None,
+    work: WorkFolder | None = None,
     progress: Progress = silent,
 ) -> ScoredShards:
     """Score a data folder into a Parquet file, in memory that does not grow with its rows.
@@ -81,7 +90,8 @@ def score_shards(
             order of the input; beside it `NAME.quarantine.parquet`, the rows set aside, if any.
         system: that answers; the champion by default.
         shard_rows: impressions and events in a shard, about.
-        work: where rows are spilled, beside the output by default; as large as the data.
+        work: where rows are spilled and finished shards are kept, as large as the data; by default
+            a folder beside the output that goes with the call.
         progress: told a line for each shard.
 
     Raises:
@@ -90,34 +100,38 @@ def score_shards(
     """
     name = predictor.system_named(system)
     output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=work or output.parent, prefix=".shards-") as folder:
-        shards = _Shards(predictor, read_folder(data), Path(folder), shard_rows)
-        shards.spill(progress)
-        n_scored = 0
-        for number, scored in enumerate(shards.scores(name)):
-            scored.write_parquet(shards.folder / f"scores-{number}.parquet")
-            n_scored += len(scored)
-            _return_memory()
+    with ExitStack() as stack:
+        if work is None:
+            folder = tempfile.TemporaryDirectory(dir=output.parent, prefix=".shards-")
+            work = WorkFolder(Path(stack.enter_context(folder)))
+        shards = _Shards(predictor, read_folder(data), work, shard_rows)
+        n_set_aside = shards.spill(progress)
+        n_scored, counts = 0, Counts()
+        for shard in range(shards.n_shards):
+            facts = shards.finish(shard, name)
+            n_scored += facts["n_scored"]
+            counts.add(Counts(**facts["counts"]))
             progress(f"scored {n_scored:,} rows")
         if not n_scored:
             raise DataError(f"None of the impressions of {data} can be used.")
         shards.write_scores(output)
-        quarantine = output.with_name(f"{output.stem}.quarantine.parquet")
-        quarantine.unlink(missing_ok=True)
-        if shards.n_set_aside:
-            rows = pl.scan_parquet(shards.folder / "quarantine-*.parquet")
-            rows.sort("table", ROW).sink_parquet(shards.folder / "quarantine.parquet")
-            shutil.move(shards.folder / "quarantine.parquet", quarantine)
-    return ScoredShards(n_scored, shards.n_set_aside, shards.n_shards)
+        shards.write_quarantine(output.with_name(f"{output.stem}.quarantine.parquet"))
+    return ScoredShards(
+        shards.n_impressions,
+        n_scored,
+        n_set_aside,
+        shards.n_shards,
+        None if predictor.reference_ is None else counts,
+    )
 
 
 class _Shards:
     """Rows on disk, by session and by unit."""
 
     def __init__(
-        self, predictor: PurchasePredictor, raw: RawTables, folder: Path, shard_rows: int
+        self, predictor: PurchasePredictor, raw: RawTables, work: WorkFolder, shard_rows: int
     ) -> None:
-        self.predictor, self.raw, self.folder = predictor, raw, folder
+        self.predictor, self.raw, self.work, self.folder = predictor, raw, work, work.folder
         given = {"impressions": raw.impressions, "events": raw.events}
         self.tables = {table: frame for table, frame in given.items() if frame is not None}
         counts = {table: self._count(table) for table in self.tables}
@@ -129,57 +143,91 @@ class _Shards:
             raw.products, "products", Products, files=raw.files.get("products", ())
         )
         self.products, _ = clean_products(checked, predictor.settings.data.max_title_chars)
+        self.products_set_aside = checked.quarantine
         self.kinds = predictor.preparation_.features_.context_
-        self.n_set_aside = 0
-        self._set_aside(checked.quarantine, "products")
+        self.catalogue: EncodedCatalogue | None = None
 
-    def spill(self, progress: Progress) -> None:
-        """Lay the rows out by session, check them, lay them out by unit."""
+    def spill(self, progress: Progress) -> int:
+        """Lay the rows out by session, check them, lay them out by unit.
+
+        Returns:
+            How many rows are set aside.
+        """
+        facts = self.work.facts(SPILLED)
+        if facts is not None:
+            progress(f"the rows of {self.n_shards} hashes of sessions were checked before")
+            return int(facts["n_set_aside"])
+        self.work.clear("sessions", "ids", "units", "aside")
+        (self.folder / "aside").mkdir()
+        self._set_aside(self.products_set_aside, "products")
         for table in self.tables:
             self._by_hash(table, "session_id", self.folder / "sessions" / table)
         self._by_hash("impressions", "impression_id", self.folder / "ids", ["impression_id"])
         repeated = self._repeated_rows()
         progress(f"checking the rows of {self.n_shards} hashes of sessions")
         for part in range(self.n_shards):
-            tables = self._checked(part, repeated)
-            units = session_units(tables).select(
-                "session_id", (pl.col("unit").hash() % self.n_shards).alias(SHARD)
-            )
-            for table, frame in (("impressions", tables.impressions), ("events", tables.events)):
-                # each hash of sessions writes into a folder of its own
-                frame.lazy().join(units.lazy(), on="session_id").sink_parquet(
-                    pl.PartitionBy(self.folder / "units" / table / str(part), key=SHARD),
-                    mkdir=True,
-                )
-            for table in self.tables:
-                shutil.rmtree(self.folder / "sessions" / table / f"{PART}={part}", True)
+            self._spill_part(part, repeated)
+        aside = sorted((self.folder / "aside").iterdir())
+        n_set_aside = sum(pl.scan_parquet(f).select(pl.len()).collect().item() for f in aside)
+        spilled = [file for file in (self.folder / "units").rglob("*") if file.is_file()]
+        self.work.finish(SPILLED, [*aside, *spilled], {"n_set_aside": n_set_aside}, flush=False)
+        return n_set_aside
 
-    def scores(self, system: str) -> Iterator[pl.DataFrame]:
-        """Scores of each shard, sorted by row."""
-        preparation = self.predictor.preparation_
-        features, clicks = preparation.features_, preparation.clicks_
-        # the catalogue as tables tell it, from which flags are told, and with all its content
-        plain = product_arrays(self.products, features.vocabularies_, features.phrases_)
-        whole: ProductArrays | None = None
-        for shard in range(self.n_shards):
-            impressions, events = (
-                self._shard(table, shard) for table in ("impressions", "events")
+    def _spill_part(self, part: int, repeated: pl.DataFrame) -> None:
+        """Check a hash of sessions and lay its good rows out by unit."""
+        tables = self._checked(part, repeated)
+        units = session_units(tables).select(
+            "session_id", (pl.col("unit").hash() % self.n_shards).alias(SHARD)
+        )
+        for table, frame in (("impressions", tables.impressions), ("events", tables.events)):
+            # each hash of sessions writes into a folder of its own
+            frame.lazy().join(units.lazy(), on="session_id").sink_parquet(
+                pl.PartitionBy(self.folder / "units" / table / str(part), key=SHARD),
+                mkdir=True,
             )
-            if impressions is None:
-                continue
-            tables = self._tables(Events.create_empty() if events is None else events, impressions)
-            if whole is None:
-                encoded = preparation.encode(tables)
-                whole = encoded.products
-            else:
-                encoded = replace(features.transform(tables, None, products=plain), products=whole)
-                if clicks is not None:
-                    encoded = with_scores(encoded, clicks.score(encoded))
-            probability = self.predictor.panel_.predict_proba(encoded, [system])[system]
-            yield scored_frame(encoded, probability)
+        for table in self.tables:
+            shutil.rmtree(self.folder / "sessions" / table / f"{PART}={part}", True)
+
+    def finish(self, shard: int, system: str) -> dict[str, Any]:
+        """Score a shard unless it was scored before.
+
+        Args:
+            shard: its number.
+            system: that answers.
+
+        Returns:
+            `n_scored` and `counts`, as JSON holds them.
+        """
+        step = f"scores-{shard}"
+        before = self.work.facts(step)
+        if before is not None:
+            return before
+        file = self.folder / f"{step}.parquet"
+        scored, counts = self._score(shard, system)
+        if len(scored):
+            scored.write_parquet(file)
+        facts = {"n_scored": len(scored), "counts": asdict(counts)}
+        self.work.finish(step, [file] if len(scored) else [], facts)
+        _return_memory()
+        return facts
+
+    def _score(self, shard: int, system: str) -> tuple[pl.DataFrame, Counts]:
+        """Scores of a shard, sorted by row, and what they and their inputs were like."""
+        preparation, reference = self.predictor.preparation_, self.predictor.reference_
+        impressions, events = (self._shard(table, shard) for table in ("impressions", "events"))
+        if impressions is None:
+            return pl.DataFrame(), Counts()
+        if self.catalogue is None:
+            self.catalogue = preparation.catalogue(self.products, self.raw.folder)
+        tables = self._tables(Events.create_empty() if events is None else events, impressions)
+        encoded = preparation.encode(tables, self.catalogue)
+        scores = self.predictor.panel_.predict_proba(encoded, [system])
+        counts = Counts() if reference is None else reference.count(encoded, scores)
+        return scored_frame(encoded, scores[system]), counts
 
     def write_scores(self, output: Path) -> None:
         """Bring the scores into the order of the input, in one file that appears when whole."""
+        self.work.clear("rows", "ordered")  # of a run that was killed here
         # a stretch of rows at a time: to merge the sorted files would hold all of them
         stretch = math.ceil(self.n_impressions / self.n_shards)
         pl.scan_parquet(self.folder / "scores-*.parquet").sink_parquet(
@@ -196,6 +244,14 @@ class _Shards:
                 rows.drop(ROW).write_parquet(ordered / f"{number:09}.parquet")
         pl.scan_parquet(ordered).sink_parquet(self.folder / "scores.parquet")
         shutil.move(self.folder / "scores.parquet", output)
+
+    def write_quarantine(self, output: Path) -> None:
+        """Bring together the rows set aside, if there are any."""
+        output.unlink(missing_ok=True)
+        if any((self.folder / "aside").iterdir()):
+            rows = pl.scan_parquet(self.folder / "aside" / "*.parquet")
+            rows.sort("table", ROW).sink_parquet(self.folder / "quarantine.parquet")
+            shutil.move(self.folder / "quarantine.parquet", output)
 
     def _count(self, table: str) -> int:
         frame = self.tables[table].select(pl.len())
@@ -277,8 +333,7 @@ class _Shards:
 
     def _set_aside(self, rows: pl.DataFrame, name: str) -> None:
         if len(rows):
-            self.n_set_aside += len(rows)
-            rows.sort("table", ROW).write_parquet(self.folder / f"quarantine-{name}.parquet")
+            rows.sort("table", ROW).write_parquet(self.folder / "aside" / f"{name}.parquet")
 
 
 def _read(folder: Path, pattern: str = "*.parquet") -> pl.DataFrame | None:

@@ -18,7 +18,12 @@ from PIL import Image
 
 from features.schema import Tables, load_tables
 
-pytest_plugins = ["tests.encoded_market", "tests.listed_catalogue", "tests.tracking_store"]
+pytest_plugins = [
+    "tests.encoded_market",
+    "tests.listed_catalogue",
+    "tests.small_model",
+    "tests.tracking_store",
+]
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
 N_USERS, N_SESSIONS, N_EVENTS, N_LISTS, PER_LIST, N_PRODUCTS = 40, 120, 900, 175, 4, 60

@@ -68,7 +68,7 @@ def test_every_row_is_scored_or_set_aside_with_its_reason(
     for name, facts in manifest["files"].items():
         assert facts["sha256"] == hashlib.sha256((output.parent / name).read_bytes()).hexdigest()
     assert sorted(file.name for file in output.parent.iterdir()) == [
-        "scores.manifest.json", "scores.parquet", "scores.quarantine.parquet",
+        "scores.drift.json", "scores.manifest.json", "scores.parquet", "scores.quarantine.parquet",
     ]  # fmt: skip
     with pytest.warns(UserWarning, match="3 rows are set aside"):
         expected = PurchasePredictor.load(place / "run/model").predict_proba(data, "fusion")

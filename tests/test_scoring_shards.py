@@ -1,3 +1,4 @@
+import copy
 from pathlib import Path
 
 import polars as pl
@@ -7,24 +8,7 @@ from polars.testing import assert_frame_equal
 from features.schema import load_tables
 from purchase_predictor.errors import DataError, SettingsError
 from purchase_predictor.predictor import PurchasePredictor
-from purchase_predictor.scoring_shards import ScoredShards, score_shards
-from purchase_predictor.settings import load_settings
-
-QUICK = [
-    "model.d_model=16", "model.n_layers=1", "model.n_members=2", "model.history=6",
-    "pretraining.epochs=1", "pretraining.n_folds=2", "pretraining.batch_events=200",
-    "pretraining.n_negatives=16",
-    "training.max_epochs=1", "training.precision=float32", "encoders.epochs=0",
-    "encoders.n_word_pieces=300", "baselines.lightgbm.max_rounds=20",
-    "baselines.lightgbm.threads=1", "data.min_conversions=5", "data.validation_fraction=0.2",
-]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def fitted(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> PurchasePredictor:
-    cache = tmp_path_factory.mktemp("cache")
-    settings = load_settings(overrides=[*QUICK, f"encoders.cache={cache}"])
-    return PurchasePredictor(settings).fit(load_tables(tiny_folder))
+from purchase_predictor.scoring_shards import score_shards
 
 
 @pytest.fixture
@@ -41,20 +25,43 @@ def folder(tiny_folder: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("system", ["fusion", "lightgbm", "stack"])
 @pytest.mark.parametrize("shard_rows", [400, 10**9])
 def test_shards_give_what_the_whole_gives(
-    fitted: PurchasePredictor, tiny_folder: Path, tmp_path: Path, system: str, shard_rows: int
+    small_model: PurchasePredictor, tiny_folder: Path, tmp_path: Path, system: str, shard_rows: int
 ) -> None:
     output = tmp_path / "scores.parquet"
 
-    told = score_shards(fitted, tiny_folder, output, system=system, shard_rows=shard_rows)
+    told = score_shards(small_model, tiny_folder, output, system=system, shard_rows=shard_rows)
 
-    whole = fitted.predict_proba(tiny_folder, system)
+    whole = small_model.predict_proba(tiny_folder, system)
     assert_frame_equal(pl.read_parquet(output), whole, check_exact=False, abs_tol=1e-6)
-    assert told == ScoredShards(len(whole), 0, 4 if shard_rows == 400 else 1)
+    n, n_shards = len(whole), 4 if shard_rows == 400 else 1
+    assert (told.n_read, told.n_scored, told.n_set_aside, told.n_shards) == (n, n, 0, n_shards)
+    assert told.counts is not None
+    assert told.counts.n == n
     assert [path.name for path in tmp_path.iterdir()] == ["scores.parquet"]
 
 
+def test_the_market_is_hidden_in_every_shard_from_a_model_without_it(
+    small_model: PurchasePredictor, tiny_folder: Path, tmp_path: Path
+) -> None:
+    settings = small_model.settings
+    preparation = copy.copy(small_model.preparation_)
+    preparation.settings = settings.model_copy(
+        update={"model": settings.model.model_copy(update={"market": "none"})}
+    )
+    blind = copy.copy(small_model)
+    blind.preparation_ = preparation
+    output = tmp_path / "scores.parquet"
+
+    score_shards(blind, tiny_folder, output, system="fusion", shard_rows=400)
+
+    whole = blind.predict_proba(tiny_folder, "fusion")
+    assert_frame_equal(pl.read_parquet(output), whole, check_exact=False, abs_tol=1e-6)
+    seeing = small_model.predict_proba(tiny_folder, "fusion")
+    assert (whole["probability"] - seeing["probability"]).abs().max() > 1e-4
+
+
 def test_a_user_known_from_one_row_joins_all_rows_of_its_sessions(
-    fitted: PurchasePredictor, folder: Path, tmp_path: Path
+    small_model: PurchasePredictor, folder: Path, tmp_path: Path
 ) -> None:
     """Only the first impression of each session names its user; the events name none."""
     shown = pl.read_parquet(folder / "impressions.parquet")
@@ -67,29 +74,33 @@ def test_a_user_known_from_one_row_joins_all_rows_of_its_sessions(
     )
     clicks.write_parquet(folder / "events.parquet")
 
-    score_shards(fitted, folder, tmp_path / "scores.parquet", system="lightgbm", shard_rows=400)
+    score_shards(
+        small_model, folder, tmp_path / "scores.parquet", system="lightgbm", shard_rows=400
+    )
 
-    whole = fitted.predict_proba(folder, "lightgbm")
+    whole = small_model.predict_proba(folder, "lightgbm")
     assert_frame_equal(pl.read_parquet(tmp_path / "scores.parquet"), whole, abs_tol=1e-6)
 
 
 def test_sessions_as_numbers_meet_whatever_their_type(
-    fitted: PurchasePredictor, folder: Path, tmp_path: Path
+    small_model: PurchasePredictor, folder: Path, tmp_path: Path
 ) -> None:
     number = pl.col("session_id").str.slice(1)
     for table, dtype in (("impressions", pl.Int64), ("events", pl.Float64)):
         rows = pl.read_parquet(folder / f"{table}.parquet")
         rows.with_columns(number.cast(dtype)).write_parquet(folder / f"{table}.parquet")
 
-    score_shards(fitted, folder, tmp_path / "scores.parquet", system="lightgbm", shard_rows=400)
+    score_shards(
+        small_model, folder, tmp_path / "scores.parquet", system="lightgbm", shard_rows=400
+    )
 
-    whole = fitted.predict_proba(folder, "lightgbm")
+    whole = small_model.predict_proba(folder, "lightgbm")
     assert_frame_equal(pl.read_parquet(tmp_path / "scores.parquet"), whole, abs_tol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:.*rows are set aside")
 def test_rows_set_aside_are_those_of_the_whole(
-    fitted: PurchasePredictor, folder: Path, tmp_path: Path
+    small_model: PurchasePredictor, folder: Path, tmp_path: Path
 ) -> None:
     shown = pl.read_parquet(folder / "impressions.parquet").with_row_index("place")
     place = pl.col("place")
@@ -107,35 +118,37 @@ def test_rows_set_aside_are_those_of_the_whole(
     bad.write_parquet(folder / "impressions.parquet")
 
     told = score_shards(
-        fitted, folder, tmp_path / "scores.parquet", system="lightgbm", shard_rows=400
+        small_model, folder, tmp_path / "scores.parquet", system="lightgbm", shard_rows=400
     )
 
     expected = load_tables(folder, require_labels=False).quarantine
     assert told.n_set_aside == len(expected) == 12
     assert_frame_equal(pl.read_parquet(tmp_path / "scores.quarantine.parquet"), expected)
-    whole = fitted.predict_proba(folder, "lightgbm")
+    whole = small_model.predict_proba(folder, "lightgbm")
     assert_frame_equal(pl.read_parquet(tmp_path / "scores.parquet"), whole, abs_tol=1e-6)
 
 
-def test_works_without_events(fitted: PurchasePredictor, folder: Path, tmp_path: Path) -> None:
+def test_works_without_events(
+    small_model: PurchasePredictor, folder: Path, tmp_path: Path
+) -> None:
     (folder / "events.parquet").unlink()
 
-    score_shards(fitted, folder, tmp_path / "scores.parquet", system="fusion", shard_rows=400)
+    score_shards(small_model, folder, tmp_path / "scores.parquet", system="fusion", shard_rows=400)
 
-    whole = fitted.predict_proba(folder, "fusion")
+    whole = small_model.predict_proba(folder, "fusion")
     assert_frame_equal(pl.read_parquet(tmp_path / "scores.parquet"), whole, abs_tol=1e-6)
 
 
 def test_what_cannot_be_scored_leaves_no_file(
-    fitted: PurchasePredictor, folder: Path, tmp_path: Path
+    small_model: PurchasePredictor, folder: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "out" / "scores.parquet"
     with pytest.raises(SettingsError, match="no system 'fushion'"):
-        score_shards(fitted, folder, output, system="fushion")
+        score_shards(small_model, folder, output, system="fushion")
     shown = pl.read_parquet(folder / "impressions.parquet").drop("session_id")
     shown.write_parquet(folder / "impressions.parquet")
 
     with pytest.raises(DataError, match="has no column 'session_id'"):
-        score_shards(fitted, folder, output, shard_rows=400)
+        score_shards(small_model, folder, output, shard_rows=400)
 
     assert list(output.parent.iterdir()) == []

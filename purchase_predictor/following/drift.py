@@ -5,16 +5,14 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy.stats import chi2
 
+from purchase_predictor.evaluation.stability import psi, psi_by_chance
 from purchase_predictor.following.joining import Joined
 from purchase_predictor.following.resampling import Floats, Ints, Sums, resampled_sums
 from purchase_predictor.settings import EvaluationSettings
 
 DAYS_OF_WEEKS = 21
 """From this span on, periods are calendar weeks (from Monday, UTC), below it days."""
-
-PSI_BINS = 10
 
 POOLED = "pooled"
 """The scope of all markets, and its name where a market's would stand."""
@@ -117,53 +115,6 @@ def ratios(
             }
         )
     return found
-
-
-def psi(first: Floats, now: Floats, *, n_bins: int = PSI_BINS) -> tuple[float, int]:
-    """Population stability index of scores against earlier ones.
-
-    The sum over bins of (share now − share first) · ln(share now / share first); the bins hold
-    equal shares of the first scores. An empty bin counts as half a row, or the index were
-    infinite.
-
-    Source: Siddiqi 2006, Credit risk scorecards.
-
-    Args:
-        first: earlier scores [n].
-        now: scores [m].
-        n_bins: bins; fewer where the first scores are tied.
-
-    Returns:
-        The index and the number of bins.
-    """
-    edges = np.unique(np.quantile(first, np.arange(1, n_bins) / n_bins))
-    shares = []
-    for scores in (first, now):
-        counts = np.bincount(
-            np.searchsorted(edges, scores, side="right"), minlength=len(edges) + 1
-        )
-        shares.append(np.maximum(counts, 0.5) / len(scores))
-    before, after = shares
-    return float(((after - before) * np.log(after / before)).sum()), len(edges) + 1
-
-
-def psi_by_chance(n_first: int, n_now: int, n_bins: int, confidence: float) -> float:
-    """The index that chance alone exceeds with probability 1 − `confidence`.
-
-    Rows are taken as independent; where users have many, chance reaches further.
-
-    Source: Yurdakul and Naranjo 2020, Statistical properties of the population stability index:
-    without drift the index is about (1/n + 1/m) times a chi-squared with bins − 1 degrees.
-
-    Args:
-        n_first: rows of the first period.
-        n_now: rows of this one.
-        n_bins: bins of the index.
-        confidence: level.
-    """
-    if n_bins < 2:
-        return 0.0
-    return float(chi2.ppf(confidence, n_bins - 1) * (1 / n_first + 1 / n_now))
 
 
 def flagged(joined: Joined, *, settings: EvaluationSettings, seed: int) -> list[dict[str, Any]]:

@@ -327,28 +327,28 @@ def tastes(model: ChoiceModel, data: EncodedMarket) -> NDArray[np.float32]:
             np.arange(len(data.products)), 1 + len(data.products) // ROWS_AT_ONCE
         )
     ])  # fmt: skip
-    histories = Histories.of(data.events, np.ones(len(data.events), bool))
     found = np.full(len(data), np.nan, np.float32)
     for code in np.unique(data.market):
         rows = np.flatnonzero((data.market == code) & (data.product > 0))
-        found[rows] = _tastes_in(model, data, histories, vectors, int(code), rows)
+        found[rows] = _tastes_in(model, data, vectors, int(code), rows)
     return found
 
 
 def _tastes_in(
-    model: ChoiceModel,
-    data: EncodedMarket,
-    histories: Histories,
-    vectors: Tensor,
-    market: int,
-    rows: NDArray[np.int64],
+    model: ChoiceModel, data: EncodedMarket, vectors: Tensor, market: int, rows: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    low, high = np.searchsorted(histories.market, [market, market + 1])
-    place = histories.place[low:high]
+    """Tastes of one market's rows, which all that their shoppers turned to decides.
+
+    Whatever market it was in: a service that scores one list does not know where its shopper's
+    earlier events were.
+    """
     mean, events = model.mean[market], data.events
-    turns = torch.from_numpy(histories.turns[low:high].astype(np.float32))
+    place = np.flatnonzero((events.product > 0) & np.isin(events.unit, data.unit[rows]))
+    product, unit = events.product[place], events.unit[place]
+    turned = (np.diff(unit, prepend=-1) != 0) | (np.diff(product, prepend=-1) != 0)
+    turns = torch.from_numpy(turned.astype(np.float32))
     types = torch.from_numpy(events.event_type[place].astype(np.int64))
-    deviation = vectors[torch.from_numpy(events.product[place].astype(np.int64))] - mean
+    deviation = vectors[torch.from_numpy(product.astype(np.int64))] - mean
     deviation = deviation * model.evidence(types, turns)[:, None]
     summed = torch.cat([deviation, turns[:, None]], dim=1).double().cumsum(dim=0)
     summed = F.pad(summed, (0, 0, 1, 0))

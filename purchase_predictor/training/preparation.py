@@ -23,7 +23,7 @@ from features.arrays import (
 from features.clickstream import session_units
 from features.culture import Profiles, load_profiles
 from features.encoding import FeatureEncoder
-from features.products import load_phrases
+from features.products import load_phrases, product_arrays
 from features.schema import Tables
 from features.splits import Split
 from purchase_predictor.encoders.content import ContentEncoders
@@ -54,6 +54,19 @@ class Selection:
 
     tables: Tables
     split: Split
+
+
+@dataclass(frozen=True)
+class EncodedCatalogue:
+    """A catalogue that rows are encoded with, again and again.
+
+    Attributes:
+        told: as its table tells it; flags of rows come from here.
+        whole: with words, texts and pictures.
+    """
+
+    told: ProductArrays
+    whole: ProductArrays
 
 
 def split_by(tables: Tables, settings: Settings) -> Split:
@@ -182,9 +195,10 @@ class Preparation:
             phrases=load_phrases(None),
         )
         self.identities_ = True
-        data = self._with_content(
-            self.features_.transform(selection.tables, selection.split), selection.tables
-        )
+        tables = selection.tables
+        data = self.features_.transform(tables, selection.split)
+        products = self._with_content(data.products, tables.products, tables.folder)
+        data = self._seen(replace(data, products=products))
         self.coverage_ = {
             name: identity_coverage(data.select(data.part == part))
             for name, part in (("training", TRAIN), ("validation", STOP))
@@ -239,9 +253,28 @@ class Preparation:
             return "nothing tells the products apart"
         return ""
 
-    def encode(self, tables: Tables) -> EncodedMarket:
-        """Encode rows that are to be scored."""
-        data = self._with_content(self.features_.transform(tables, None), tables)
+    def catalogue(self, products: pl.DataFrame, folder: Path) -> EncodedCatalogue:
+        """Encode products once for all rows that show them.
+
+        Args:
+            products: the checked table.
+            folder: the data folder, in which the pictures are.
+        """
+        features = self.features_
+        told = product_arrays(products, features.vocabularies_, features.phrases_)
+        return EncodedCatalogue(told, self._with_content(told, products, folder))
+
+    def encode(self, tables: Tables, catalogue: EncodedCatalogue | None = None) -> EncodedMarket:
+        """Encode rows that are to be scored.
+
+        Args:
+            tables: checked.
+            catalogue: of their products, where it is there already.
+        """
+        if catalogue is None:
+            catalogue = self.catalogue(tables.products, tables.folder)
+        data = self.features_.transform(tables, None, products=catalogue.told)
+        data = self._seen(replace(data, products=catalogue.whole))
         return data if self.clicks_ is None else with_scores(data, self.clicks_.score(data))
 
     def sizes(self) -> ContentSizes:
@@ -254,18 +287,23 @@ class Preparation:
             n_word_pieces=0 if words is None else len(words),
         )
 
-    def _with_content(self, data: EncodedMarket, tables: Tables) -> EncodedMarket:
-        content = self.content_.encode(tables.products, tables.folder)
+    def _with_content(
+        self, products: ProductArrays, table: pl.DataFrame, folder: Path
+    ) -> ProductArrays:
+        content = self.content_.encode(table, folder)
         self.failures_ = content.failures
-        products = replace(
-            data.products,
+        whole = replace(
+            products,
             words=_below_missing(content.words, MISSING),
             text=_below_missing(content.text),
             image=_below_missing(content.image),
             has_text=_below_missing(content.has_text),
             has_image=_below_missing(content.has_image),
         )
-        data = replace(data, products=self._identified(products))
+        return self._identified(whole)
+
+    def _seen(self, data: EncodedMarket) -> EncodedMarket:
+        """The rows as the model may see them."""
         return data.without_market() if self.settings.model.market == "none" else data
 
     def _identified(self, products: ProductArrays) -> ProductArrays:

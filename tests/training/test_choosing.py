@@ -12,7 +12,6 @@ from purchase_predictor.training import choosing
 from purchase_predictor.training.choosing import (
     ChoiceTask,
     Histories,
-    event_markets,
     fit_choice,
     tastes,
 )
@@ -73,11 +72,10 @@ def fitted(tasteful: EncodedMarket) -> ChoiceModel:
 
 
 def n_turned_to(market: EncodedMarket, row: int) -> int:
-    """How often the row's unit had turned to a product in the row's market."""
+    """How often the row's unit had turned to a product."""
     events = market.events
     mine = np.flatnonzero((events.unit == market.unit[row]) & (events.product > 0))
-    mine = mine[(mine < market.cut[row]) & (event_markets(events)[mine] == market.market[row])]
-    product = events.product[mine]
+    product = events.product[mine[mine < market.cut[row]]]
     return int((np.diff(product, prepend=-1) != 0).sum())
 
 
@@ -115,7 +113,6 @@ def test_taste_is_the_newton_step_worked_out_row_by_row(
         weights = fitted.event_weight.double().numpy()
         prior = float(fitted.log_prior.exp())
         rotation = fitted.rotation.double().numpy()
-    market_of = event_markets(events)
     for row in np.flatnonzero(tasteful.product > 0)[:60]:
         market = tasteful.market[row]
         mean = fitted.mean[market].double().numpy()
@@ -125,7 +122,7 @@ def test_taste_is_the_newton_step_worked_out_row_by_row(
             if events.unit[place] != tasteful.unit[row] or place >= tasteful.cut[row]:
                 continue
             product = int(events.product[place])
-            if not product or market_of[place] != market:
+            if not product:
                 continue
             turned = product != before
             weight = turned + weights[events.event_type[place]]
