@@ -30,6 +30,10 @@ Impressions = Annotated[
     int,
     typer.Option(min=0, help="How many are explained one by one, about; 0 leaves that out."),
 ]
+Phrases = Annotated[
+    Path | None,
+    typer.Option("--phrases", metavar="FILE", help="Laid out as configs/phrases.yaml."),
+]
 Language = Annotated[Literal["en", "ko"], typer.Option(help="Of the report.")]
 
 
@@ -37,6 +41,7 @@ def explain(
     model: Model,
     data: Data = None,
     impressions: Impressions = 1000,
+    phrases: Phrases = None,
     language: Language = "en",
     config: Config = None,
     overrides: Overrides = None,
@@ -56,6 +61,9 @@ def explain(
     if data is not None and not data.exists():  # told before anything heavy is imported
         raise DataError(f"there is no data folder {data}")
     settings = settings_from(config, overrides, seed)
+    from features.products import load_phrases
+
+    wanted = None if phrases is None else load_phrases(phrases)
     folder = output or Path("runs") / "explain"
     make_output(folder)
     from purchase_predictor import explaining_job as job
@@ -70,8 +78,9 @@ def explain(
         predictor = PurchasePredictor.load(found)
     source = sample_folder(reporter) if data is None else data
     explanation = job.explain_model(
-        predictor, source, folder, version=version, n_impressions=impressions, reporter=reporter
-    )
+        predictor, source, folder,
+        version=version, n_impressions=impressions, phrases=wanted, reporter=reporter,
+    )  # fmt: skip
     files = job.write(explanation, folder)
     report, single = folder / "report.html", explanation.single
     write_explanation(

@@ -6,9 +6,11 @@ from typing import Any
 
 import polars as pl
 
+from features.products import Phrases
 from features.schema import load_tables
 from purchase_predictor import tracking
-from purchase_predictor.attribution.effects import EffectsOfLevers
+from purchase_predictor.attribution.effects import PHRASE, EffectsOfLevers
+from purchase_predictor.attribution.phrases import TitleEffects
 from purchase_predictor.checkpoint import write_file
 from purchase_predictor.cli import Reporter
 from purchase_predictor.contributing_job import ContributionFindings, explain_impressions
@@ -43,6 +45,7 @@ def explain_model(
     *,
     version: str,
     n_impressions: int,
+    phrases: Phrases | None = None,
     reporter: Reporter,
 ) -> Explanation:
     """Effects of every lever in every market of the data, contributions to single impressions.
@@ -53,6 +56,7 @@ def explain_model(
         folder: where contributions go, which may be too many to be held.
         version: of the model.
         n_impressions: to be explained one by one, about.
+        phrases: to ask for, instead of those that the model was made with.
         reporter: tells what happens.
     """
     reporter.step(f"reading {source}")
@@ -76,10 +80,20 @@ def explain_model(
             "narrow; explain the global or the local model"
         )
     reporter.step("phrases and terms, with and without")
-    levers = asked.levers()
     confidence = predictor.settings.evaluation.confidence
+    known, unknown = _own_phrases(predictor, phrases)
+    levers = [lever for lever in asked.levers() if lever.kind != PHRASE or lever.phrase in known]
     effects = asked.effects(levers, confidence=confidence)
     contrasts = asked.contrasts(levers, confidence=confidence)
+    if unknown:
+        calibrator = predictor.panel_.calibrators_[FUSION]
+        titles = TitleEffects(
+            fusion, predictor.preparation_, tables, asked.data,
+            calibrate=calibrator.transform, seed=predictor.settings.seed,
+        )  # fmt: skip
+        with reporter.progress(len(unknown), "own phrases") as advance:
+            own = titles.ask(unknown, confidence, advance)
+        effects = pl.concat([effects, own], how="diagonal_relaxed")
     single = None
     if n_impressions:
         reporter.step("contributions to single impressions")
@@ -98,11 +112,23 @@ def explain_model(
             "n_train_conversions": predictor.facts_.n_train_conversions,
             "randomised": _randomised(tables.impressions),
             "confidence": confidence,
+            "own_phrases": list(unknown),
         },
         effects=effects,
         contrasts=contrasts,
         single=single,
     )
+
+
+def _own_phrases(
+    predictor: PurchasePredictor, phrases: Phrases | None
+) -> tuple[set[str], Phrases]:
+    """Groups that the model has weights of, and groups that it has to be asked about."""
+    learned = predictor.preparation_.features_.phrases_
+    if phrases is None:
+        return set(learned), {}
+    known = {name for name, markets in phrases.items() if learned.get(name) == markets}
+    return known, {name: own for name, own in phrases.items() if name not in known}
 
 
 def _randomised(impressions: pl.DataFrame) -> bool:
