@@ -11,7 +11,8 @@ from features.schema import load_tables
 from purchase_predictor import tracking
 from purchase_predictor.attribution.effects import PHRASE, EffectsOfLevers
 from purchase_predictor.attribution.phrases import TitleEffects
-from purchase_predictor.checkpoint import write_file
+from purchase_predictor.checking_job import check_explanations
+from purchase_predictor.checkpoint import write_file, write_json
 from purchase_predictor.cli import Reporter
 from purchase_predictor.contributing_job import ContributionFindings, explain_impressions
 from purchase_predictor.panel import FUSION
@@ -154,6 +155,31 @@ def write(explanation: Explanation, folder: Path) -> list[Path]:
         files.append(folder / f"{name}.parquet")
         write_file(files[-1], frame.write_parquet)
     return files + ([] if explanation.single is None else explanation.single.files)
+
+
+def check(
+    explanation: Explanation, folder: Path, *, seed: int, reporter: Reporter
+) -> tuple[list[dict[str, Any]], Path]:
+    """Test whether the explanations are true to the model.
+
+    Args:
+        explanation: of single impressions too.
+        folder: where `faithfulness.json` goes.
+        seed: of random orders and weights.
+        reporter: tells how far it is.
+
+    Returns:
+        The checks as the file holds them, and the file.
+    """
+    single = explanation.single
+    assert single is not None  # noqa: S101 - the command refuses otherwise
+    checks = check_explanations(
+        single, explanation.effects, confidence=explanation.facts["confidence"], seed=seed,
+        reporter=reporter,
+    )  # fmt: skip
+    file = folder / "faithfulness.json"
+    write_json(file, checks)
+    return checks, file
 
 
 def log(explanation: Explanation, files: list[Path], store: StoreSettings) -> None:

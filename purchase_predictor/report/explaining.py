@@ -1,6 +1,6 @@
 """The report of an explanation: what moves buyers, market by market; English and Korean."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import polars as pl
 from rich.markup import escape
 from rich.table import Table
 
+from purchase_predictor.report.checking import check_context
 from purchase_predictor.report.contributing import (
     contribution_context,
     contribution_words,
@@ -191,6 +192,7 @@ def write_explanation(
     file: Path,
     *,
     contributions: ContributionReport | None = None,
+    checks: Sequence[Mapping[str, Any]] = (),
     language: str = "en",
 ) -> None:
     """Write the page; every text is escaped and it needs no network.
@@ -201,6 +203,7 @@ def write_explanation(
         contrasts: as `contrasts.parquet`.
         file: where; replaced if it is there.
         contributions: to single impressions; None leaves them out.
+        checks: as `faithfulness.json`; none leaves their section out.
         language: `en` or `ko`.
     """
     words, own = words_of(language), facts["own_phrases"]
@@ -222,6 +225,7 @@ def write_explanation(
             "facts": {str(key): str(value) for key, value in facts.items()},
             "contrasts": contrast_rows(contrasts, words),
             "contributions": single,
+            "checks": check_context(checks, facts["confidence"], language) if checks else None,
             "caveats": [
                 words.randomised if facts["randomised"] else words.association,
                 words.readout,
