@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from features.products import Phrases
-from features.schema import load_tables
+from features.schema import Tables, load_tables
 from purchase_predictor import tracking
 from purchase_predictor.attribution.effects import PHRASE, EffectsOfLevers
 from purchase_predictor.attribution.phrases import TitleEffects
@@ -81,19 +81,12 @@ def explain_model(
             "narrow; explain the global or the local model"
         )
     reporter.step("phrases and terms, with and without")
-    confidence = predictor.settings.evaluation.confidence
     known, unknown = _own_phrases(predictor, phrases)
     levers = [lever for lever in asked.levers() if lever.kind != PHRASE or lever.phrase in known]
+    confidence = predictor.settings.evaluation.confidence
     effects = asked.effects(levers, confidence=confidence)
-    contrasts = asked.contrasts(levers, confidence=confidence)
     if unknown:
-        calibrator = predictor.panel_.calibrators_[FUSION]
-        titles = TitleEffects(
-            fusion, predictor.preparation_, tables, asked.data,
-            calibrate=calibrator.transform, seed=predictor.settings.seed,
-        )  # fmt: skip
-        with reporter.progress(len(unknown), "own phrases") as advance:
-            own = titles.ask(unknown, confidence, advance)
+        own = _effects_of_own(predictor, asked, unknown, reporter)
         effects = pl.concat([effects, own], how="diagonal_relaxed")
     single = None
     if n_impressions:
@@ -102,23 +95,35 @@ def explain_model(
             predictor, tables, asked.data, n_impressions,
             folder=folder, seed=predictor.settings.seed, reporter=reporter,
         )  # fmt: skip
-    return Explanation(
-        facts={
-            "data": source.resolve().name,
-            "fingerprint": fingerprint(tables),
-            "model_version": version,
-            "scope": predictor.scope,
-            "market": predictor.market,
-            "n_impressions": len(tables.impressions),
-            "n_train_conversions": predictor.facts_.n_train_conversions,
-            "randomised": _randomised(tables.impressions),
-            "confidence": confidence,
-            "own_phrases": list(unknown),
-        },
-        effects=effects,
-        contrasts=contrasts,
-        single=single,
-    )
+    facts = _facts(predictor, tables, source)
+    facts |= {"model_version": version, "own_phrases": list(unknown)}
+    contrasts = asked.contrasts(levers, confidence=confidence)
+    return Explanation(facts=facts, effects=effects, contrasts=contrasts, single=single)
+
+
+def _facts(predictor: PurchasePredictor, tables: Tables, source: Path) -> dict[str, Any]:
+    return {
+        "data": source.resolve().name,
+        "fingerprint": fingerprint(tables),
+        "scope": predictor.scope,
+        "market": predictor.market,
+        "n_impressions": len(tables.impressions),
+        "n_train_conversions": predictor.facts_.n_train_conversions,
+        "randomised": _randomised(tables.impressions),
+        "confidence": predictor.settings.evaluation.confidence,
+    }
+
+
+def _effects_of_own(
+    predictor: PurchasePredictor, asked: EffectsOfLevers, phrases: Phrases, reporter: Reporter
+) -> pl.DataFrame:
+    """Effects of phrases that the model has no weights of."""
+    titles = TitleEffects(
+        asked.fusion, predictor.preparation_, asked.tables, asked.data,
+        calibrate=predictor.panel_.calibrators_[FUSION].transform, seed=predictor.settings.seed,
+    )  # fmt: skip
+    with reporter.progress(len(phrases), "own phrases") as advance:
+        return titles.ask(phrases, predictor.settings.evaluation.confidence, advance)
 
 
 def _own_phrases(
