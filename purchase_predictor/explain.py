@@ -20,7 +20,7 @@ from purchase_predictor.cli import (
     run,
     settings_from,
 )
-from purchase_predictor.errors import DataError
+from purchase_predictor.errors import DataError, SettingsError
 
 Model = Annotated[
     str,
@@ -30,6 +30,13 @@ Impressions = Annotated[
     int,
     typer.Option(min=0, help="How many are explained one by one, about; 0 leaves that out."),
 ]
+Phrases = Annotated[
+    Path | None,
+    typer.Option("--phrases", metavar="FILE", help="Laid out as configs/phrases.yaml."),
+]
+Check = Annotated[
+    bool, typer.Option("--check", help="Test whether the explanations are true to the model.")
+]
 Language = Annotated[Literal["en", "ko"], typer.Option(help="Of the report.")]
 
 
@@ -37,6 +44,8 @@ def explain(
     model: Model,
     data: Data = None,
     impressions: Impressions = 1000,
+    phrases: Phrases = None,
+    check: Check = False,
     language: Language = "en",
     config: Config = None,
     overrides: Overrides = None,
@@ -50,12 +59,17 @@ def explain(
     shipping: the mean difference in log-odds by market, with intervals, and the differences
     between markets. Then what modalities, words, picture, events and terms contribute to single
     impressions, as many of each market. Writes effects.parquet, contrasts.parquet,
-    contributions.parquet, modalities.parquet, words.parquet and report.html to the output folder
-    (runs/explain by default), and logs them as a run.
+    contributions.parquet, modalities.parquet, words.parquet, with --check faithfulness.json, and
+    report.html to the output folder (runs/explain by default), and logs them as a run.
     """
     if data is not None and not data.exists():  # told before anything heavy is imported
         raise DataError(f"there is no data folder {data}")
+    if check and not impressions:
+        raise SettingsError("--check tests explanations of impressions: --impressions is 0")
     settings = settings_from(config, overrides, seed)
+    from features.products import load_phrases
+
+    wanted = None if phrases is None else load_phrases(phrases)
     folder = output or Path("runs") / "explain"
     make_output(folder)
     from purchase_predictor import explaining_job as job
@@ -70,13 +84,18 @@ def explain(
         predictor = PurchasePredictor.load(found)
     source = sample_folder(reporter) if data is None else data
     explanation = job.explain_model(
-        predictor, source, folder, version=version, n_impressions=impressions, reporter=reporter
-    )
-    files = job.write(explanation, folder)
+        predictor, source, folder,
+        version=version, n_impressions=impressions, phrases=wanted, reporter=reporter,
+    )  # fmt: skip
+    checks: list[dict[str, object]] = []
+    if check:
+        checks, file = job.check(explanation, folder, seed=settings.seed, reporter=reporter)
+    files = [*job.write(explanation, folder), *([file] if check else [])]
     report, single = folder / "report.html", explanation.single
     write_explanation(
         explanation.facts, explanation.effects, explanation.contrasts, report,
-        contributions=None if single is None else single.report, language=language,
+        contributions=None if single is None else single.report, checks=checks,
+        language=language,
     )  # fmt: skip
     job.log(explanation, [*files, report], settings.tracking)
     reporter.show(rich_effects(explanation.effects))

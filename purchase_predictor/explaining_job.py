@@ -6,10 +6,13 @@ from typing import Any
 
 import polars as pl
 
-from features.schema import load_tables
+from features.products import Phrases
+from features.schema import Tables, load_tables
 from purchase_predictor import tracking
-from purchase_predictor.attribution.effects import EffectsOfLevers
-from purchase_predictor.checkpoint import write_file
+from purchase_predictor.attribution.effects import PHRASE, EffectsOfLevers
+from purchase_predictor.attribution.phrases import TitleEffects
+from purchase_predictor.checking_job import check_explanations
+from purchase_predictor.checkpoint import write_file, write_json
 from purchase_predictor.cli import Reporter
 from purchase_predictor.contributing_job import ContributionFindings, explain_impressions
 from purchase_predictor.panel import FUSION
@@ -43,6 +46,7 @@ def explain_model(
     *,
     version: str,
     n_impressions: int,
+    phrases: Phrases | None = None,
     reporter: Reporter,
 ) -> Explanation:
     """Effects of every lever in every market of the data, contributions to single impressions.
@@ -53,6 +57,7 @@ def explain_model(
         folder: where contributions go, which may be too many to be held.
         version: of the model.
         n_impressions: to be explained one by one, about.
+        phrases: to ask for, instead of those that the model was made with.
         reporter: tells what happens.
     """
     reporter.step(f"reading {source}")
@@ -76,10 +81,13 @@ def explain_model(
             "narrow; explain the global or the local model"
         )
     reporter.step("phrases and terms, with and without")
-    levers = asked.levers()
+    known, unknown = _own_phrases(predictor, phrases)
+    levers = [lever for lever in asked.levers() if lever.kind != PHRASE or lever.phrase in known]
     confidence = predictor.settings.evaluation.confidence
     effects = asked.effects(levers, confidence=confidence)
-    contrasts = asked.contrasts(levers, confidence=confidence)
+    if unknown:
+        own = _effects_of_own(predictor, asked, unknown, reporter)
+        effects = pl.concat([effects, own], how="diagonal_relaxed")
     single = None
     if n_impressions:
         reporter.step("contributions to single impressions")
@@ -87,22 +95,46 @@ def explain_model(
             predictor, tables, asked.data, n_impressions,
             folder=folder, seed=predictor.settings.seed, reporter=reporter,
         )  # fmt: skip
-    return Explanation(
-        facts={
-            "data": source.resolve().name,
-            "fingerprint": fingerprint(tables),
-            "model_version": version,
-            "scope": predictor.scope,
-            "market": predictor.market,
-            "n_impressions": len(tables.impressions),
-            "n_train_conversions": predictor.facts_.n_train_conversions,
-            "randomised": _randomised(tables.impressions),
-            "confidence": confidence,
-        },
-        effects=effects,
-        contrasts=contrasts,
-        single=single,
-    )
+    facts = _facts(predictor, tables, source)
+    facts |= {"model_version": version, "own_phrases": list(unknown)}
+    contrasts = asked.contrasts(levers, confidence=confidence)
+    return Explanation(facts=facts, effects=effects, contrasts=contrasts, single=single)
+
+
+def _facts(predictor: PurchasePredictor, tables: Tables, source: Path) -> dict[str, Any]:
+    return {
+        "data": source.resolve().name,
+        "fingerprint": fingerprint(tables),
+        "scope": predictor.scope,
+        "market": predictor.market,
+        "n_impressions": len(tables.impressions),
+        "n_train_conversions": predictor.facts_.n_train_conversions,
+        "randomised": _randomised(tables.impressions),
+        "confidence": predictor.settings.evaluation.confidence,
+    }
+
+
+def _effects_of_own(
+    predictor: PurchasePredictor, asked: EffectsOfLevers, phrases: Phrases, reporter: Reporter
+) -> pl.DataFrame:
+    """Effects of phrases that the model has no weights of."""
+    titles = TitleEffects(
+        asked.fusion, predictor.preparation_, asked.tables, asked.data,
+        calibrate=predictor.panel_.calibrators_[FUSION].transform, seed=predictor.settings.seed,
+    )  # fmt: skip
+    with reporter.progress(len(phrases), "own phrases") as advance:
+        return titles.ask(phrases, predictor.settings.evaluation.confidence, advance)
+
+
+def _own_phrases(
+    predictor: PurchasePredictor, phrases: Phrases | None
+) -> tuple[set[str], Phrases]:
+    """Groups that the model has weights of, and groups that it has to be asked about."""
+    learned = predictor.preparation_.features_.phrases_
+    if phrases is None:
+        return set(learned), {}
+    known = {name for name, markets in phrases.items() if learned.get(name) == markets}
+    return known, {name: own for name, own in phrases.items() if name not in known}
 
 
 def _randomised(impressions: pl.DataFrame) -> bool:
@@ -128,6 +160,31 @@ def write(explanation: Explanation, folder: Path) -> list[Path]:
         files.append(folder / f"{name}.parquet")
         write_file(files[-1], frame.write_parquet)
     return files + ([] if explanation.single is None else explanation.single.files)
+
+
+def check(
+    explanation: Explanation, folder: Path, *, seed: int, reporter: Reporter
+) -> tuple[list[dict[str, Any]], Path]:
+    """Test whether the explanations are true to the model.
+
+    Args:
+        explanation: of single impressions too.
+        folder: where `faithfulness.json` goes.
+        seed: of random orders and weights.
+        reporter: tells how far it is.
+
+    Returns:
+        The checks as the file holds them, and the file.
+    """
+    single = explanation.single
+    assert single is not None  # noqa: S101 - the command refuses otherwise
+    checks = check_explanations(
+        single, explanation.effects, confidence=explanation.facts["confidence"], seed=seed,
+        reporter=reporter,
+    )  # fmt: skip
+    file = folder / "faithfulness.json"
+    write_json(file, checks)
+    return checks, file
 
 
 def log(explanation: Explanation, files: list[Path], store: StoreSettings) -> None:

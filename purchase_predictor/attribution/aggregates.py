@@ -53,6 +53,26 @@ def clustered_ratio(
     return ratio, ratio - reach, ratio + reach
 
 
+def two_way_error(x: Floats, first: NDArray[np.integer], second: NDArray[np.integer]) -> float:
+    """Standard error of a mean of rows that share one thing or another.
+
+    Variances clustered by either, less that of independent rows (Cameron, Gelbach and Miller,
+    Journal of Business and Economic Statistics 29, 2011); never less than the larger of the two.
+
+    Args:
+        x: float64 [n].
+        first: [n], what rows share.
+        second: [n], likewise.
+    """
+    away = x - x.mean()
+    squares = [
+        (np.bincount(np.unique(owner, return_inverse=True)[1], weights=away) ** 2).sum()
+        for owner in (first, second)
+    ]
+    both = max(*squares, sum(squares) - (away**2).sum())
+    return float(np.sqrt(both) / len(x))
+
+
 def modality_table(
     by_modality: Mapping[str, Floats],
     saved: Floats | None,

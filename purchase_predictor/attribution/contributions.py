@@ -170,6 +170,12 @@ class Contributions:
         for places, batch in Batcher(self.data, batch_size=ROWS_AT_ONCE).scoring_batches():
             yield self._explain(places, batch, shown)
 
+    def of(self, rows: NDArray[np.bool_]) -> "Contributions":
+        """The same for a part of the sample; `rows`: bool [n], whole lists."""
+        part = copy.copy(self)
+        part.sample, part.data = self.sample.select(rows), self.data.select(rows)
+        return part
+
     def gated(self, batch: FusionBatch) -> GatedFusion:
         """The fusion on a batch of the sample as a function of gates."""
         grid = TokenGrid.of(self.shape, self.phrase_names, batch)

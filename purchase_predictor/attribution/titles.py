@@ -62,6 +62,26 @@ def words_of_phrases(
     Returns:
         Places among the words, ascending.
     """
+    inside = _inside(title, phrases)
+    return [place for place, (start, stop) in enumerate(spans) if inside[start:stop].any()]
+
+
+def without_phrases(title: str, phrases: Iterable[str]) -> str:
+    """A title with phrases taken out; the blanks around them become one.
+
+    Args:
+        title: as given.
+        phrases: as in `configs/phrases.yaml`; width and case of characters do not matter.
+    """
+    inside = _inside(title, phrases)
+    if not inside.any():
+        return title
+    left = "".join(" " if cut else letter for letter, cut in zip(title, inside, strict=True))
+    return " ".join(left.split())
+
+
+def _inside(title: str, phrases: Iterable[str]) -> NDArray[np.bool_]:
+    """Characters of a title that belong to one of some phrases, bool [len(title)]."""
     folded, origin = _folded(title)
     inside = np.zeros(len(title), bool)
     for phrase in phrases:
@@ -70,7 +90,7 @@ def words_of_phrases(
         while at >= 0:
             inside[origin[at] : origin[at + len(wanted) - 1] + 1] = True
             at = folded.find(wanted, at + 1)
-    return [place for place, (start, stop) in enumerate(spans) if inside[start:stop].any()]
+    return inside
 
 
 def _folded(text: str) -> tuple[str, list[int]]:

@@ -1,6 +1,6 @@
 """The report of an explanation: what moves buyers, market by market; English and Korean."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,14 @@ import polars as pl
 from rich.markup import escape
 from rich.table import Table
 
+from purchase_predictor.report.checking import check_context
 from purchase_predictor.report.contributing import (
     contribution_context,
     contribution_words,
     share_chart,
 )
 from purchase_predictor.report.contributing_data import ContributionReport
-from purchase_predictor.report.figures import number
+from purchase_predictor.report.figures import NOTHING, number
 from purchase_predictor.report.language import in_language
 from purchase_predictor.report.pages import Chart, write_page
 from purchase_predictor.report.style import GREY, colour, finished
@@ -56,6 +57,7 @@ class Words:
     readout: str
     two_levers: str
     small: str
+    own_phrases: str
 
 
 ENGLISH = Words(
@@ -105,6 +107,11 @@ ENGLISH = Words(
         "A market with few conversions is drawn towards the others: its effects are theirs "
         "unless its own rows say otherwise."
     ),
+    own_phrases=(
+        "Phrases that the model has no weights of ({names}) were written into titles and the "
+        "whole model was asked: their intervals tell how that differs between users and listings, "
+        "not how sure the model is."
+    ),
 )
 
 KOREAN = Words(
@@ -152,6 +159,10 @@ KOREAN = Words(
         "구매가 적은 시장은 다른 시장 쪽으로 당겨집니다. 자기 데이터가 달리 말하지 않으면 다른 "
         "시장의 효과와 같습니다."
     ),
+    own_phrases=(
+        "모델에 가중치가 없는 문구({names})는 제목에 써넣고 모델 전체에 물었습니다. 그 구간은 "
+        "사용자와 상품마다 얼마나 다른지를 말할 뿐 모델이 얼마나 확신하는지는 말하지 않습니다."
+    ),
 )
 
 LANGUAGES = {"en": ENGLISH, "ko": KOREAN}
@@ -181,6 +192,7 @@ def write_explanation(
     file: Path,
     *,
     contributions: ContributionReport | None = None,
+    checks: Sequence[Mapping[str, Any]] = (),
     language: str = "en",
 ) -> None:
     """Write the page; every text is escaped and it needs no network.
@@ -191,16 +203,17 @@ def write_explanation(
         contrasts: as `contrasts.parquet`.
         file: where; replaced if it is there.
         contributions: to single impressions; None leaves them out.
+        checks: as `faithfulness.json`; none leaves their section out.
         language: `en` or `ko`.
     """
-    words = words_of(language)
+    words, own = words_of(language), facts["own_phrases"]
     named = _named(effects, words)
     charts = [grid_chart(named, words), forest_chart(named, facts, words)]
     single = None
     if contributions is not None:
-        own = contribution_words(language)
-        charts.append(share_chart(contributions, own))
-        single = contribution_context(contributions, own)
+        of_single = contribution_words(language)
+        charts.append(share_chart(contributions, of_single))
+        single = contribution_context(contributions, of_single)
     write_page(
         "explaining.html",
         charts,
@@ -212,11 +225,13 @@ def write_explanation(
             "facts": {str(key): str(value) for key, value in facts.items()},
             "contrasts": contrast_rows(contrasts, words),
             "contributions": single,
+            "checks": check_context(checks, facts["confidence"], language) if checks else None,
             "caveats": [
                 words.randomised if facts["randomised"] else words.association,
                 words.readout,
                 words.two_levers,
                 words.small,
+                *([words.own_phrases.format(names=", ".join(own))] if own else []),
             ],
         },
         language=language,
@@ -225,7 +240,8 @@ def write_explanation(
 
 def _named(effects: pl.DataFrame, words: Words) -> pl.DataFrame:
     names = [lever_name(row, words) for row in effects.iter_rows(named=True)]
-    sure = (pl.col("logit_low") > 0) | (pl.col("logit_high") < 0)
+    # without a p nothing is known of how sure the model is
+    sure = ((pl.col("logit_low") > 0) | (pl.col("logit_high") < 0)) & pl.col("p").is_not_null()
     return effects.with_columns(pl.Series("name", names, dtype=pl.String), sure=sure)
 
 
@@ -276,7 +292,8 @@ def grid_chart(named: pl.DataFrame, words: Words) -> Chart:
     table = {
         "columns": [words.lever, *markets],
         "rows": [
-            [name, *(_interval(by_cell[name, market]) for market in markets)] for name in order
+            [name, *(_interval(by_cell.get((name, market))) for market in markets)]
+            for name in order
         ],
     }
     return finished(
@@ -335,7 +352,7 @@ def contrast_rows(contrasts: pl.DataFrame, words: Words) -> list[list[str]]:
 
 def rich_effects(effects: pl.DataFrame) -> Table:
     """The surest effects as a table for the console."""
-    named = _named(effects, ENGLISH).sort("p").head(MAX_ROWS)
+    named = _named(effects, ENGLISH).sort("p", nulls_last=True).head(MAX_ROWS)
     table = Table(
         title=escape(bottom_line(_named(effects, ENGLISH), ENGLISH)),
         title_justify="left",
@@ -351,7 +368,9 @@ def rich_effects(effects: pl.DataFrame) -> Table:
     return table
 
 
-def _interval(row: Mapping[str, Any]) -> str:
+def _interval(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return NOTHING
     low, high = number(row["logit_low"], "+.2f"), number(row["logit_high"], "+.2f")
     return f"{number(row['logit'], '+.2f')} ({low} to {high})"
 

@@ -152,8 +152,39 @@ def test_the_answer_names_the_strongest_effect_that_is_sure() -> None:
         {"market": "KR", "name": "a", "logit": 0.9, "logit_low": -0.1, "logit_high": 1.9},
         {"market": "US", "name": "b", "logit": -0.5, "logit_low": -0.7, "logit_high": -0.3},
     ]
-    named = pl.DataFrame(rows).with_columns(sure=pl.col("logit_high") < 0)
+    named = pl.DataFrame(rows).with_columns(sure=pl.col("logit_high") < 0, p=pl.lit(0.01))
     line = bottom_line(named, ENGLISH)
     assert line.startswith("1 of 2 effects")
     assert "b in US, −0.50" in line
     assert bottom_line(named.head(1), KOREAN) == KOREAN.nothing
+
+
+def test_phrases_of_one_s_own_are_asked_of_the_whole_model(place: Path, tiny_folder: Path) -> None:
+    file = place / "own.yaml"
+    file.write_text("colour:\n  KR: [파란]\n  US: [blue]\n  DE: [blau]\n", "utf-8")
+    command = ["--model", "model", "--data", str(tiny_folder), "--output", "own", "--quiet"]
+    assert explain.main([*command, "--impressions", "0", "--phrases", str(file)]) == 0
+
+    found = pl.read_parquet(place / "own" / "effects.parquet").filter(pl.col("lever") == "phrase")
+    assert found.select("market", "phrase").rows() == [("KR", "colour"), ("US", "colour")]
+    assert found["p"].is_null().all()
+    contrasts = pl.read_parquet(place / "own" / "contrasts.parquet")
+    assert "phrase" not in contrasts["lever"].to_list()
+    assert "(colour)" in (place / "own" / "report.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("- a\n- b\n", "must hold groups of phrases"),
+        ("sale: {NO: [x]}\n", "put it in quotes"),
+        ("sale: {FR: [soldes]}\n", "has words of a market with titles in the data"),
+    ],
+)
+def test_a_file_of_phrases_that_cannot_be_used_is_told_in_a_sentence(
+    place: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str], text: str, reason: str
+) -> None:
+    (place / "bad.yaml").write_text(text, "utf-8")
+    command = ["--model", "model", "--data", str(tiny_folder), "--output", "bad", "--quiet"]
+    assert explain.main([*command, "--impressions", "0", "--phrases", "bad.yaml"]) == 2
+    assert reason in capsys.readouterr().err

@@ -1,0 +1,300 @@
+"""Whether explanations are true to the model: deletion, randomised weights, sums, signs, effects.
+
+After the handbook (attribution). Nothing here says that the model is true to the world.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from scipy.stats import rankdata, spearmanr
+
+from features.arrays import EncodedMarket
+from purchase_predictor.attribution import shapley
+from purchase_predictor.attribution.additive import ReadoutTokens
+from purchase_predictor.attribution.aggregates import clustered_ratio
+from purchase_predictor.attribution.contributions import (
+    GRADIENTS,
+    ROWS_AT_ONCE,
+    SHAPLEY,
+    TREES,
+    Contributions,
+    GatedFusion,
+)
+from purchase_predictor.attribution.tokens import phrase_token
+from purchase_predictor.attribution.trees import TreeTokens
+from purchase_predictor.training.batches import Batcher
+
+Floats = NDArray[np.float64]
+
+SHARES = (0.1, 0.2, 0.3, 0.5, 0.7)
+"""Shares of a row's tokens that are deleted."""
+
+MAX_ERROR = 0.01
+MAX_SHAPLEY_ERROR = 1e-4
+CHANCE = 0.5
+MAX_LIKENESS = 0.3
+"""Rank correlation with the explanation of random weights from which it would not be destroyed."""
+
+FEWEST_PRESENT = 5
+
+
+@dataclass(frozen=True)
+class Check:
+    """One test of one method.
+
+    Attributes:
+        test: its name.
+        method: tested.
+        value: what was measured.
+        low: of its interval; None where it has none.
+        high: likewise.
+        bound: what it is held against; None where it is only reported.
+        passed: None where it is only reported.
+        n: impressions, or pairs of lever and market.
+    """
+
+    test: str
+    method: str
+    value: float | None
+    low: float | None
+    high: float | None
+    bound: float | None
+    passed: bool | None
+    n: int
+
+
+def sums(error: Floats, subsets: Floats, players: Floats) -> list[Check]:
+    """Completeness of integrated gradients, and of Shapley values.
+
+    Args:
+        error: float64 [n], relative errors of the former.
+        subsets: float64 [n, N_SUBSETS].
+        players: float64 [n, 6], the latter.
+    """
+    late = float(np.quantile(error, 0.95))
+    away = float(np.abs(players.sum(axis=1) - (subsets[:, -1] - subsets[:, 0])).max())
+    n = len(error)
+    return [
+        Check("completeness", GRADIENTS, late, None, None, MAX_ERROR, late < MAX_ERROR, n),
+        Check(
+            "completeness", SHAPLEY, away, None, None, MAX_SHAPLEY_ERROR,
+            away < MAX_SHAPLEY_ERROR, n,
+        ),
+    ]  # fmt: skip
+
+
+def tests_of_gradients(
+    asked: Contributions, *, confidence: float, seed: int, advance: Callable[[int], None]
+) -> list[Check]:
+    """Deletion, randomised weights and violations of integrated gradients.
+
+    Args:
+        asked: on the rows to test.
+        confidence: level of the intervals.
+        seed: of random orders and random weights.
+        advance: told how many rows are done.
+    """
+    generator = np.random.default_rng(seed)
+    other = randomised(asked, seed)
+    deleted, likeness, violated, unit = [], [], [], []
+    for places, batch in Batcher(asked.data, batch_size=ROWS_AT_ONCE).scoring_batches():
+        gated = asked.gated(batch)
+        values = gated.contributions()
+        deleted.append(deletion_gain(gated, values, generator))
+        violated.append(_violations(gated, values))
+        likeness.append(_likeness(values, other.gated(batch).contributions()))
+        unit.append(asked.sample.unit[places])
+        advance(len(places))
+    units = np.concatenate(unit)
+
+    def mean(parts: list[Floats]) -> tuple[float, float, float]:
+        whole = np.concatenate(parts)
+        return clustered_ratio(whole, np.ones(len(whole)), units, confidence)
+
+    gain, like, wrong = mean(deleted), mean(likeness), mean(violated)
+    n = len(units)
+    return [
+        _judged("deletion", GRADIENTS, gain, 0.0, gain[1] > 0, n),
+        _judged("randomised_weights", GRADIENTS, like, MAX_LIKENESS, like[2] < MAX_LIKENESS, n),
+        _judged("violation", GRADIENTS, wrong, CHANCE, wrong[2] < CHANCE, n),
+    ]
+
+
+def deletion_gain(gated: GatedFusion, values: Floats, generator: np.random.Generator) -> Floats:
+    """How much more the logit falls by deleting the largest contributions first than at random.
+
+    Args:
+        gated: the fusion on N rows.
+        values: float64 [N, n_tokens].
+        generator: of the random orders.
+
+    Returns:
+        float64 [N], mean over `SHARES`, log-odds.
+    """
+    there = values != 0
+    orders = {
+        "largest": np.where(there, -values, np.inf),
+        "random": np.where(there, generator.random(values.shape), np.inf),
+    }
+    left: dict[str, Floats] = {}
+    for name, key in orders.items():
+        rank = key.argsort(axis=1).argsort(axis=1)
+        logits = [
+            gated.logit(
+                torch.from_numpy(rank >= np.ceil(share * there.sum(axis=1))[:, None]).float()
+            )
+            for share in SHARES
+        ]
+        left[name] = np.mean(logits, axis=0)
+    return left["random"] - left["largest"]
+
+
+def randomised(asked: Contributions, seed: int) -> Contributions:
+    """The same questions to a model whose weights are shuffled, each tensor in itself."""
+    generator = torch.Generator().manual_seed(seed)
+    other = copy.copy(asked)
+    other.model = copy.deepcopy(asked.model)
+    for weight in other.model.parameters():
+        order = torch.randperm(weight.numel(), generator=generator)
+        weight.copy_(weight.flatten()[order].view_as(weight))
+    other.readout = ReadoutTokens(other.model.readout, asked.shape, asked.phrase_names)
+    return other
+
+
+def violations_of_modalities(
+    subsets: Floats, players: Floats, unit: NDArray[np.int64], confidence: float
+) -> Check:
+    """How often the sign of the strongest modality is not that of taking it away.
+
+    Args:
+        subsets: float64 [n, N_SUBSETS].
+        players: float64 [n, 6], Shapley values.
+        unit: int64 [n].
+        confidence: level of the interval.
+    """
+    top = np.abs(players).argmax(axis=1)
+    rows = np.arange(len(top))
+    removed = subsets[:, -1] - subsets[rows, (shapley.N_SUBSETS - 1) ^ (1 << top)]
+    return _violation(SHAPLEY, players[rows, top], removed, unit, confidence)
+
+
+def violations_of_trees(trees: TreeTokens, sample: EncodedMarket, confidence: float) -> Check:
+    """How often the sign of the strongest token is not that of making its columns missing.
+
+    Args:
+        trees: LightGBM and its tokens.
+        sample: n rows.
+        confidence: level of the interval.
+    """
+    values = trees(sample, np.arange(len(sample)))
+    top = np.abs(values).argmax(axis=1)
+    x = trees.trees.table_.transform(sample)
+    predict = partial(
+        trees.trees.booster_.predict, num_iteration=trees.trees.n_rounds_, raw_score=True
+    )
+    without = np.where(trees.place == top[:, None], np.float32(np.nan), x)
+    removed = np.asarray(predict(x)) - np.asarray(predict(without))
+    strongest = values[np.arange(len(top)), top]
+    return _violation(TREES, strongest, removed, sample.unit, confidence)
+
+
+def agreement(
+    contributions: pl.LazyFrame, effects: pl.DataFrame, sample: EncodedMarket, method: str
+) -> list[Check]:
+    """Whether contributions of phrases and of free shipping go with their effects.
+
+    A lever's contribution in a market is its mean where the lever is there less that where it is
+    not; a lever that fewer than `FEWEST_PRESENT` impressions have, or lack, is left out.
+
+    Args:
+        contributions: as `contributions.parquet`.
+        effects: as `effects.parquet`.
+        sample: the rows of the former.
+        method: whose contributions.
+    """
+    there = _levers(sample)
+    own = contributions.filter(
+        (pl.col("method") == method) & pl.col("token").is_in(list(there))
+    ).collect()
+    place = {name: row for row, name in enumerate(sample.impression_id.tolist())}
+    market = sample.market_label.astype(str)
+    means: dict[tuple[str, str], float] = {}
+    for token, has in there.items():
+        part, values = own.filter(pl.col("token") == token), np.zeros(len(sample))
+        rows = [place[name] for name in part["impression_id"]]
+        values[rows] = part["value"].to_numpy()
+        for name in np.unique(market):
+            with_it, without = (market == name) & has, (market == name) & ~has
+            if min(with_it.sum(), without.sum()) >= FEWEST_PRESENT:
+                means[str(name), token] = values[with_it].mean() - values[without].mean()
+    pairs = []
+    for row in effects.iter_rows(named=True):
+        token = phrase_token(row["phrase"]) if row["lever"] == "phrase" else row["lever"]
+        if (row["market"], token) in means:
+            pairs.append((means[row["market"], token], row["logit"]))
+    n = len(pairs)
+    rank = sign = None
+    if n >= FEWEST_PRESENT:
+        found, asked = np.array(pairs).T
+        correlation = float(spearmanr(found, asked)[0])
+        rank = correlation if np.isfinite(correlation) else None
+        sign = float((np.sign(found) == np.sign(asked)).mean())
+    measured = {"effects_rank": rank, "effects_sign": sign}
+    return [Check(k, method, value, None, None, None, None, n) for k, value in measured.items()]
+
+
+def _levers(sample: EncodedMarket) -> dict[str, NDArray[np.bool_]]:
+    phrases = sample.products.phrases[sample.product] > 0
+    there = {phrase_token(n): phrases[:, k] for k, n in enumerate(sample.products.phrase_names)}
+    for place, column in enumerate(sample.number_columns):
+        if column.name == "free_shipping":
+            there[column.name] = sample.numbers[:, place] > 0
+    return there
+
+
+def _violations(gated: GatedFusion, values: Floats) -> Floats:
+    """1 where the strongest token has another sign than its removal, float64 [N]."""
+    top = np.abs(values).argmax(axis=1)
+    rows = np.arange(len(top))
+    gates = torch.ones(values.shape)
+    whole = gated.logit(gates)
+    gates[rows, top] = 0.0
+    return _differ(values[rows, top], whole - gated.logit(gates))
+
+
+def _violation(
+    method: str, value: Floats, removed: Floats, unit: NDArray[np.int64], confidence: float
+) -> Check:
+    wrong = _differ(value, removed)
+    found = clustered_ratio(wrong, np.ones(len(wrong)), unit, confidence)
+    return _judged("violation", method, found, CHANCE, found[2] < CHANCE, len(wrong))
+
+
+def _differ(value: Floats, removed: Floats) -> Floats:
+    return (np.sign(value) != np.sign(removed)).astype(np.float64)
+
+
+def _likeness(first: Floats, second: Floats) -> Floats:
+    """Rank correlation of two explanations of each row over the tokens it has, float64 [N]."""
+    found = np.zeros(len(first))
+    for row, (x, y) in enumerate(zip(first, second, strict=True)):
+        there = (x != 0) | (y != 0)
+        if there.sum() > 1:
+            a, b = rankdata(x[there]), rankdata(y[there])
+            if a.std() and b.std():
+                found[row] = np.corrcoef(a, b)[0, 1]
+    return found
+
+
+def _judged(
+    test: str, method: str, found: tuple[float, float, float], bound: float, passed: bool, n: int
+) -> Check:
+    """A check with an interval; without one (too few users) it is neither passed nor failed."""
+    value, low, high = (float(x) if np.isfinite(x) else None for x in found)
+    return Check(test, method, value, low, high, bound, None if low is None else passed, n)
