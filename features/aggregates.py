@@ -30,6 +30,8 @@ class Behaviour:
         n_types: size of the event-type vocabulary.
         category: int64 [n_products], code of each row of the catalogue, MISSING where unknown.
         brand: int64 [n_products], likewise.
+        attributes: which of the two training products had: the columns of a model stay the same
+            where nothing that is scored has one.
     """
 
     stream: Clickstream
@@ -39,6 +41,7 @@ class Behaviour:
     n_types: int
     category: Ints
     brand: Ints
+    attributes: tuple[str, ...]
 
     def past_of(self, event_key: Ints, key: Ints, known: Bools) -> Past:
         """The events of a key before each impression.
@@ -102,14 +105,13 @@ class Behaviour:
 
 def add_aggregates(behaviour: Behaviour, columns: ColumnSet) -> None:
     """Add everything that is counted in the history of each impression."""
+    attributes = {"category": behaviour.category, "brand": behaviour.brand}
     _add_counts(behaviour, columns)
     _add_recency(behaviour, columns)
     _add_product(behaviour, columns)
     _add_product_counts(behaviour, columns)
-    if (behaviour.category >= N_RESERVED).any():
-        _add_kind(behaviour, columns, "category", behaviour.category)
-    if (behaviour.brand >= N_RESERVED).any():
-        _add_kind(behaviour, columns, "brand", behaviour.brand)
+    for kind in behaviour.attributes:
+        _add_kind(behaviour, columns, kind, attributes[kind])
 
 
 def _add_counts(behaviour: Behaviour, columns: ColumnSet) -> None:

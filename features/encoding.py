@@ -260,6 +260,7 @@ class FeatureEncoder:
             n_types=events.n_types,
             category=_attribute(tables.products["category"]),
             brand=_attribute(tables.products["brand"]),
+            attributes=tuple(k for k in ("category", "brand") if k in self.popularity_.values),
         )
         add_terms(offers, columns)
         add_list_terms(offers, lists, columns)

@@ -233,6 +233,8 @@ def _read_manifest(place: Path, shown: Path) -> dict[str, Any]:
             f"model folder {shown} has format {version}, written by purchase-predictor {made}; "
             f"this version reads format {FORMAT_VERSION}: install that version"
         )
+    if not isinstance(manifest.get("files"), dict):
+        raise ModelFolderError(f"{MANIFEST} of model folder {shown} does not list its files")
     return manifest
 
 

@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from filelock import FileLock, Timeout
 
 from features.errors import DataError
-from features.reading import RawTables, safe_path
+from features.reading import RawTables, collect, safe_path, stored_schema
 from purchase_predictor.checkpoint import sync, write_json
 from purchase_predictor.errors import SettingsError
 
@@ -234,10 +235,13 @@ def sha256(file: Path) -> str:
 def _pictures(raw: RawTables) -> str:
     """A hash of names, sizes and times of the pictures: to read them all would take too long."""
     digest = hashlib.sha256()
-    products = raw.products
-    if products is not None and "image" in products.collect_schema().names():
-        images = products.select("image").unique().collect()["image"].drop_nulls().cast(str)
-        for image in images.sort():
+    products, files = raw.products, raw.files.get("products", ())
+    if (
+        products is not None
+        and stored_schema(products, "products", files).get("image") == pl.String
+    ):
+        found = collect(products.select("image").unique().sort("image"), "products", files)
+        for image in found["image"].drop_nulls():
             digest.update(f"{image}\0{_picture_state(raw.folder, image)}\n".encode())
     return digest.hexdigest()
 
