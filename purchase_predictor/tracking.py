@@ -59,7 +59,7 @@ KIND = "mlflow.experimentKind"
 ABOUT = (
     "Runs on the data set **{name}**. Tags tell what a run is: `scope` (global, local, adapted, "
     "comparison, tuning, …), `market`, `system`, `data.fingerprint`. To see which model serves a "
-    "market best, show the columns `market`, `scope` and `fusion.markets.MARKET.auc`."
+    "market best, show the columns `market`, `scope` and `fusion.MARKET.auc`."
 )
 """Description of an experiment."""
 
