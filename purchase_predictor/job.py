@@ -247,7 +247,6 @@ class Job:
         logged.log_result(
             {
                 **logged_figures(result["systems"]),
-                "ceilings": logged_figures(result["ceilings"]),
                 "validation_log_loss": facts.validation_log_loss,
                 "seconds": seconds,
                 "peak_memory_gb": peak_memory_gb(),

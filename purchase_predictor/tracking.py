@@ -53,11 +53,13 @@ SECONDS_BEFORE_RETRY = 60.0
 
 NOTE = "mlflow.note.content"
 """Tag that the pages of MLflow show as the description of a run or an experiment."""
+KIND = "mlflow.experimentKind"
+"""Tag of an experiment by which its page opens with runs and models, not with chats and traces."""
 
 ABOUT = (
     "Runs on the data set **{name}**. Tags tell what a run is: `scope` (global, local, adapted, "
     "comparison, tuning, …), `market`, `system`, `data.fingerprint`. To see which model serves a "
-    "market best, show the columns `market`, `scope` and `fusion.markets.MARKET.auc`."
+    "market best, show the columns `market`, `scope` and `fusion.MARKET.auc`."
 )
 """Description of an experiment."""
 
@@ -378,7 +380,7 @@ def _experiment_id(uri: str, name: str) -> str:
     if found is None:
         place = None if database is None else str(database.with_name("artifacts"))
         try:
-            tags = {NOTE: ABOUT.format(name=name)}
+            tags = {NOTE: ABOUT.format(name=name), KIND: "custom_model_development"}
             return client.create_experiment(name, artifact_location=place, tags=tags)
         except MlflowException as error:
             if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from purchase_predictor.report.console import COLUMNS, gap_sentences, metrics_table
-from purchase_predictor.report.figures import Result, describe_scope
+from purchase_predictor.report.figures import METRIC_NAMES, Result, describe_scope
 
 MARKET_METRICS = ("auc", "normalised_entropy", "average_precision", "ece", "mean_ratio")
 """What is logged of every market."""
@@ -18,22 +18,23 @@ def logged_figures(systems: Mapping[str, Any]) -> dict[str, Any]:
 
     Every metric of every market with both ends of its interval is 1,500 columns for nine markets,
     and a page of as many charts. The average over markets is whole; of a market and of all rows
-    the main metrics are logged, and the interval of the AUC.
+    the main metrics are logged, and the interval of the AUC. Names are short, `fusion.KR.auc`,
+    since the columns are narrow.
 
     Args:
         systems: the `systems` of `metrics.json`.
 
     Returns:
-        The same nesting, but smaller.
+        System, then `macro`, `pooled` or the market, then metric.
     """
     return {
         name: {
-            "macro": system["macro"],
-            "pooled": _main(system["pooled"], POOLED_METRICS),
-            "markets": {
+            **{
                 market: _main(figures, MARKET_METRICS)
                 for market, figures in system["markets"].items()
             },
+            "macro": {metric: _with_ends(system["macro"][metric]) for metric in METRIC_NAMES},
+            "pooled": _main(system["pooled"], POOLED_METRICS),
         }
         for name, system in systems.items()
     }
@@ -41,8 +42,12 @@ def logged_figures(systems: Mapping[str, Any]) -> dict[str, Any]:
 
 def _main(figures: Mapping[str, Any], metrics: tuple[str, ...]) -> dict[str, Any]:
     kept: dict[str, Any] = {metric: figures[metric]["value"] for metric in metrics}
-    kept["auc"] = {end: figures["auc"][end] for end in ("value", "low", "high")}
+    kept["auc"] = _with_ends(figures["auc"])
     return kept | {"n_positive": figures["n_positive"]}
+
+
+def _with_ends(figure: Mapping[str, Any]) -> dict[str, Any]:
+    return {end: figure[end] for end in ("value", "low", "high")}
 
 
 def run_note(result: Result, *, market: str, scope: str, champion: str, n_train: int) -> str:

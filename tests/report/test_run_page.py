@@ -29,8 +29,8 @@ def test_a_local_and_a_global_run_share_the_columns_of_the_market() -> None:
         for markets in ({"KR": 40}, {"KR": 40, "US": 50})
     )
     assert local == whole
-    assert {"fusion.markets.KR.auc.value", "fusion.markets.KR.auc.low"} <= local
-    assert "fusion.markets.KR.ece" in local
+    assert {"fusion.KR.auc.value", "fusion.KR.auc.low"} <= local
+    assert "fusion.KR.ece" in local
 
 
 def test_nine_markets_do_not_drown_the_columns() -> None:
