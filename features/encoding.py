@@ -42,7 +42,7 @@ from features.schema import Tables
 from features.splits import Split, event_parts
 from features.vocabulary import Vocabulary
 
-FORMAT = 2
+FORMAT = 3
 
 MAX_TYPES = 12
 """Event types that get counts of their own; the commonest in training."""
@@ -191,7 +191,7 @@ class FeatureEncoder:
             prices_=PriceLevels.from_dict(values["prices"]),
             profiles_=values["profiles"],
             phrases_=values["phrases"],
-            further_profiles_=values.get("further_profiles", {}),  # absent in older models
+            further_profiles_=values["further_profiles"],
         )
 
     def with_profiles(self, further: Profiles, name: str) -> Self:

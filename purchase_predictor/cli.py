@@ -31,6 +31,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 Command = Callable[..., None]
 
+DATA_TABLES = ("products", "events", "impressions")
+
 MISTAKE, INTERRUPTED = 2, 130
 """Exit codes of a user's mistake and of Ctrl-C."""
 
@@ -72,16 +74,27 @@ def settings_from(
     return load_settings(config, [*(overrides or []), *seeds])
 
 
-def make_output(folder: Path) -> None:
+def make_output(folder: Path, *, beside_data: bool = False) -> None:
     """Make the folder of a command's files, before any work is done.
 
+    Args:
+        folder: that is to be there, empty or not.
+        beside_data: whether it may hold the tables of a data set: a file that the user named may
+            lie there, a run with files of its own may not.
+
     Raises:
-        SettingsError: a file is in the way.
+        SettingsError: a file is in the way, or the folder holds the tables of a data set.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise SettingsError(f"--output {folder} is a file, or lies under one") from error
+    tables = sorted(file.name for file in folder.iterdir() if file.stem in DATA_TABLES)
+    if tables and not beside_data:
+        raise SettingsError(
+            f"--output {folder} holds data ({', '.join(tables)}), and results are not written "
+            "among it: name another folder"
+        )
 
 
 def run(

@@ -1,6 +1,6 @@
 """What is known about the making of a model."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 Scope = Literal["local", "global", "adapted"]
@@ -43,4 +43,4 @@ class Facts:
     encoders_saw_other_markets: bool
     n_train: int
     n_train_conversions: int
-    unseen_markets: dict[str, dict[str, Any]] = field(default_factory=dict)  # absent in old models
+    unseen_markets: dict[str, dict[str, Any]]

@@ -71,7 +71,7 @@ def score(
     if not source.exists():  # told before anything heavy is imported
         raise DataError(f"there is no data folder {source}")
     settings = settings_from(config, overrides, seed)
-    make_output(output.parent)
+    make_output(output.parent, beside_data=True)
     from purchase_predictor.scoring_job import ScoringJob
     from purchase_predictor.scoring_shards import SHARD_ROWS
 

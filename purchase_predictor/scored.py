@@ -77,7 +77,7 @@ def unseen_sentences(
         + (
             " and by its profile"
             if facts["profile"]
-            else "; it has no profile (setting data.market_profiles)"
+            else "; it has no whole profile (setting data.market_profiles)"
         )
         for market, facts in markets.items()
     ]

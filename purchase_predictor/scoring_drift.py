@@ -11,6 +11,9 @@ WARN_PSI = 0.25
 WARN_RISE = 0.1
 """A share of rows missing or unseen that has risen by this much is told."""
 
+MARKET = "market"
+"""The input that others follow: where the mix of markets is another one, so are they."""
+
 MIN_ROWS = 100
 """Rows come in lists and sessions: fewer of them say too little of a distribution to warn."""
 
@@ -29,8 +32,8 @@ def drift_report(reference: Reference, counts: Counts, system: str) -> dict[str,
     Returns:
         `n`, `n_before`; `scores`: `system, psi, psi_by_chance`; `inputs`, a list by falling
         index of `input, psi, psi_by_chance, missing, missing_before, unseen, unseen_before`, the
-        index being of the values that are there, null where there are none or one bin holds
-        all; `flags`: `flag, share, share_before`; all of them before meaning in test rows;
+        index being of the values that are there, null where there are none;
+        `flags`: `flag, share, share_before`; all of them before meaning in test rows;
         `warnings`: sentences, none where the rows are fewer than `MIN_ROWS`.
     """
     before = reference.counts
@@ -93,13 +96,21 @@ def _index(before: list[int], now: list[int]) -> dict[str, float | None]:
 
 def _warnings(scores: dict[str, Any], inputs: list[dict[str, Any]]) -> list[str]:
     told = []
-    if _over(scores):
+    market = next(row for row in inputs if row["input"] == MARKET)
+    mixed = _over(market)
+    if mixed:
+        told.append(
+            "the mix of markets is another one than in the rows that the model was tested on (PSI "
+            f"{market['psi']:.2f}): inputs and scores that differ between markets have moved with "
+            "it, which says nothing of the data"
+        )
+    if _over(scores) and not mixed:
         told.append(
             f"the scores of {scores['system']} have moved (PSI {scores['psi']:.2f}, over "
             f"{WARN_PSI}): the rows are not like those that the model was tested on"
         )
     moved = [f"{row['input']} {row['psi']:.2f}" for row in inputs if _over(row)]
-    if moved:
+    if moved and not mixed:
         told.append(
             f"{_some(moved)} moved since the model was tested (PSI over {WARN_PSI}): check the "
             "data, or train anew"

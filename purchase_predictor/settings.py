@@ -30,8 +30,7 @@ class DataSettings(CatalogueSettings):
 
     min_conversions: int = Field(ge=1)
     min_identity_count: int = Field(ge=1)
-    # models saved before there was this setting lack it
-    market_profiles: str = ""
+    market_profiles: str
 
     @property
     def profiles_file(self) -> Path | None:

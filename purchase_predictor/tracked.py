@@ -49,7 +49,7 @@ def appoint(
     """
     with opened_store(settings) as client:
         client.set_model_version_tag(name, version, JUDGED_ON, judged_on)
-        client.set_model_version_tag(name, version, LOG_LOSS, f"{log_loss:.6f}")
+        client.set_model_version_tag(name, version, LOG_LOSS, repr(float(log_loss)))
         client.update_model_version(name, version, description=description)
         model = client.get_registered_model(name)
         if not model.description:

@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from purchase_predictor import __main__, __version__, cli
-from purchase_predictor.errors import DataError
+from purchase_predictor.errors import DataError, UserError
 
 HEAVY = ("torch", "mlflow", "polars", "lightgbm", "transformers", "timm", "altair", "sklearn")
 
@@ -161,6 +161,15 @@ def test_mistakes_end_in_one_sentence(
     error = capsys.readouterr().err
     assert error.startswith(f"Error: {sentence}")
     assert error.count("\n") == 1
+
+
+def test_results_are_not_written_among_data(tmp_path: Path) -> None:
+    cli.make_output(tmp_path / "new" / "folder")
+    (tmp_path / "impressions.csv").write_text("")
+    (tmp_path / "events").mkdir()
+    with pytest.raises(UserError, match=r"holds data \(events, impressions.csv\)"):
+        cli.make_output(tmp_path)
+    cli.make_output(tmp_path, beside_data=True)
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), OSError(errno.EIO, "broken cable")])

@@ -85,6 +85,20 @@ def test_what_moved_is_told(
     assert len(table_rows(report)) == 6
 
 
+def test_another_mix_of_markets_is_one_warning_not_many(
+    tested: EncodedMarket, scores: np.ndarray
+) -> None:
+    market = 3 + np.arange(len(tested)) % 2
+    reference = Reference.fit(replace(tested, market=market), {SYSTEM: scores})
+    rows = replace(moved(tested, "discount_rate", 0.9), market=np.full_like(market, 4))
+    report, inputs = report_on(reference, rows, scores / 3)
+
+    assert inputs["market"]["psi"] > 0.25
+    assert inputs["discount_rate"]["psi"] > 0.25
+    assert len(report["warnings"]) == 1
+    assert "the mix of markets is another one" in report["warnings"][0]
+
+
 def test_few_rows_are_no_reason_to_warn(
     reference: Reference, tested: EncodedMarket, scores: np.ndarray
 ) -> None:

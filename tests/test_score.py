@@ -132,7 +132,7 @@ def test_a_market_never_seen_is_scored_by_its_profile_and_flagged(
     retold = re.sub(r"\s+", " ", capsys.readouterr().err)
 
     assert f"market Atlantis was not in training: {n_new} rows are predicted by what all" in told
-    assert "it has no profile (setting data.market_profiles)" in told
+    assert "it has no whole profile (setting data.market_profiles)" in told
     assert "and by its profile" in retold
     assert unknown["flags"].list.contains("unknown_profile").sum() == n_new
     known = pl.read_parquet(output)

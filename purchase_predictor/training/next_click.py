@@ -49,6 +49,9 @@ SCORE_COLUMNS = tuple(
     )
 )
 
+N_CLICK_SCORES = 5
+"""Of these columns the first are the click encoder's, the others the choice model's."""
+
 CENTRED_ON = 40_000
 """Impressions, about, that the mean query and the mean key of the markets come from."""
 
@@ -226,11 +229,16 @@ class NextClick:
             models = train(f"-fold-{number}", learnable, known)
             self.scores_[rows] = self._scores(*models, data.select(rows))
         # they should agree: a score that flatters training rows misleads every system
-        self.auc_ = {
-            name: _auc(data.converted[rows], self.scores_[rows, 0])
-            for name, rows in (("training", training), ("validation", data.part == STOP))
-        }
+        self.auc_, of_taste = (
+            {
+                name: _auc(data.converted[rows], self.scores_[rows, column])
+                for name, rows in (("training", training), ("validation", data.part == STOP))
+            }
+            for column in (0, N_CLICK_SCORES)
+        )
         progress(f"next-click lift alone: {_auc_sentence(self.auc_)}")
+        if self.choice_ is not None:
+            progress(f"taste for the product alone: {_auc_sentence(of_taste)}")
         return self
 
     def _train(

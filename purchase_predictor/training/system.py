@@ -252,7 +252,9 @@ class FusionSystem:
         losses = [mean_log_loss(logits, stop.converted) for logits in (linear, network, both)]
         progress(
             f"fusion: weights {weights[0]:.2f} of the readout, {weights[1]:.2f} of the network; "
-            "validation log_loss {:.4f} and {:.4f}, together {:.4f}".format(*losses)
+            "log_loss on the rows that stop training {:.4f} and {:.4f}, together {:.4f}".format(
+                *losses
+            )
         )
         return weights.tolist()
 
