@@ -118,14 +118,20 @@ def explain_impressions(
     saved = _saved(predictor, sample, found.subsets)
     confidence = predictor.settings.evaluation.confidence
     market = sample.market_label.astype(str)
-    modalities = modality_table(found.by_modality, saved, market, sample.unit, confidence)
-    units = pl.DataFrame({"impression_id": sample.impression_id.astype(str), "unit": sample.unit})
-    words = word_table(pl.scan_parquet(file), units, GRADIENTS, confidence)
+    least = predictor.settings.evaluation.min_test_conversions
+    modalities = modality_table(
+        found.by_modality, saved, market, sample.unit, sample.converted,
+        min_conversions=least, confidence=confidence,
+    )  # fmt: skip
+    ids = sample.impression_id.astype(str)
+    shared = pl.DataFrame({"impression_id": ids, "unit": sample.unit, "product": sample.product})
+    words = word_table(pl.scan_parquet(file), shared, GRADIENTS, confidence)
     files = [file, *_write(folder, {"modalities": modalities, "words": words})]
     painter = _Painter(predictor, tables, sample, probability, found)
     report = ContributionReport(
         n=len(sample), held_out=held_out, modalities=modalities, words=words,
         impressions=[painter.impression(place) for place in shown], confidence=confidence,
+        min_conversions=least, n_markets=len(np.unique(market)),
     )  # fmt: skip
     return ContributionFindings(
         report, found.error, found.by_modality, found.subsets, sample, asked, files
@@ -140,7 +146,8 @@ def shown_places(probability: Floats, market: NDArray[np.str_]) -> list[int]:
         market: str [n].
 
     Returns:
-        Places, `MAX_SHOWN` at most, market by market.
+        Places, `MAX_SHOWN` at most, market by market; of more markets than that the first by
+        name, which the page says.
     """
     names = np.unique(market)[:MAX_SHOWN]
     rows = [np.flatnonzero(market == name) for name in names]
