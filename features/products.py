@@ -155,15 +155,14 @@ def _normalised_with_places(title: str) -> tuple[str, list[tuple[int, int]]]:
     for blank in reversed(list(_BLANKS.finditer(text))):
         start, stop = blank.span()
         # one space, of all that it stands for; none at the ends
-        inside = 0 < start and stop < len(text)
+        inside = start > 0 and stop < len(text)
         text = text[:start] + (" " if inside else "") + text[stop:]
         places[start:stop] = [(places[start][0], places[stop - 1][1])] if inside else []
     return text, places
 
 
 def _independent_runs(text: str) -> list[tuple[int, int]]:
-    """Runs of characters that compose with none outside: normalised one by one, they are the
-    normalised text."""
+    """Runs of characters that compose with none outside: each can be normalised by itself."""
     runs: list[tuple[int, int]] = []
     for place, character in enumerate(text):
         if runs and _goes_on(text[runs[-1][0] : place], character):

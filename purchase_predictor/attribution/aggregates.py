@@ -187,10 +187,11 @@ def word_table(
         .sort("market", "token")
         .collect()
     )
-    found = [
-        (market, token, *two_way_interval(*map(np.array, lists), confidence), len(lists[0]))
-        for market, token, *lists in own.iter_rows()
-    ]
+    found = []
+    for market, token, value, unit, product in own.iter_rows():
+        x = np.array(value)
+        mean = two_way_interval(x, np.array(unit), np.array(product), confidence)
+        found.append((market, token, *mean, len(x)))
     return pl.DataFrame(found, schema=_WORDS, orient="row").sort(
         pl.col("value").abs(), descending=True, maintain_order=True
     )
