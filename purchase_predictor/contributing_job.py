@@ -57,6 +57,7 @@ class ContributionFindings:
         completeness: float64 [n], relative errors of integrated gradients.
         by_modality: method to float64 [n, 6].
         subsets: float64 [n, N_SUBSETS], logits under every subset of the modalities.
+        logit: float64 [n], of the model asked without any mask.
         sample: the rows.
         contributions: that explained them, for further questions.
         files: written.
@@ -66,6 +67,7 @@ class ContributionFindings:
     completeness: Floats
     by_modality: dict[str, Floats]
     subsets: Floats
+    logit: Floats
     sample: EncodedMarket
     contributions: Contributions
     files: list[Path]
@@ -134,7 +136,7 @@ def explain_impressions(
         min_conversions=least, n_markets=len(np.unique(market)),
     )  # fmt: skip
     return ContributionFindings(
-        report, found.error, found.by_modality, found.subsets, sample, asked, files
+        report, found.error, found.by_modality, found.subsets, found.logit, sample, asked, files
     )
 
 
@@ -177,6 +179,7 @@ class _Whole:
     """All batches put together, in the order of the sample."""
 
     subsets: Floats
+    logit: Floats
     by_modality: dict[str, Floats]
     error: Floats
     details: dict[int, Detail]
@@ -189,6 +192,7 @@ class _Whole:
         methods = parts[0].by_modality
         return cls(
             np.concatenate([part.subsets for part in parts])[order],
+            np.concatenate([part.logit for part in parts])[order],
             {m: np.concatenate([part.by_modality[m] for part in parts])[order] for m in methods},
             np.concatenate([part.error for part in parts])[order],
             {place: detail for part in parts for place, detail in part.details.items()},

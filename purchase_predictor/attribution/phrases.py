@@ -2,9 +2,9 @@
 
 The whole fusion answers, readout and network, on a sample of impressions of each market. A phrase
 is written in front of the title: at its end the model might not read it, which reads the first
-`max_words` word pieces. The interval holds how impressions differ, by user and by listing; how sure the model is of what it
-learned of such words it cannot hold, for they have no weight with an error of its own. So there is
-no p and no contrast of them (handbook: method, 9).
+`max_words` word pieces. The interval holds how impressions differ, by user and by listing; how
+sure the model is of what it learned of such words it cannot hold, for they have no weight with an
+error of its own. So there is no p and no contrast of them (handbook: method, 9).
 """
 
 from collections.abc import Callable, Mapping
@@ -125,7 +125,7 @@ class TitleEffects:
             more = len(left_out) - MAX_NAMED
             named = ", ".join(left_out[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
             warn(f"phrases without an effect: {named}")
-        bounds = {name: pl.Float64 for name in _BOUNDS}
+        bounds = dict.fromkeys(_BOUNDS, pl.Float64)
         return pl.DataFrame(effects, schema_overrides=bounds, infer_schema_length=None)
 
     def _check_names(self, groups: Phrases, labels: set[str]) -> None:

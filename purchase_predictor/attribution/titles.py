@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from features.products import phrase_spans
-from purchase_predictor.encoders.words import WordPieces
 
 _UNPARTED = (
     "CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "IDEOGRAPHIC",
@@ -34,15 +34,14 @@ class TitleWords:
     word_of_piece: NDArray[np.int64]
 
 
-def title_words(titles: Sequence[str], pieces: WordPieces, max_words: int) -> list[TitleWords]:
+def title_words(titles: Sequence[str], tokenizer: Tokenizer) -> list[TitleWords]:
     """Words of titles and the pieces they were cut into.
 
     Args:
         titles: as given.
-        pieces: the catalogue's word pieces.
-        max_words: word pieces of a title that the model reads.
+        tokenizer: of the catalogue's word pieces (`WordPieces.tokenizer`), which cuts after as
+            many as the model reads.
     """
-    tokenizer = pieces.tokenizer(max_words)
     encodings = tokenizer.encode_batch(list(titles))
     return [
         _joined(title, encoding.offsets, encoding.word_ids)

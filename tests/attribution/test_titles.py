@@ -26,7 +26,7 @@ def pieces() -> WordPieces:
 
 
 def words(title: str, pieces: WordPieces, max_words: int = 64) -> list[str]:
-    (found,) = title_words([title], pieces, max_words)
+    (found,) = title_words([title], pieces.tokenizer(max_words))
     return [title[start:stop] for start, stop in found.spans]
 
 
@@ -61,7 +61,7 @@ def test_every_piece_that_the_model_reads_belongs_to_a_word(
     title: str, pieces: WordPieces
 ) -> None:
     for max_words in (3, 64):
-        (found,) = title_words([title], pieces, max_words)
+        (found,) = title_words([title], pieces.tokenizer(max_words))
         codes = pieces.encode(pl.Series([title]), max_words)[0]
         assert len(found.word_of_piece) == (codes != 0).sum()
         assert sorted(set(found.word_of_piece.tolist())) == list(range(len(found.spans)))
@@ -69,7 +69,7 @@ def test_every_piece_that_the_model_reads_belongs_to_a_word(
 
 def test_phrases_are_found_in_the_words(pieces: WordPieces) -> None:
     title = "Blue ＦＲＥＥ-Shipping 한정 수량 送料無料!"
-    (found,) = title_words([title], pieces, 64)
+    (found,) = title_words([title], pieces.tokenizer(64))
     for phrase in ("free-shipping", "한정 수량", "送料無料"):
         places = words_of_phrases(title, found.spans, [phrase])
         assert "".join(title[slice(*found.spans[place])] for place in places).lower() in (
