@@ -117,23 +117,15 @@ def explain_impressions(
         rows = pl.scan_parquet(Path(place) / "*.parquet")
         write_file(file, rows.sink_parquet)
     found = _Whole.of(parts, len(sample))
-    saved = _saved(predictor, sample, found.subsets)
-    confidence = predictor.settings.evaluation.confidence
-    market = sample.market_label.astype(str)
-    least = predictor.settings.evaluation.min_test_conversions
-    modalities = modality_table(
-        found.by_modality, saved, market, sample.unit, sample.converted,
-        min_conversions=least, confidence=confidence,
-    )  # fmt: skip
-    ids = sample.impression_id.astype(str)
-    shared = pl.DataFrame({"impression_id": ids, "unit": sample.unit, "product": sample.product})
-    words = word_table(pl.scan_parquet(file), shared, GRADIENTS, confidence)
+    modalities, words = _averages(predictor, sample, found, file)
     files = [file, *_write(folder, {"modalities": modalities, "words": words})]
     painter = _Painter(predictor, tables, sample, probability, found)
+    settings, market = predictor.settings.evaluation, sample.market_label.astype(str)
     report = ContributionReport(
         n=len(sample), held_out=held_out, modalities=modalities, words=words,
-        impressions=[painter.impression(place) for place in shown], confidence=confidence,
-        min_conversions=least, n_markets=len(np.unique(market)),
+        impressions=[painter.impression(place) for place in shown],
+        confidence=settings.confidence, min_conversions=settings.min_test_conversions,
+        n_markets=len(np.unique(market)),
     )  # fmt: skip
     return ContributionFindings(
         report, found.error, found.by_modality, found.subsets, found.logit, sample, asked, files
@@ -210,6 +202,26 @@ def _saved(predictor: PurchasePredictor, sample: EncodedMarket, subsets: Floats)
     y = sample.converted[:, None].astype(np.float64)
     gain = y * z - np.logaddexp(0.0, z)
     return np.asarray(gain @ shapley.shapley_weights(len(MODALITIES)).T, np.float64)
+
+
+def _averages(
+    predictor: PurchasePredictor, sample: EncodedMarket, found: _Whole, file: Path
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """`modalities.parquet`, and contributions of words; `file` is `contributions.parquet`."""
+    settings = predictor.settings.evaluation
+    modalities = modality_table(
+        found.by_modality,
+        _saved(predictor, sample, found.subsets),
+        sample.market_label.astype(str),
+        sample.unit,
+        sample.converted,
+        min_conversions=settings.min_test_conversions,
+        confidence=settings.confidence,
+    )
+    ids = sample.impression_id.astype(str)
+    shared = pl.DataFrame({"impression_id": ids, "unit": sample.unit, "product": sample.product})
+    words = word_table(pl.scan_parquet(file), shared, GRADIENTS, settings.confidence)
+    return modalities, words
 
 
 def _write(folder: Path, tables: dict[str, pl.DataFrame]) -> list[Path]:

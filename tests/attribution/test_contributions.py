@@ -1,5 +1,6 @@
 """Contributions through the command: files, sums, and a page that no title can harm."""
 
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -75,6 +76,13 @@ def test_the_files_say_what_each_token_contributes(out: Path) -> None:
     shares = pl.read_parquet(out / "modalities.parquet").filter(pl.col("measure") == "share")
     total = shares.group_by("market", "method").agg(pl.col("value").sum())
     np.testing.assert_allclose(total["value"], 1.0)
+    # too few conversions for a verdict on what a modality saves
+    few = pl.read_parquet(out / "modalities.parquet").filter(pl.col("measure") == "log_loss")
+    assert few.filter(pl.col("n_positive") < 30)["low"].is_null().all()
+    assert (few["n_positive"] < 30).any()
+    checks = json.loads((out / "faithfulness.json").read_text("utf-8"))
+    sums = {c["method"]: c["passed"] for c in checks if c["test"] == "completeness"}
+    assert sums == {"shapley": True, "integrated_gradients": True}
 
 
 def test_no_title_harms_the_page(out: Path) -> None:
