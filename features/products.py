@@ -2,7 +2,8 @@
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ Phrases = dict[str, dict[str, list[str]]]
 """Phrases by group and market."""
 
 _LETTER, _DIGIT = r"\p{Latin}\p{Greek}\p{Cyrillic}\p{M}", r"\p{Nd}"
+_BLANKS = re.compile(r"[^\S\x1c-\x1f]+")
+"""Blanks as the engine of `phrase_flags` knows them; Python has four more."""
 
 
 def load_phrases(file: Path | None = None) -> Phrases:
@@ -60,6 +63,29 @@ def phrase_flags(titles: pl.Series, phrases: Phrases) -> NDArray[np.float32]:
         for markets in phrases.values()
     ]
     return np.array(flags, np.float32).reshape(len(phrases), len(titles)).T
+
+
+def phrase_spans(title: str, phrases: Iterable[str]) -> list[tuple[int, int]]:
+    """Where a title holds phrases, by the rule of `phrase_flags`.
+
+    Args:
+        title: as given.
+        phrases: as `load_phrases` reads them.
+
+    Returns:
+        First character and one past the last of every occurrence, in the title as given; those of
+        two phrases may overlap.
+    """
+    text, places = _normalised_with_places(title)
+    found = []
+    for phrase in _clean(phrases):
+        core, before, after = _phrase_parts(phrase)
+        for match in re.finditer(f"(?=({core}))", text):
+            start, stop = match.span(1)
+            barred = start > 0 and _beside(text[start - 1], before)
+            if not barred and not (stop < len(text) and _beside(text[stop], after)):
+                found.append((places[start][0], places[stop - 1][1]))
+    return found
 
 
 def product_arrays(
@@ -109,28 +135,90 @@ def _check_phrases(phrases: object, where: str, market: object) -> None:
 
 def _normalised(texts: pl.Expr) -> pl.Expr:
     """One form for all widths and cases of a character; single spaces."""
+    return _folded(texts).str.replace_all(r"\s+", " ").str.strip_chars()
+
+
+def _folded(texts: pl.Expr) -> pl.Expr:
+    """One form for all widths and cases of a character."""
     lower = texts.str.normalize("NFKC").str.to_lowercase()
     # what case folding does beyond lower case
-    folded = lower.str.replace_all("ß", "ss", literal=True).str.replace_all("ς", "σ", literal=True)
-    return folded.str.replace_all(r"\s+", " ").str.strip_chars()
+    return lower.str.replace_all("ß", "ss", literal=True).str.replace_all("ς", "σ", literal=True)
+
+
+def _normalised_with_places(title: str) -> tuple[str, list[tuple[int, int]]]:
+    """`_normalised` of one title, and the characters of the title that each of its own is of."""
+    runs = _independent_runs(title)
+    parts = pl.Series([title[slice(*run)] for run in runs], dtype=pl.String)
+    folded = pl.select(_folded(pl.lit(parts))).to_series()
+    text = "".join(folded)
+    places = [run for run, part in zip(runs, folded, strict=True) for _ in part]
+    for blank in reversed(list(_BLANKS.finditer(text))):
+        start, stop = blank.span()
+        # one space, of all that it stands for; none at the ends
+        inside = start > 0 and stop < len(text)
+        text = text[:start] + (" " if inside else "") + text[stop:]
+        places[start:stop] = [(places[start][0], places[stop - 1][1])] if inside else []
+    return text, places
+
+
+def _independent_runs(text: str) -> list[tuple[int, int]]:
+    """Runs of characters that compose with none outside: each can be normalised by itself."""
+    runs: list[tuple[int, int]] = []
+    for place, character in enumerate(text):
+        if runs and _goes_on(text[runs[-1][0] : place], character):
+            runs[-1] = (runs[-1][0], place + 1)
+        else:
+            runs.append((place, place + 1))
+    return runs
+
+
+def _goes_on(run: str, character: str) -> bool:
+    """Whether a character composes with those before it: a mark, or a part of a syllable."""
+    if character < "\u0300":
+        return False
+    if unicodedata.combining(unicodedata.normalize("NFKD", character)[0]):
+        return True
+    own = unicodedata.normalize("NFKC", character)
+    before = unicodedata.normalize("NFKC", run[-3:])  # a syllable has three parts at most
+    return unicodedata.normalize("NFKC", run[-3:] + character) != before + own
+
+
+def _clean(phrases: Iterable[str]) -> list[str]:
+    """Phrases normalised, each once, in one order."""
+    given = pl.Series(list(phrases), dtype=pl.String)
+    return pl.select(_normalised(pl.lit(given))).to_series().unique().sort().to_list()
 
 
 def _pattern(markets: Mapping[str, list[str]]) -> str:
     """A regular expression for any of the phrases."""
-    phrases = pl.Series([phrase for phrases in markets.values() for phrase in phrases])
-    clean = pl.select(_normalised(pl.lit(phrases))).to_series().unique().sort()
+    clean = _clean(phrase for phrases in markets.values() for phrase in phrases)
     return "|".join(_phrase_pattern(phrase) for phrase in clean)
 
 
 def _phrase_pattern(phrase: str) -> str:
     """The phrase as words of its own, where its script parts words by spaces."""
-    words = [re.escape(word) for word in phrase.split(" ")]
-    script = {_kind(character) for character in phrase}
-    gap = " " if "letter" in script else r"\s*"
-    before, after = (_barred(_kind(phrase[place])) for place in (0, -1))
+    core, before, after = _phrase_parts(phrase)
     start = f"(?:^|[^{before}])" if before else ""
     end = f"(?:$|[^{after}])" if after else ""
-    return f"{start}{gap.join(words)}{end}"
+    return f"{start}{core}{end}"
+
+
+def _phrase_parts(phrase: str) -> tuple[str, str, str]:
+    """A pattern of a normalised phrase, and what may stand neither before nor after it.
+
+    The pattern means the same to Python and to polars; blanks of the text are single spaces.
+    """
+    words = [re.escape(word) for word in phrase.split(" ")]
+    script = {_kind(character) for character in phrase}
+    gap = " " if "letter" in script else " ?"
+    before, after = (_barred(_kind(phrase[place])) for place in (0, -1))
+    return gap.join(words), before, after
+
+
+@cache
+def _beside(character: str, barred: str) -> bool:
+    """Whether a character is of a class, by the engine of `phrase_flags`."""
+    return bool(barred) and bool(pl.Series([character]).str.contains(f"^[{barred}]")[0])
 
 
 def _kind(character: str) -> str:

@@ -37,7 +37,7 @@ def check_explanations(
         As `faithfulness.json`: `test, method, value, low, high, bound, passed, n` each.
     """
     sample, players = single.sample, single.by_modality[SHAPLEY]
-    checks = faithfulness.sums(single.completeness, single.subsets, players)
+    checks = faithfulness.sums(single.completeness, single.subsets, players, single.logit)
     part = sample_lists(sample, np.ones(len(sample), bool), MAX_CHECKED, seed=seed)
     asked = single.contributions.of(part)
     with reporter.progress(len(asked.sample), "explanations tested") as advance:

@@ -57,6 +57,7 @@ class ContributionFindings:
         completeness: float64 [n], relative errors of integrated gradients.
         by_modality: method to float64 [n, 6].
         subsets: float64 [n, N_SUBSETS], logits under every subset of the modalities.
+        logit: float64 [n], of the model asked without any mask.
         sample: the rows.
         contributions: that explained them, for further questions.
         files: written.
@@ -66,6 +67,7 @@ class ContributionFindings:
     completeness: Floats
     by_modality: dict[str, Floats]
     subsets: Floats
+    logit: Floats
     sample: EncodedMarket
     contributions: Contributions
     files: list[Path]
@@ -115,20 +117,18 @@ def explain_impressions(
         rows = pl.scan_parquet(Path(place) / "*.parquet")
         write_file(file, rows.sink_parquet)
     found = _Whole.of(parts, len(sample))
-    saved = _saved(predictor, sample, found.subsets)
-    confidence = predictor.settings.evaluation.confidence
-    market = sample.market_label.astype(str)
-    modalities = modality_table(found.by_modality, saved, market, sample.unit, confidence)
-    units = pl.DataFrame({"impression_id": sample.impression_id.astype(str), "unit": sample.unit})
-    words = word_table(pl.scan_parquet(file), units, GRADIENTS, confidence)
+    modalities, words = _averages(predictor, sample, found, file)
     files = [file, *_write(folder, {"modalities": modalities, "words": words})]
     painter = _Painter(predictor, tables, sample, probability, found)
+    settings, market = predictor.settings.evaluation, sample.market_label.astype(str)
     report = ContributionReport(
         n=len(sample), held_out=held_out, modalities=modalities, words=words,
-        impressions=[painter.impression(place) for place in shown], confidence=confidence,
+        impressions=[painter.impression(place) for place in shown],
+        confidence=settings.confidence, min_conversions=settings.min_test_conversions,
+        n_markets=len(np.unique(market)),
     )  # fmt: skip
     return ContributionFindings(
-        report, found.error, found.by_modality, found.subsets, sample, asked, files
+        report, found.error, found.by_modality, found.subsets, found.logit, sample, asked, files
     )
 
 
@@ -140,7 +140,8 @@ def shown_places(probability: Floats, market: NDArray[np.str_]) -> list[int]:
         market: str [n].
 
     Returns:
-        Places, `MAX_SHOWN` at most, market by market.
+        Places, `MAX_SHOWN` at most, market by market; of more markets than that the first by
+        name, which the page says.
     """
     names = np.unique(market)[:MAX_SHOWN]
     rows = [np.flatnonzero(market == name) for name in names]
@@ -170,6 +171,7 @@ class _Whole:
     """All batches put together, in the order of the sample."""
 
     subsets: Floats
+    logit: Floats
     by_modality: dict[str, Floats]
     error: Floats
     details: dict[int, Detail]
@@ -182,6 +184,7 @@ class _Whole:
         methods = parts[0].by_modality
         return cls(
             np.concatenate([part.subsets for part in parts])[order],
+            np.concatenate([part.logit for part in parts])[order],
             {m: np.concatenate([part.by_modality[m] for part in parts])[order] for m in methods},
             np.concatenate([part.error for part in parts])[order],
             {place: detail for part in parts for place, detail in part.details.items()},
@@ -199,6 +202,26 @@ def _saved(predictor: PurchasePredictor, sample: EncodedMarket, subsets: Floats)
     y = sample.converted[:, None].astype(np.float64)
     gain = y * z - np.logaddexp(0.0, z)
     return np.asarray(gain @ shapley.shapley_weights(len(MODALITIES)).T, np.float64)
+
+
+def _averages(
+    predictor: PurchasePredictor, sample: EncodedMarket, found: _Whole, file: Path
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """`modalities.parquet`, and contributions of words; `file` is `contributions.parquet`."""
+    settings = predictor.settings.evaluation
+    modalities = modality_table(
+        found.by_modality,
+        _saved(predictor, sample, found.subsets),
+        sample.market_label.astype(str),
+        sample.unit,
+        sample.converted,
+        min_conversions=settings.min_test_conversions,
+        confidence=settings.confidence,
+    )
+    ids = sample.impression_id.astype(str)
+    shared = pl.DataFrame({"impression_id": ids, "unit": sample.unit, "product": sample.product})
+    words = word_table(pl.scan_parquet(file), shared, GRADIENTS, settings.confidence)
+    return modalities, words
 
 
 def _write(folder: Path, tables: dict[str, pl.DataFrame]) -> list[Path]:

@@ -123,7 +123,10 @@ def _effects_of_own(
         calibrate=predictor.panel_.calibrators_[FUSION].transform, seed=predictor.settings.seed,
     )  # fmt: skip
     with reporter.progress(len(phrases), "own phrases") as advance:
-        return titles.ask(phrases, predictor.settings.evaluation.confidence, advance)
+        return titles.ask(
+            phrases, predictor.settings.evaluation.confidence, advance=advance,
+            warn=reporter.warn,
+        )  # fmt: skip
 
 
 def _own_phrases(

@@ -2,7 +2,8 @@
 
 Rows of one user are not independent: the variance of a ratio of means comes from the sums of its
 residuals over each unit (Liang and Zeger, Biometrika 73, 1986), referred to a t with as many
-degrees of freedom as there are units, less one. They tell how far contributions differ between
+degrees of freedom as there are units, less one. A word is of listings as well as of users, so its
+mean is clustered by both. Intervals tell how far contributions differ between
 users, not how sure the model is of its weights: `effects` tells that.
 """
 
@@ -14,14 +15,20 @@ from numpy.typing import NDArray
 from scipy.stats import t
 
 from purchase_predictor.attribution.shapley import MODALITIES
+from purchase_predictor.attribution.tokens import TITLE
 
 Floats = NDArray[np.float64]
 
 MIN_UNITS = 10
-"""Of fewer users a mean is told without an interval, a word not at all."""
+"""Of fewer users a mean is told without an interval; a word of fewer users or listings not at
+all."""
 
 SHARE, LOG_LOSS = "share", "log_loss"
 """What `modalities.parquet` measures: share of all contributions in size, and log-loss saved."""
+
+NOT_ASKED = {"integrated_gradients": ("culture",)}
+"""Modalities that a method has no token of: gradients stay within a market (`tokens`). Their share
+is null, not 0, and the others' shares are of the rest."""
 
 
 def clustered_ratio(
@@ -73,11 +80,37 @@ def two_way_error(x: Floats, first: NDArray[np.integer], second: NDArray[np.inte
     return float(np.sqrt(both) / len(x))
 
 
+def two_way_interval(
+    x: Floats, unit: NDArray[np.integer], product: NDArray[np.integer], confidence: float
+) -> tuple[float, float, float]:
+    """Mean of rows that share users and listings, with its interval.
+
+    Args:
+        x: float64 [n].
+        unit: [n], the user of each row.
+        product: [n], the listing of each row.
+        confidence: level.
+
+    Returns:
+        Mean, low and high; low and high are NaN where there are fewer than `MIN_UNITS` users or
+        listings. The t has as many degrees of freedom as there are of the scarcer, less one.
+    """
+    mean = float(x.mean())
+    fewest = min(len(np.unique(unit)), len(np.unique(product)))
+    if fewest < MIN_UNITS:
+        return mean, np.nan, np.nan
+    reach = float(t.isf((1 - confidence) / 2, fewest - 1) * two_way_error(x, unit, product))
+    return mean, mean - reach, mean + reach
+
+
 def modality_table(
     by_modality: Mapping[str, Floats],
     saved: Floats | None,
     market: NDArray[np.str_],
     unit: NDArray[np.int64],
+    converted: NDArray[np.floating],
+    *,
+    min_conversions: int,
     confidence: float,
 ) -> pl.DataFrame:
     """`modalities.parquet`: what each modality weighs in each market.
@@ -88,10 +121,14 @@ def modality_table(
             outcome is not known; None where none is.
         market: str [n].
         unit: int64 [n].
+        converted: float [n], NaN where it is not known.
+        min_conversions: of a market with fewer the log-loss saved is told without an interval:
+            a few conversions decide it.
         confidence: level of the intervals.
 
     Returns:
-        `market, method, measure, modality, value, low, high, n_impressions`.
+        `market, method, measure, modality, value, low, high, n_impressions, n_positive`;
+        `n_positive` counts known conversions, null where none of the outcomes is known.
     """
     rows = []
     tables = [(method, SHARE, np.abs(values)) for method, values in by_modality.items()]
@@ -102,56 +139,65 @@ def modality_table(
             here = (market == name) & np.isfinite(values).all(axis=1)
             own, ones = values[here], np.ones(int(here.sum()))
             below = own.sum(axis=1) if measure == SHARE else ones
+            known = converted[here][np.isfinite(converted[here])]
+            n_positive = int(known.sum()) if len(known) else None
             for place, modality in enumerate(MODALITIES):
                 value, low, high = clustered_ratio(own[:, place], below, unit[here], confidence)
+                if measure == LOG_LOSS and (n_positive or 0) < min_conversions:
+                    low = high = np.nan
+                if modality in NOT_ASKED.get(method, ()):
+                    value = low = high = np.nan
                 rows.append(
                     {
                         "market": str(name), "method": method, "measure": measure,
                         "modality": modality, "value": value, "low": low, "high": high,
-                        "n_impressions": int(here.sum()),
+                        "n_impressions": int(here.sum()), "n_positive": n_positive,
                     }
                 )  # fmt: skip
-    return pl.DataFrame(rows).with_columns(pl.col("value", "low", "high").fill_nan(None))
+    frame = pl.DataFrame(rows, schema_overrides={"n_positive": pl.Int64})
+    return frame.with_columns(pl.col("value", "low", "high").fill_nan(None))
 
 
 def word_table(
-    contributions: pl.LazyFrame, units: pl.DataFrame, method: str, confidence: float
+    contributions: pl.LazyFrame, rows: pl.DataFrame, method: str, confidence: float
 ) -> pl.DataFrame:
     """Mean contribution of each word of titles, and of each phrase, in each market.
 
     Args:
         contributions: as `contributions.parquet`.
-        units: `impression_id, unit`.
+        rows: `impression_id, unit, product`: what contributions share.
         method: whose contributions.
         confidence: level of the intervals, not corrected for how many words there are.
 
     Returns:
         `market, token, value, low, high, n_impressions`, over impressions that have the word, the
-        largest in size first; words of fewer than `MIN_UNITS` units are not told.
+        largest in size first; words of fewer than `MIN_UNITS` users or listings are not told.
     """
     own = (
         contributions.filter((pl.col("method") == method) & (pl.col("modality") == "text"))
-        .filter(~pl.col("token").is_in(["(title)"]))
+        .filter(pl.col("token") != TITLE)
         .with_columns(pl.col("token").str.to_lowercase())
-        .join(units.lazy(), on="impression_id")
-        .group_by("market", "token", "impression_id", "unit")
+        .group_by("market", "token", "impression_id")
         .agg(pl.col("value").sum())
+        .join(rows.lazy(), on="impression_id")
+        .group_by("market", "token")
+        .agg("value", "unit", "product")
+        .filter(pl.col("unit").list.n_unique() >= MIN_UNITS)
+        .filter(pl.col("product").list.n_unique() >= MIN_UNITS)
+        .sort("market", "token")
+        .collect()
     )
-    by_unit = own.group_by("market", "token", "unit").agg(pl.col("value").sum(), n=pl.len())
-    keys = ["market", "token"]
-    mean = pl.col("value").sum().over(keys) / pl.col("n").sum().over(keys)
-    residual = by_unit.with_columns(residual=pl.col("value") - mean * pl.col("n"))
-    table = residual.group_by(keys).agg(
-        value=pl.col("value").sum() / pl.col("n").sum(),
-        error=(pl.col("residual").pow(2).sum() * pl.len() / (pl.len() - 1)).sqrt()
-        / pl.col("n").sum(),
-        n_impressions=pl.col("n").sum(),
-        n_units=pl.len(),
+    found = []
+    for market, token, value, unit, product in own.iter_rows():
+        x = np.array(value)
+        mean = two_way_interval(x, np.array(unit), np.array(product), confidence)
+        found.append((market, token, *mean, len(x)))
+    return pl.DataFrame(found, schema=_WORDS, orient="row").sort(
+        pl.col("value").abs(), descending=True, maintain_order=True
     )
-    found = table.filter(pl.col("n_units") >= MIN_UNITS).collect()
-    reach = t.isf((1 - confidence) / 2, found["n_units"].to_numpy() - 1) * found["error"]
-    return (
-        found.with_columns(low=found["value"] - reach, high=found["value"] + reach)
-        .sort(pl.col("value").abs(), descending=True)
-        .select("market", "token", "value", "low", "high", "n_impressions")
-    )
+
+
+_WORDS = {
+    "market": pl.String, "token": pl.String, "value": pl.Float64, "low": pl.Float64,
+    "high": pl.Float64, "n_impressions": pl.Int64,
+}  # fmt: skip

@@ -95,6 +95,7 @@ class Explained:
     Attributes:
         places: int64 [N], rows of the sample.
         subsets: float64 [N, N_SUBSETS], logits under every subset of the modalities.
+        logit: float64 [N], of the model asked as it is, without any mask.
         by_modality: method to float64 [N, 6], sums over tokens.
         error: float64 [N], of the sum of integrated gradients, relative (`completeness`).
         frame: as `contributions.parquet`; what contributes nothing is left out.
@@ -103,6 +104,7 @@ class Explained:
 
     places: NDArray[np.int64]
     subsets: Floats
+    logit: Floats
     by_modality: dict[str, Floats]
     error: Floats
     frame: pl.DataFrame
@@ -158,8 +160,8 @@ class Contributions:
         self.trees = None if trees is None else TreeTokens(trees, sample)
         self.event_types = preparation.features_.vocabularies_["event_type"].names
         self.titles = tables.products["title"].to_list()
-        self.words = preparation.content_.words
-        self.max_words = preparation.content_.spec.max_words
+        words, max_words = preparation.content_.words, preparation.content_.spec.max_words
+        self.tokenizer = None if words is None else words.tokenizer(max_words)
 
     def batches(self, shown: Collection[int] = ()) -> Iterator[Explained]:
         """Explain the whole sample, memory bounded by a batch.
@@ -189,6 +191,7 @@ class Contributions:
         self, places: NDArray[np.int64], batch: FusionBatch, shown: Collection[int]
     ) -> Explained:
         subsets = shapley.subset_logits(self.model, batch)
+        logit = self.model(batch).logits.double().mean(dim=1).numpy()
         players = subsets @ shapley.shapley_weights(len(MODALITIES)).T
         gated = self.gated(batch)
         values, change = gated.contributions(), gated.change()
@@ -219,7 +222,7 @@ class Contributions:
             by_modality[TREES] = summed(of_trees, [t.modality for t in self.trees.tokens])
             frames.append(self._frame(places, of_trees, self.trees.tokens, TREES))
         error = completeness_error(values, change)
-        return Explained(places, subsets, by_modality, error, pl.concat(frames), details)
+        return Explained(places, subsets, logit, by_modality, error, pl.concat(frames), details)
 
     # ---- tokens by name
 
@@ -246,9 +249,9 @@ class Contributions:
     def title_of(self, product: int) -> tuple[str, TitleWords]:
         """Title and words of a row of the catalogue; none where it has no title."""
         title = self.titles[product - 1] if product else None
-        if title is None or self.words is None:
+        if title is None or self.tokenizer is None:
             return "", TitleWords((), np.zeros(0, np.int64))
-        return title, title_words([title], self.words, self.max_words)[0]
+        return title, title_words([title], self.tokenizer)[0]
 
     def event_tokens(
         self, places: NDArray[np.int64], batch: FusionBatch, values: Floats

@@ -39,7 +39,8 @@ MAX_ERROR = 0.01
 MAX_SHAPLEY_ERROR = 1e-4
 CHANCE = 0.5
 MAX_LIKENESS = 0.3
-"""Rank correlation with the explanation of random weights from which it would not be destroyed."""
+"""Rank correlation, in size, with the explanation of random weights from which the explanation
+would be one of the data, not of the model; an opposite one is as alike as an equal one."""
 
 FEWEST_PRESENT = 5
 
@@ -69,16 +70,21 @@ class Check:
     n: int
 
 
-def sums(error: Floats, subsets: Floats, players: Floats) -> list[Check]:
+def sums(error: Floats, subsets: Floats, players: Floats, logit: Floats) -> list[Check]:
     """Completeness of integrated gradients, and of Shapley values.
+
+    Shapley values add up to the difference of the first and the last subset by their weights; so
+    they are held against what the model says when it is asked without masks, which also fails
+    where masks hide too much.
 
     Args:
         error: float64 [n], relative errors of the former.
         subsets: float64 [n, N_SUBSETS].
         players: float64 [n, 6], the latter.
+        logit: float64 [n], the model's own, nothing masked.
     """
     late = float(np.quantile(error, 0.95))
-    away = float(np.abs(players.sum(axis=1) - (subsets[:, -1] - subsets[:, 0])).max())
+    away = float(np.abs(players.sum(axis=1) - (logit - subsets[:, 0])).max())
     n = len(error)
     return [
         Check("completeness", GRADIENTS, late, None, None, MAX_ERROR, late < MAX_ERROR, n),
@@ -113,15 +119,18 @@ def tests_of_gradients(
         advance(len(places))
     units = np.concatenate(unit)
 
-    def mean(parts: list[Floats]) -> tuple[float, float, float]:
+    def mean(parts: list[Floats]) -> tuple[tuple[float, float, float], int]:
         whole = np.concatenate(parts)
-        return clustered_ratio(whole, np.ones(len(whole)), units, confidence)
+        known = np.isfinite(whole)
+        ones = np.ones(int(known.sum()))
+        return clustered_ratio(whole[known], ones, units[known], confidence), len(ones)
 
-    gain, like, wrong = mean(deleted), mean(likeness), mean(violated)
-    n = len(units)
+    (gain, n), (like, n_like), (wrong, _) = mean(deleted), mean(likeness), mean(violated)
     return [
         _judged("deletion", GRADIENTS, gain, 0.0, gain[1] > 0, n),
-        _judged("randomised_weights", GRADIENTS, like, MAX_LIKENESS, like[2] < MAX_LIKENESS, n),
+        _judged(
+            "randomised_weights", GRADIENTS, like, MAX_LIKENESS, like[2] < MAX_LIKENESS, n_like
+        ),
         _judged("violation", GRADIENTS, wrong, CHANCE, wrong[2] < CHANCE, n),
     ]
 
@@ -281,14 +290,18 @@ def _differ(value: Floats, removed: Floats) -> Floats:
 
 
 def _likeness(first: Floats, second: Floats) -> Floats:
-    """Rank correlation of two explanations of each row over the tokens it has, float64 [N]."""
-    found = np.zeros(len(first))
+    """Rank correlation, in size, of two explanations of each row over the tokens it has.
+
+    Returns:
+        float64 [N]; NaN where there are under two tokens, or one explanation ranks none of them.
+    """
+    found = np.full(len(first), np.nan)
     for row, (x, y) in enumerate(zip(first, second, strict=True)):
         there = (x != 0) | (y != 0)
         if there.sum() > 1:
             a, b = rankdata(x[there]), rankdata(y[there])
             if a.std() and b.std():
-                found[row] = np.corrcoef(a, b)[0, 1]
+                found[row] = abs(np.corrcoef(a, b)[0, 1])
     return found
 
 

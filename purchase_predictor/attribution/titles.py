@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
-from purchase_predictor.encoders.words import WordPieces
+from features.products import phrase_spans
 
 _UNPARTED = (
     "CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "IDEOGRAPHIC",
@@ -33,15 +34,14 @@ class TitleWords:
     word_of_piece: NDArray[np.int64]
 
 
-def title_words(titles: Sequence[str], pieces: WordPieces, max_words: int) -> list[TitleWords]:
+def title_words(titles: Sequence[str], tokenizer: Tokenizer) -> list[TitleWords]:
     """Words of titles and the pieces they were cut into.
 
     Args:
         titles: as given.
-        pieces: the catalogue's word pieces.
-        max_words: word pieces of a title that the model reads.
+        tokenizer: of the catalogue's word pieces (`WordPieces.tokenizer`), which cuts after as
+            many as the model reads.
     """
-    tokenizer = pieces.tokenizer(max_words)
     encodings = tokenizer.encode_batch(list(titles))
     return [
         _joined(title, encoding.offsets, encoding.word_ids)
@@ -57,7 +57,7 @@ def words_of_phrases(
     Args:
         title: as given.
         spans: of its words.
-        phrases: as in `configs/phrases.yaml`; width and case of characters do not matter.
+        phrases: as in `configs/phrases.yaml`; found by the rule of the model's own flags.
 
     Returns:
         Places among the words, ascending.
@@ -71,7 +71,7 @@ def without_phrases(title: str, phrases: Iterable[str]) -> str:
 
     Args:
         title: as given.
-        phrases: as in `configs/phrases.yaml`; width and case of characters do not matter.
+        phrases: as in `configs/phrases.yaml`; found by the rule of the model's own flags.
     """
     inside = _inside(title, phrases)
     if not inside.any():
@@ -82,21 +82,10 @@ def without_phrases(title: str, phrases: Iterable[str]) -> str:
 
 def _inside(title: str, phrases: Iterable[str]) -> NDArray[np.bool_]:
     """Characters of a title that belong to one of some phrases, bool [len(title)]."""
-    folded, origin = _folded(title)
     inside = np.zeros(len(title), bool)
-    for phrase in phrases:
-        wanted, _ = _folded(phrase.strip())
-        at = folded.find(wanted) if wanted else -1
-        while at >= 0:
-            inside[origin[at] : origin[at + len(wanted) - 1] + 1] = True
-            at = folded.find(wanted, at + 1)
+    for start, stop in phrase_spans(title, phrases):
+        inside[start:stop] = True
     return inside
-
-
-def _folded(text: str) -> tuple[str, list[int]]:
-    """One form for all widths and cases, and the character that each letter of it came from."""
-    folded = [(unicodedata.normalize("NFKC", letter).lower(), n) for n, letter in enumerate(text)]
-    return "".join(part for part, _ in folded), [n for part, n in folded for _ in part]
 
 
 def _joined(

@@ -30,9 +30,9 @@ ENGLISH = CheckWords(
     ),
     columns=("Test", "Method", "Result", "Wanted", "", "n"),
     tests={
-        "completeness": "Contributions add up: error",
+        "completeness": "Contributions add up to what the model says: error",
         "deletion": "Deleting the strongest first lowers the log-odds more than at random, by",
-        "randomised_weights": "Rank correlation with the explanation of a model of random weights",
+        "randomised_weights": "Rank correlation, in size, with the explanation by random weights",
         "violation": "Strongest contribution has another sign than its removal",
         "effects_rank": "Rank correlation with the effects of levers, over markets",
         "effects_sign": "Same sign as the effects of levers",
@@ -54,9 +54,9 @@ KOREAN = CheckWords(
     ),
     columns=("시험", "방법", "결과", "기준", "", "n"),
     tests={
-        "completeness": "기여의 합이 맞는가: 오차",
+        "completeness": "기여의 합이 모델의 답과 맞는가: 오차",
         "deletion": "강한 것부터 지울 때 무작위보다 로그 오즈가 더 내려가는 정도",
-        "randomised_weights": "가중치를 뒤섞은 모델의 설명과의 순위 상관",
+        "randomised_weights": "가중치를 뒤섞은 모델의 설명과의 순위 상관(크기)",
         "violation": "가장 강한 기여의 부호가 그것을 뺀 결과와 다른 비율",
         "effects_rank": "요소 효과와의 순위 상관(시장 전체)",
         "effects_sign": "요소 효과와 부호가 같은 비율",

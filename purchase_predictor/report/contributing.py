@@ -41,12 +41,13 @@ def contribution_words(language: str) -> ContributionWords:
 
 def contribution_context(report: ContributionReport, words: ContributionWords) -> dict[str, Any]:
     """What the template shows of contributions besides the chart of `share_chart`."""
-    level = f"{report.confidence * 100:g}\N{NO-BREAK SPACE}%"
     return {
         "words": words,
-        "saved_note": words.saved_note.format(level=level),
+        "saved_note": saved_note(report, words),
         "saved": saved_table(report.modalities, words),
         "word_rows": word_rows(report.words),
+        "words_note": words.words_note.format(n=f"{len(report.words):,}"),
+        "impressions_note": impressions_note(report, words),
         "impressions": [impression_context(each, words) for each in report.impressions],
     }
 
@@ -90,10 +91,11 @@ def share_chart(report: ContributionReport, words: ContributionWords) -> Chart:
 
 
 def saved_table(modalities: pl.DataFrame, words: ContributionWords) -> dict[str, Any] | None:
-    """Log-loss saved, a row for each market; None where no outcome is known."""
-    shown = modalities.filter(pl.col("measure") == "log_loss").drop_nulls("value")
-    if not len(shown):
+    """Log-loss saved, a row for each market that has intervals; None where no outcome is known."""
+    known = modalities.filter(pl.col("measure") == "log_loss").drop_nulls("value")
+    if not len(known):
         return None
+    shown = known.drop_nulls("low")
     thousandths = shown.with_columns(pl.col("value", "low", "high") * 1000)
     cells = {(r["market"], r["modality"]): r for r in thousandths.iter_rows(named=True)}
     markets = shown["market"].unique(maintain_order=True).to_list()
@@ -104,6 +106,26 @@ def saved_table(modalities: pl.DataFrame, words: ContributionWords) -> dict[str,
             for market in markets
         ],
     }
+
+
+def saved_note(report: ContributionReport, words: ContributionWords) -> str:
+    """What the log-loss saved means, and the markets it is not told of."""
+    level = f"{report.confidence * 100:g}\N{NO-BREAK SPACE}%"
+    note = words.saved_note.format(level=level)
+    saved = report.modalities.filter(pl.col("measure") == "log_loss").drop_nulls("value")
+    few = saved.filter(pl.col("low").is_null())["market"].unique(maintain_order=True)
+    if not len(few):
+        return note
+    return f"{note} {words.too_few.format(n=report.min_conversions, markets=', '.join(few))}"
+
+
+def impressions_note(report: ContributionReport, words: ContributionWords) -> str:
+    """How single impressions are read, and which markets they are of where that is not all."""
+    n = len({each.market for each in report.impressions})
+    if n >= report.n_markets:
+        return words.impressions_note
+    first = words.first_markets.format(n=n, total=report.n_markets)
+    return f"{words.impressions_note} {first}"
 
 
 def word_rows(table: pl.DataFrame) -> list[list[str]]:

@@ -76,6 +76,8 @@ class ContributionReport:
         words: `market, token, value, low, high, n_impressions`, largest in size first.
         impressions: single ones.
         confidence: level of the intervals.
+        min_conversions: in the sample, for a market's log-loss saved to have an interval.
+        n_markets: in the sample; more than there are impressions shown, if it is large.
     """
 
     n: int
@@ -84,3 +86,5 @@ class ContributionReport:
     words: pl.DataFrame
     impressions: Sequence[Impression] = field(default_factory=list)
     confidence: float = 0.95
+    min_conversions: int = 30
+    n_markets: int = 0

@@ -15,6 +15,7 @@ class ContributionWords:
     share: str
     saved: str
     saved_note: str
+    too_few: str
     words: str
     words_note: str
     word: str
@@ -22,6 +23,7 @@ class ContributionWords:
     n: str
     impressions: str
     impressions_note: str
+    first_markets: str
     probability: str
     converted: str
     not_converted: str
@@ -51,11 +53,16 @@ ENGLISH = ContributionWords(
         "Shapley values of the log-loss, calibrated, in thousandths ({level} intervals, clustered "
         "by user). Above zero a modality makes the predictions of the market better."
     ),
+    too_few=(
+        "Not enough conversions or users in the sample (fewer than {n} conversions or ten users), "
+        "so not told: {markets}."
+    ),
     words="Words that move single predictions",
     words_note=(
         "Mean contribution to the log-odds where the title has the word or phrase, by integrated "
-        "gradients. Intervals tell how it differs between users, not how sure the model is; "
-        "effects, above, tell that."
+        "gradients. Intervals tell how it differs between users and listings, not how sure the "
+        "model is; effects, above, tell that. The words shown are the largest of {n} words and "
+        "phrases whose interval is off zero; intervals are not corrected for that choice."
     ),
     word="Word",
     mean="Contribution",
@@ -65,6 +72,7 @@ ENGLISH = ContributionWords(
         "Blue adds to the log-odds, orange takes away, against an offer in the same market of "
         "which nothing is known; the strongest word of each title has the fullest colour."
     ),
+    first_markets="Of {total} markets these are the first {n} by name.",
     probability="Probability",
     converted="bought",
     not_converted="did not buy",
@@ -100,10 +108,16 @@ KOREAN = ContributionWords(
         "보정한 로그 손실의 섀플리 값, 1000분의 1 단위({level} 구간, 사용자별 군집). 0보다 크면 "
         "그 양식이 시장의 예측을 더 좋게 합니다."
     ),
+    too_few=(
+        "표본에 구매나 사용자가 모자라(구매 {n}건 미만 또는 사용자 10명 미만) 말하지 않는 시장: "
+        "{markets}."
+    ),
     words="개별 예측을 움직이는 단어",
     words_note=(
         "제목에 그 단어나 문구가 있을 때 로그 오즈에 대한 평균 기여(적분 기울기). 구간은 사용자"
-        "마다 얼마나 다른지를 말할 뿐 모델이 얼마나 확신하는지는 위의 효과가 말합니다."
+        "와 상품마다 얼마나 다른지를 말할 뿐 모델이 얼마나 확신하는지는 위의 효과가 말합니다. "
+        "단어와 문구 {n}개 가운데 구간이 0을 벗어난 가장 큰 것들을 골라 보이며, 구간은 그 선택에 "
+        "대해 보정하지 않았습니다."
     ),
     word="단어",
     mean="기여",
@@ -113,6 +127,7 @@ KOREAN = ContributionWords(
         "같은 시장에서 아무것도 알려지지 않은 제안과 견주어 파란색은 로그 오즈를 더하고 주황색은 "
         "뺍니다. 제목마다 가장 강한 단어의 색이 가장 진합니다."
     ),
+    first_markets="시장 {total}개 가운데 이름순으로 앞의 {n}개입니다.",
     probability="확률",
     converted="구매함",
     not_converted="구매하지 않음",

@@ -17,7 +17,7 @@ from purchase_predictor.report.contributing import (
     share_chart,
 )
 from purchase_predictor.report.contributing_data import ContributionReport
-from purchase_predictor.report.figures import NOTHING, number
+from purchase_predictor.report.figures import NOTHING, number, text
 from purchase_predictor.report.language import in_language
 from purchase_predictor.report.pages import Chart, write_page
 from purchase_predictor.report.style import GREY, colour, finished
@@ -108,9 +108,9 @@ ENGLISH = Words(
         "unless its own rows say otherwise."
     ),
     own_phrases=(
-        "Phrases that the model has no weights of ({names}) were written into titles and the "
-        "whole model was asked: their intervals tell how that differs between users and listings, "
-        "not how sure the model is."
+        "Phrases that the model has no weights of ({names}) were written in front of titles "
+        "and the whole model was asked: their intervals tell how that differs between users and "
+        "listings, not how sure the model is; of fewer than ten users or listings there is none."
     ),
 )
 
@@ -160,8 +160,9 @@ KOREAN = Words(
         "시장의 효과와 같습니다."
     ),
     own_phrases=(
-        "모델에 가중치가 없는 문구({names})는 제목에 써넣고 모델 전체에 물었습니다. 그 구간은 "
-        "사용자와 상품마다 얼마나 다른지를 말할 뿐 모델이 얼마나 확신하는지는 말하지 않습니다."
+        "모델에 가중치가 없는 문구({names})는 제목 앞에 써넣고 모델 전체에 물었습니다. 그 구간은 "
+        "사용자와 상품마다 얼마나 다른지를 말할 뿐 모델이 얼마나 확신하는지는 말하지 않으며, "
+        "사용자나 상품이 열보다 적으면 구간이 없습니다."
     ),
 )
 
@@ -256,7 +257,8 @@ def bottom_line(named: pl.DataFrame, words: Words) -> str:
         for key, column in (("logit", "logit"), ("low", "logit_low"), ("high", "logit_high"))
     }
     told = words.strongest.format(lever=row["name"], market=row["market"], **bounds)
-    return words.bottom_line.format(n=len(sure), total=len(named)) + told
+    asked = named["p"].is_not_null().sum()  # without a p an effect cannot be sure
+    return words.bottom_line.format(n=len(sure), total=asked) + told
 
 
 def grid_chart(named: pl.DataFrame, words: Words) -> Chart:
@@ -371,10 +373,12 @@ def rich_effects(effects: pl.DataFrame) -> Table:
 def _interval(row: Mapping[str, Any] | None) -> str:
     if row is None:
         return NOTHING
-    low, high = number(row["logit_low"], "+.2f"), number(row["logit_high"], "+.2f")
-    return f"{number(row['logit'], '+.2f')} ({low} to {high})"
+    return text(
+        {"value": row["logit"], "low": row["logit_low"], "high": row["logit_high"]}, "+.2f"
+    )
 
 
 def _points(row: Mapping[str, Any]) -> str:
-    low, high = number(row["points_low"], "+.2f"), number(row["points_high"], "+.2f")
-    return f"{number(row['points'], '+.2f')} ({low} to {high})"
+    return text(
+        {"value": row["points"], "low": row["points_low"], "high": row["points_high"]}, "+.2f"
+    )

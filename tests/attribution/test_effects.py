@@ -157,6 +157,9 @@ def test_the_answer_names_the_strongest_effect_that_is_sure() -> None:
     assert line.startswith("1 of 2 effects")
     assert "b in US, −0.50" in line
     assert bottom_line(named.head(1), KOREAN) == KOREAN.nothing
+    # a phrase that has no p can never be sure, so it is not counted either
+    own = named.head(1).with_columns(p=pl.lit(None, pl.Float64), sure=pl.lit(value=False))
+    assert bottom_line(pl.concat([named, own]), ENGLISH).startswith("1 of 2 effects")
 
 
 def test_phrases_of_one_s_own_are_asked_of_the_whole_model(place: Path, tiny_folder: Path) -> None:
