@@ -22,7 +22,13 @@ def test_a_better_version_on_the_same_rows_takes_the_place(
     client: mlflow.MlflowClient, tracking_settings: TrackingSettings, tmp_path: Path
 ) -> None:
     appointed = []
-    for log_loss, rows in ((0.30, "a"), (0.31, "a"), (0.2900007, "a"), (0.10, "b"), (0.2900007, "a")):
+    for log_loss, rows in (
+        (0.30, "a"),
+        (0.31, "a"),
+        (0.2900007, "a"),
+        (0.10, "b"),
+        (0.2900007, "a"),
+    ):
         version = client.create_model_version(NAME, tmp_path.as_uri()).version
         alias = appoint(
             tracking_settings, NAME, str(version), log_loss=log_loss, judged_on=rows,
