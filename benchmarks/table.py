@@ -283,7 +283,7 @@ def readme_block(documents: Sequence[Mapping[str, Any]]) -> str:
 
 def _short_rows(runs: Sequence[Run]) -> list[list[str]]:
     names = list(dict.fromkeys(run["data"] for run in runs))
-    label = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+    label = ", ".join(names)
     label += f" (mean of {len(runs)})" if len(runs) > 1 else ""
     rows = []
     for name in runs[0]["systems"]:

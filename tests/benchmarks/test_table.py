@@ -170,7 +170,7 @@ def test_the_short_table_averages_worlds_and_says_how_many_are_clear(
 ) -> None:
     short = table.readme_block([document, TUNING])
 
-    fusion, lightgbm = rows_of(short, "world-0 to world-1 (mean of 2)")
+    fusion, lightgbm = rows_of(short, "world-0, world-1 (mean of 2)")
     values = [run["systems"]["fusion"]["macro"]["auc"]["value"] for run in document["runs"]]
     assert fusion[2] == f"{np.mean(values):.3f}"
     assert fusion[8].endswith("; better in 1, worse in 1")
