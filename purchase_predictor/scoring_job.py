@@ -181,8 +181,7 @@ class ScoringJob:
         facts = predictor.facts_
         for told in unseen_sentences(document["unseen_markets"], facts.market, facts.scope):
             self.reporter.warn(told)
-        text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-        write_file(self.manifest, lambda path: path.write_text(text, "utf-8"))
+        write_json(self.manifest, document)
         return document
 
     def _commit(self, plain: Path, system: str, version: str) -> None:

@@ -13,6 +13,7 @@ hundred thousand clicks determine them, and what is learned of one product holds
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from purchase_predictor.model.inputs import FusionShape, ProductBatch, TensorRecord
@@ -35,8 +36,8 @@ class ChoiceBatch(TensorRecord):
         event: int64 [E], alternatives that events were on, shopper by shopper in time.
         event_type: int64 [E].
         turns: float32 [E], 1 where the event before was on another product.
-        opens: int64 [E], place of the shopper's first event.
         target: int64 [T], places of the events that are to be told.
+        opens: int64 [T], place of the first event of the shopper of each of them.
         n_sold: int64 [T], alternatives that the market had seen by then.
     """
 
@@ -46,8 +47,8 @@ class ChoiceBatch(TensorRecord):
     event: Tensor
     event_type: Tensor
     turns: Tensor
-    opens: Tensor
     target: Tensor
+    opens: Tensor
     n_sold: Tensor
 
 
@@ -142,8 +143,8 @@ class ChoiceModel(nn.Module):
         mean, covariance = self.moments(vectors, popularity)
         deviation = (vectors - mean).index_select(0, batch.event)
         deviation = deviation * self.evidence(batch.event_type, batch.turns)[:, None]
-        before = sum_before(deviation, batch.opens, batch.target)
-        count = sum_before(batch.turns[:, None], batch.opens, batch.target)[:, 0]
+        before = sum_between(deviation, batch.opens, batch.target)
+        count = sum_between(batch.turns[:, None], batch.opens, batch.target)[:, 0]
         taste = self.taste(before, count, covariance)
         utility = taste @ vectors.T + popularity
         place = torch.arange(len(batch.row), device=utility.device)
@@ -158,18 +159,17 @@ class ChoiceModel(nn.Module):
         return torch.stack([weight.square().sum() for weight in weights]).sum()
 
 
-def sum_before(values: Tensor, opens: Tensor, at: Tensor) -> Tensor:
-    """Sum of the values of a shopper's events before some of them.
+def sum_between(values: Tensor, start: Tensor, stop: Tensor) -> Tensor:
+    """Sums over stretches of events, which may overlap.
 
     Args:
-        values: float [E, K], shopper by shopper in time.
-        opens: int64 [E], place of the shopper's first event.
-        at: int64 [T], places of events.
+        values: float [E, K].
+        start: int64 [T], first event of each stretch.
+        stop: int64 [T], one past the last; `start` where there is none.
 
     Returns:
         float [T, K].
     """
-    # float64: sums over all shoppers of a batch are taken off each other
-    total = torch.cat([values.new_zeros(1, values.shape[1]), values]).double().cumsum(dim=0)
-    first = opens.index_select(0, at)
-    return (total.index_select(0, at) - total.index_select(0, first)).to(values.dtype)
+    # float64: sums over all events are taken off each other
+    total = F.pad(values.double().cumsum(dim=0), (0, 0, 1, 0))
+    return (total.index_select(0, stop) - total.index_select(0, start)).to(values.dtype)

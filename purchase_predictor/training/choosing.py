@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from features.arrays import MISSING, STOP, TRAIN, EncodedMarket, EventArrays
-from purchase_predictor.model.choice import ChoiceBatch, ChoiceModel
+from purchase_predictor.model.choice import ChoiceBatch, ChoiceModel, sum_between
 from purchase_predictor.model.inputs import FusionShape
 from purchase_predictor.settings import Settings
 from purchase_predictor.training.batches import Batcher, product_batch, ranges
@@ -37,12 +37,14 @@ class Histories:
         market: int32 [E].
         turns: bool [E], whether the shopper's event before was on another product.
         first: int64 [E], where the shopper's events in this market begin.
+        stop: int64 [E], one past the last of them.
     """
 
     place: NDArray[np.int64]
     market: NDArray[np.int32]
     turns: NDArray[np.bool_]
     first: NDArray[np.int64]
+    stop: NDArray[np.int64]
 
     @classmethod
     def of(cls, events: EventArrays, kept: NDArray[np.bool_]) -> "Histories":
@@ -53,9 +55,11 @@ class Histories:
         place, market = place[order], market[order]
         unit, product = events.unit[place], events.product[place]
         opens = (np.diff(market, prepend=-1) != 0) | (np.diff(unit, prepend=-1) != 0)
-        first = np.maximum.accumulate(np.where(opens, np.arange(len(place)), 0))
+        starts = np.flatnonzero(opens)
+        stops = np.append(starts[1:], len(place))[: len(starts)]
+        first, stop = (np.repeat(edges, stops - starts) for edges in (starts, stops))
         turns = opens | (np.diff(product, prepend=-1) != 0)
-        return cls(place=place, market=market, turns=turns, first=first)
+        return cls(place=place, market=market, turns=turns, first=first, stop=stop)
 
 
 def event_markets(events: EventArrays) -> NDArray[np.int32]:
@@ -187,9 +191,7 @@ class ChoiceTask:
     ) -> ChoiceBatch:
         """The batch of these shoppers, all of one market."""
         data, shoppers = self.data, np.sort(shoppers)
-        ends = np.append(np.flatnonzero(np.diff(histories.first)) + 1, len(histories.first))
-        length = ends[np.searchsorted(ends, shoppers, side="right")] - shoppers
-        rows = ranges(shoppers, length)
+        rows = ranges(shoppers, histories.stop[shoppers] - shoppers)
         place = histories.place[rows]
         sold, first_seen = self.alternatives[int(histories.market[shoppers[0]])]
         touched = data.events.product[place]
@@ -200,8 +202,8 @@ class ChoiceTask:
         found = order[np.minimum(np.searchsorted(sold[order], touched), len(order) - 1)]
         here = sold[found] == touched
         rows, place, found = rows[here], place[here], found[here]
-        first = np.searchsorted(histories.first[rows], histories.first[rows])
         target = np.flatnonzero(told[rows])
+        first = histories.first[rows]
         return ChoiceBatch(
             products=product_batch(data.products, sold),
             row=torch.from_numpy(sold),
@@ -209,8 +211,8 @@ class ChoiceTask:
             event=torch.from_numpy(found),
             event_type=torch.from_numpy(data.events.event_type[place].astype(np.int64)),
             turns=torch.from_numpy(histories.turns[rows].astype(np.float32)),
-            opens=torch.from_numpy(first),
             target=torch.from_numpy(target),
+            opens=torch.from_numpy(np.searchsorted(first, first[target])),
             n_sold=torch.from_numpy(
                 np.searchsorted(first_seen, data.events.time[place[target]], side="right")
             ),
@@ -350,13 +352,14 @@ def _tastes_in(
     types = torch.from_numpy(events.event_type[place].astype(np.int64))
     deviation = vectors[torch.from_numpy(product.astype(np.int64))] - mean
     deviation = deviation * model.evidence(types, turns)[:, None]
-    summed = torch.cat([deviation, turns[:, None]], dim=1).double().cumsum(dim=0)
-    summed = F.pad(summed, (0, 0, 1, 0))
     # a unit's events are those between its first one and the cut, all of them in `place`
     begins = np.searchsorted(place, np.searchsorted(events.unit, data.unit[rows]))
     cut = np.searchsorted(place, data.cut[rows])
-    before = summed[torch.from_numpy(cut)] - summed[torch.from_numpy(np.minimum(begins, cut))]
-    before = before.to(vectors.dtype)
+    before = sum_between(
+        torch.cat([deviation, turns[:, None]], dim=1),
+        torch.from_numpy(np.minimum(begins, cut)),
+        torch.from_numpy(cut),
+    )
     centred = vectors[torch.from_numpy(data.product[rows].astype(np.int64))] - mean
     taste = torch.cat([
         model.taste(part[:, :-1], part[:, -1], model.covariance[market])

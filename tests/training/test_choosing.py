@@ -6,7 +6,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from features.arrays import MISSING, TEST, TRAIN, EncodedMarket
-from purchase_predictor.model.choice import ChoiceModel, sum_before
+from purchase_predictor.model.choice import ChoiceModel, sum_between
 from purchase_predictor.settings import load_settings
 from purchase_predictor.training import choosing
 from purchase_predictor.training.choosing import (
@@ -201,5 +201,6 @@ def test_histories_run_shopper_by_shopper_within_a_market(tasteful: EncodedMarke
 def test_sums_before_are_those_of_the_shoppers_own_events() -> None:
     values = torch.arange(1.0, 7.0)[:, None]
     opens = torch.tensor([0, 0, 0, 3, 3, 3])
-    found = sum_before(values, opens, torch.tensor([0, 2, 3, 5]))
+    at = torch.tensor([0, 2, 3, 5])
+    found = sum_between(values, opens[at], at)
     torch.testing.assert_close(found[:, 0], torch.tensor([0.0, 3.0, 0.0, 9.0]))
