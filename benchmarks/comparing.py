@@ -104,7 +104,7 @@ def over_seeds(
 
     A resample draws units, the same for every seed and system, and then seeds. The mean over
     drawn seeds varies by (n − 1) / n of what it should, n being the number of seeds; its
-    deviations are stretched by as much (handbook: method, 7).
+    deviations are stretched by as much.
 
     Args:
         frames: test predictions of each seed, of the same rows.

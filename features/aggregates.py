@@ -1,6 +1,6 @@
 """Behaviour before an impression, counted: all of it strictly before the impression's time.
 
-A softmax over a history cannot count (DESIGN, idea 2), so everything here is an input of every
+A softmax over a history cannot count, so everything here is an input of every
 system. `session` is the impression's own session, `earlier` the unit's sessions before it.
 """
 

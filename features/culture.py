@@ -1,4 +1,4 @@
-"""Profiles of the markets (handbook: markets): what tells a market that training never saw.
+"""Profiles of the markets: what tells a market that training never saw.
 
 Published cultural dimensions by default; they describe countries, not persons.
 """

@@ -1,7 +1,7 @@
 """Target statistics: how often a product, category or brand was shown, touched and bought so far.
 
 They learn from training rows and training events only: a training row is told what happened
-strictly before it, every other row what had happened by the end of training (handbook: method, 4).
+strictly before it, every other row what had happened by the end of training.
 """
 
 from collections.abc import Mapping

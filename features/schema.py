@@ -1,4 +1,4 @@
-"""The data contract: three tables, checked at the door (DESIGN, section 3).
+"""The data contract: three tables, checked at the door.
 
 A table whose columns are missing or of the wrong type is refused with one sentence (`DataError`);
 a row that breaks a rule is set aside with its reasons, so that `read = used + set aside`. Bad

@@ -2,7 +2,7 @@
 
 A session belongs to the period in which it starts; one that starts before a cut and ends at or
 after it is left out, so that nothing of the future is learned from. The `split` column overrides
-the time. Validation is halved by unit (handbook: method, 2): STOP ends training, CALIBRATE fits
+the time. Validation is halved by unit: STOP ends training, CALIBRATE fits
 calibration and the stack.
 """
 

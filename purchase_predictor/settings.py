@@ -73,7 +73,7 @@ class ModelSettings(Section):
 
 
 class PretrainingSettings(Section):
-    """Next-click pre-training (DESIGN, idea 7)."""
+    """Next-click pre-training."""
 
     epochs: int = Field(ge=0)
     n_negatives: int = Field(ge=1)

@@ -326,7 +326,7 @@ def summed(values: Floats, modality_of: list[str]) -> Floats:
 
 
 def completeness_error(values: Floats, change: Floats) -> Floats:
-    """How far contributions are from adding up (handbook: attribution).
+    """How far contributions are from adding up.
 
     Args:
         values: float64 [n, n_tokens].

@@ -1,6 +1,6 @@
 """Whether explanations are true to the model: deletion, randomised weights, sums, signs, effects.
 
-After the handbook (attribution). Nothing here says that the model is true to the world.
+Nothing here says that the model is true to the world.
 """
 
 import copy

@@ -32,7 +32,7 @@ from purchase_predictor.model.history import view_history
 from purchase_predictor.model.inputs import FusionBatch
 
 N_STEPS = 64
-"""Points of the path (handbook: attribution)."""
+"""Points of the path."""
 
 
 @dataclass(frozen=True)

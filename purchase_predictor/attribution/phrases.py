@@ -4,7 +4,7 @@ The whole fusion answers, readout and network, on a sample of impressions of eac
 is written in front of the title: at its end the model might not read it, which reads the first
 `max_words` word pieces. The interval holds how impressions differ, by user and by listing; how
 sure the model is of what it learned of such words it cannot hold, for they have no weight with an
-error of its own. So there is no p and no contrast of them (handbook: method, 9).
+error of its own. So there is no p and no contrast of them.
 """
 
 from collections.abc import Callable, Mapping

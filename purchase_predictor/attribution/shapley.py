@@ -1,7 +1,7 @@
 """Exact Shapley values of six modalities: the model asked under every subset of them.
 
 A modality that is not in a subset is masked as in training: learned missing tokens, an empty
-history, never zeros (handbook: attribution). Masks hold for every product and every row of a
+history, never zeros. Masks hold for every product and every row of a
 batch, so a title is hidden in the history and beside the offer, too.
 """
 

@@ -1,8 +1,8 @@
 """ArcFace: what an encoder is taught, that listings of one match group are the same product.
 
-Deng et al. 2019, "ArcFace: Additive Angular Margin Loss"; the recipe of the Shopee competition
-(handbook: matching): pooling → BatchNorm → L2 norm → cosine with class weights → margin →
-softmax cross-entropy, the margin growing as training goes on.
+Deng et al. 2019, "ArcFace: Additive Angular Margin Loss"; the recipe of the Shopee
+competition: pooling → BatchNorm → L2 norm → cosine with class weights → margin → softmax
+cross-entropy, the margin growing as training goes on.
 """
 
 import math

@@ -1,7 +1,7 @@
 """What is changed in pictures while an encoder learns: mirroring, and CutMix of two listings.
 
 Yun et al. 2019, "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable
-Features"; its probability and the mirroring as in the Shopee recipe (handbook: matching).
+Features"; its probability and the mirroring as in the Shopee recipe.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,6 @@
 """Encoders as they were chosen: pretrained or small, frozen or trained on match groups.
 
-Each is trained separately: training image and title encoders jointly was always worse (handbook:
-matching).
+Each is trained separately: training image and title encoders jointly was always worse.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -23,7 +23,7 @@ BASELINE = "lightgbm"
 """The system that every other one is held against."""
 
 CEILINGS = {"true": "p_true", "observable": "p_observable", "fitted": "p_fitted"}
-"""Names of the ceilings and their columns in the truth (`handbook/marketplace.md`)."""
+"""Names of the ceilings and their columns in the truth."""
 
 
 def evaluate(

@@ -152,7 +152,7 @@ def read_outcomes(folder: Path, *, max_title_chars: int) -> Outcomes:
     """Read a data folder for what happened; an impression may lack its outcome.
 
     Args:
-        folder: the data folder (DESIGN, section 3).
+        folder: the data folder as every command reads it.
         max_title_chars: as `check_tables`.
 
     Raises:

@@ -1,7 +1,6 @@
 """Iterative neighbourhood blending: an embedding becomes the mean of those it matches.
 
-Source: "From Embeddings to Matches", first place of Shopee's price-match competition; handbook
-`matching.md`.
+Source: "From Embeddings to Matches", first place of Shopee's price-match competition.
 """
 
 import dataclasses

@@ -3,8 +3,6 @@
 Thresholds come from validation galleries of the size of the test galleries, matched by encoders
 that saw neither. The rung "all data" changes the encoders alone: they learned from the validation
 groups too, so those can tune nothing any more and the thresholds before it stay.
-
-Source: handbook/matching.md.
 """
 
 import time

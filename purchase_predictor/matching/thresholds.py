@@ -2,8 +2,6 @@
 
 Tune on a validation gallery that is padded with listings of groups that no encoder has seen:
 thresholds found in a small gallery are too loose for a large one.
-
-Source: handbook/matching.md (min2, ten thresholds), handbook/method.md, point 12.
 """
 
 import time

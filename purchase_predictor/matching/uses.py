@@ -1,6 +1,6 @@
 """Uses of matching beyond duplicates: categories, price spread and listings that look like spam.
 
-Source: handbook/matching.md; the uses are those that "From Embeddings to Matches" names.
+The uses are those that "From Embeddings to Matches" names.
 """
 
 from collections.abc import Sequence

@@ -164,7 +164,7 @@ class FusionLayer(nn.Module):
 
 
 class FusionTransformer(nn.Module):
-    """Predicts conversion from product, history, terms and market (DESIGN, section 5).
+    """Predicts conversion from product, history, terms and market.
 
     **Shape**
 

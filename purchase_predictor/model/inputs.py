@@ -13,7 +13,7 @@ PRODUCT_GROUPS = ("text", "image", "identity")
 
 ROW_GROUPS = ("terms", "culture", "clickstream", "context")
 """Groups masked for an impression; columns of `FusionBatch.masked`. Identity and context are one
-modality (DESIGN, section 5): whoever masks one masks the other."""
+modality: whoever masks one masks the other."""
 
 
 @dataclass(frozen=True)

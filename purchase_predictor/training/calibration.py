@@ -4,7 +4,7 @@ The calibrated logit of a row is `slope * logit(p) + intercept + offset[market]`
 alone has no intercept; a full calibration of each market would follow the noise of small ones.
 So markets share slope and intercept, and their offsets come from a normal distribution whose
 variance is estimated (DerSimonian and Laird's moments) from how much the markets differ beyond
-chance: a market with few conversions keeps nearly none of its own. `handbook` method, point 5.
+chance: a market with few conversions keeps nearly none of its own.
 """
 
 import math

@@ -103,7 +103,7 @@ def select_market(tables: Tables, split: Split, market: str) -> Selection:
 
     Args:
         tables: of all markets.
-        split: whose cut times were taken over all markets (handbook: method, 1).
+        split: whose cut times were taken over all markets.
         market: a name, or `all`.
 
     Raises:

@@ -5,7 +5,7 @@ that time, and the type of every event.
 
 The score a history gives to a product is then an input of every system. Clicks may contain the
 labels (a click-out is an event and a conversion), so the scores of training rows come from
-encoders that saw neither the row nor what came after it (handbook: method, 3).
+encoders that saw neither the row nor what came after it.
 """
 
 import math

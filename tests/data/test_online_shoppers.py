@@ -78,7 +78,7 @@ def test_another_layout_is_named(
     assert not (tmp_path / "out").exists()
 
 
-def test_real_file_has_the_split_of_the_handbook(tmp_path: Path) -> None:
+def test_real_file_is_split_by_month(tmp_path: Path) -> None:
     if not REAL.is_dir():
         pytest.skip("the UCI file is not here (../shared/data/online_shoppers)")
 

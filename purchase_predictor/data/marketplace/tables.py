@@ -1,4 +1,4 @@
-"""The marketplace as tables in the layout of DESIGN, section 3."""
+"""The marketplace as tables in the layout that every command reads."""
 
 from typing import Any
 

@@ -82,7 +82,7 @@ LOADINGS: dict[str, dict[str, float]] = {
     "free_shipping_term": {"IDV": 0.20, "LTO": -0.08},
     "number_one_brand": {"IDV": -0.12, "UAI": 0.10},
 }
-"""Sparse loadings of each effect on standardised cultural dimensions (DESIGN, section 7)."""
+"""Sparse loadings of each effect on standardised cultural dimensions."""
 
 MARKET_NOISE = 0.05
 """Standard deviation of what culture does not explain of a market's effect, in log-odds."""
