@@ -95,8 +95,8 @@ def score(
         raise SettingsError("--workers goes with --engine ray")
     settings = settings_from(config, overrides, seed)
     make_output(output.parent, beside_data=True)
-    from purchase_predictor.scoring_job import ScoringJob
-    from purchase_predictor.scoring_shards import SHARD_ROWS
+    from purchase_predictor.scoring.job import ScoringJob
+    from purchase_predictor.scoring.shards import SHARD_ROWS
 
     reporter = Reporter(quiet=quiet)
     manifest = ScoringJob(

@@ -18,8 +18,8 @@ import torch
 from features.reading import read_folder
 from purchase_predictor.errors import ClusterError, SettingsError
 from purchase_predictor.predictor import PurchasePredictor
-from purchase_predictor.scoring_scorer import ShardScorer
-from purchase_predictor.scoring_work import WorkFolder
+from purchase_predictor.scoring.scorer import ShardScorer
+from purchase_predictor.scoring.work import WorkFolder
 
 Facts = dict[str, Any]
 
@@ -210,7 +210,7 @@ def _cluster() -> Iterator[None]:
     own = {} if address else {"include_dashboard": False, "object_store_memory": STORE_BYTES}
     try:
         ray.init(log_to_driver=False, logging_level="ERROR", **own)
-    except Exception as error:  # Ray has no narrower one for a node that does not come up
+    except (ConnectionError, RuntimeError, ValueError) as error:
         where = f"at RAY_ADDRESS={address} cannot be joined" if address else "did not start"
         raise ClusterError(f"the Ray cluster {where}: {error}") from error
     try:

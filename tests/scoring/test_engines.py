@@ -70,7 +70,7 @@ def test_without_ray_a_sentence_says_what_to_install(
 ) -> None:
     find: Callable[..., object] = importlib.util.find_spec
     monkeypatch.setattr(
-        "purchase_predictor.scoring_engines.find_spec",
+        "purchase_predictor.scoring.engines.find_spec",
         lambda name: None if name == "ray" else find(name),
     )
     source = ["--model", str(small_model_folder), "--input", str(tiny_folder)]

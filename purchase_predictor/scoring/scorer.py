@@ -18,7 +18,7 @@ from features.schema import Tables
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.reference import Counts
 from purchase_predictor.scored import scored_frame
-from purchase_predictor.scoring_work import WorkFolder
+from purchase_predictor.scoring.work import WorkFolder
 from purchase_predictor.training.preparation import EncodedCatalogue
 
 SHARD = "shard"

@@ -18,10 +18,10 @@ from purchase_predictor.errors import SettingsError
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.reference import Counts, Reference
 from purchase_predictor.scored import unseen_markets, unseen_sentences
-from purchase_predictor.scoring_drift import drift_report, table_rows
-from purchase_predictor.scoring_engines import Engine, LocalEngine, RayEngine, WorkerTask
-from purchase_predictor.scoring_shards import ScoredShards, score_shards
-from purchase_predictor.scoring_work import DataChangedError, InputFiles, WorkFolder, sha256
+from purchase_predictor.scoring.drift import drift_report, table_rows
+from purchase_predictor.scoring.engines import Engine, LocalEngine, RayEngine, WorkerTask
+from purchase_predictor.scoring.shards import ScoredShards, score_shards
+from purchase_predictor.scoring.work import DataChangedError, InputFiles, WorkFolder, sha256
 from purchase_predictor.settings import StoreSettings
 
 EngineName = Literal["local", "ray"]

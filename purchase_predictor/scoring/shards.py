@@ -14,9 +14,11 @@ was killed goes on with those that were finished.
 import math
 import shutil
 import tempfile
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -31,9 +33,9 @@ from features.schema import Tables
 from purchase_predictor.encoders.content import silent
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.reference import Counts
-from purchase_predictor.scoring_engines import Engine, LocalEngine
-from purchase_predictor.scoring_scorer import SHARD, ShardScorer, read_parts
-from purchase_predictor.scoring_work import WorkFolder
+from purchase_predictor.scoring.engines import Engine, LocalEngine
+from purchase_predictor.scoring.scorer import SHARD, ShardScorer, read_parts
+from purchase_predictor.scoring.work import WorkFolder
 from purchase_predictor.training.loop import Progress
 
 SHARD_ROWS = 200_000
@@ -105,14 +107,7 @@ def score_shards(
         scorer = ShardScorer(predictor, read_folder(data), work)
         shards = _Shards(scorer, shard_rows)
         n_set_aside = shards.spill(progress)
-        n_scored, found = 0, {}
-        for shard, facts in engine.finish(scorer, shards.n_shards, name):
-            found[shard] = facts
-            n_scored += facts["n_scored"]
-            progress(f"scored {n_scored:,} rows")
-        counts = Counts()
-        for shard in sorted(found):  # whatever order they came in, the report is the same
-            counts.add(Counts(**found[shard]["counts"]))
+        n_scored, counts = _scored(engine.finish(scorer, shards.n_shards, name), progress)
         if not n_scored:
             raise DataError(f"None of the impressions of {data} can be used.")
         shards.write_scores(output)
@@ -124,6 +119,21 @@ def score_shards(
         shards.n_shards,
         None if predictor.reference_ is None else counts,
     )
+
+
+def _scored(
+    finished: Iterator[tuple[int, dict[str, Any]]], progress: Progress
+) -> tuple[int, Counts]:
+    """How many rows were scored, and their counts, once all shards are finished."""
+    n_scored, found = 0, {}
+    for shard, facts in finished:
+        n_scored += facts["n_scored"]
+        found[shard] = Counts(**facts["counts"])
+        progress(f"scored {n_scored:,} rows")
+    counts = Counts()
+    for shard in sorted(found):  # in whatever order they came, the drift report is the same
+        counts.add(found[shard])
+    return n_scored, counts
 
 
 class _Shards:
