@@ -75,7 +75,10 @@ def served(model: str) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     line = ["models", "serve", "-m", model, "--env-manager", "local", "-h", "127.0.0.1"]
-    process = subprocess.Popen([sys.executable, "-m", "mlflow", *line, "-p", str(port)])
+    line = [sys.executable, "-m", "mlflow", *line, "-p", str(port)]
+    # MLflow looks for uvicorn beside the interpreter only where the environment is activated
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    process = subprocess.Popen(line, env={**os.environ, "PATH": path})
     address = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + SECONDS_TO_START

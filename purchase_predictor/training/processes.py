@@ -4,14 +4,19 @@ Sizes of batches are those of all processes together, so that a training takes t
 as many rows each and at the same rates, however many processes share it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from accelerate.utils import broadcast_object_list
 
+from purchase_predictor.errors import SettingsError
+
 T = TypeVar("T")
+
+COUNTS = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+"""Variables in which launchers tell how many processes there are."""
 
 PATIENCE = timedelta(hours=12)
 """How long processes wait for one another: the first one trains encoders while the others wait."""
@@ -25,6 +30,27 @@ def make_accelerator() -> Accelerator:
             InitProcessGroupKwargs(timeout=PATIENCE),
         ]
     )
+
+
+def refuse_lonely_launch(environment: Mapping[str, str]) -> None:
+    """See that `accelerate launch` started as many processes as it was asked for.
+
+    Without GPUs it starts a single one, whatever `--num_processes` says, and tells nobody: it sets
+    where several would meet, but neither how many they are nor which one this is.
+
+    Args:
+        environment: of this process.
+
+    Raises:
+        SettingsError: it is alone where several were asked for.
+    """
+    launched = {"ACCELERATE_MIXED_PRECISION", "MASTER_ADDR"} <= environment.keys()
+    if launched and not any(name in environment for name in COUNTS):
+        raise SettingsError(
+            "accelerate launch started one process where several were asked for, as it does "
+            "without GPUs: use torchrun --nproc-per-node N -m purchase_predictor.train, or "
+            "accelerate launch --multi_gpu"
+        )
 
 
 def agreed(accelerator: Accelerator, value: T) -> T:

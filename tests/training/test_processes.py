@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from purchase_predictor.training.processes import agreed, make_accelerator, n_shares, own_share
+from purchase_predictor.errors import SettingsError
+from purchase_predictor.training.processes import (
+    agreed,
+    make_accelerator,
+    n_shares,
+    own_share,
+    refuse_lonely_launch,
+)
 
 TWO_PROCESSES = """
 import sys
@@ -78,6 +85,17 @@ def test_without_batches_there_is_no_share() -> None:
     assert own_share([], 1, 2) == []
 
 
+def test_a_process_that_should_have_company_says_so() -> None:
+    alone = {"ACCELERATE_MIXED_PRECISION": "no", "MASTER_ADDR": "127.0.0.1"}
+
+    with pytest.raises(SettingsError, match="torchrun --nproc-per-node N"):
+        refuse_lonely_launch(alone)
+
+    refuse_lonely_launch({**alone, "WORLD_SIZE": "2"})
+    refuse_lonely_launch({"ACCELERATE_MIXED_PRECISION": "no"})
+    refuse_lonely_launch({"MASTER_ADDR": "127.0.0.1"})
+
+
 def test_one_process_agrees_with_itself() -> None:
     assert agreed(make_accelerator(), {"log_loss": 0.5}) == {"log_loss": 0.5}
 
@@ -86,15 +104,14 @@ def test_one_process_agrees_with_itself() -> None:
 def test_two_processes_on_halves_of_batches_learn_what_one_learns(tmp_path: Path) -> None:
     script = tmp_path / "line.py"
     script.write_text(TWO_PROCESSES)
+    several = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2"]
+    several += ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
+    several += ["--main_process_port=0"]
     found = []
-    for n in (1, 2):
-        file = tmp_path / f"weights-{n}.pt"
-        launch = ["-m", "accelerate.commands.launch", "--cpu", f"--num_processes={n}"]
-        more = ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
-        port = ["--main_process_port=0"]
-        line = [sys.executable, *launch, *more, *port, str(script), str(file)]
+    for name, launch in (("one", []), ("two", several)):
+        file = tmp_path / f"{name}.pt"
         subprocess.run(
-            line,
+            [sys.executable, *launch, str(script), str(file)],
             check=True,
             env={**os.environ, "PYTHONPATH": str(Path.cwd())},
             capture_output=True,
