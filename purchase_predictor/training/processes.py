@@ -4,10 +4,12 @@ Sizes of batches are those of all processes together, so that a training takes t
 as many rows each and at the same rates, however many processes share it.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
+import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from accelerate.utils import broadcast_object_list
 
@@ -23,12 +25,18 @@ PATIENCE = timedelta(hours=12)
 
 
 def make_accelerator() -> Accelerator:
-    """The process's device and its place among others."""
+    """The process's device and its place among others.
+
+    Without GPUs processes meet over gloo, which accelerate has to be told: it would let each of
+    them train alone.
+    """
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     return Accelerator(
+        cpu=several and not torch.cuda.is_available(),
         kwargs_handlers=[
             DistributedDataParallelKwargs(find_unused_parameters=True),
             InitProcessGroupKwargs(timeout=PATIENCE),
-        ]
+        ],
     )
 
 
