@@ -59,7 +59,7 @@ def score_in_shards(data: Path, model: Path, output: Path, threads: int, shard_r
     import torch
 
     from purchase_predictor.predictor import PurchasePredictor
-    from purchase_predictor.scoring_shards import score_shards
+    from purchase_predictor.scoring.shards import score_shards
 
     torch.set_num_threads(threads)
     predictor = PurchasePredictor.load(model)

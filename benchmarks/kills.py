@@ -21,7 +21,7 @@ from multiprocessing.context import ForkProcess
 from pathlib import Path
 
 # imported before the first fork, and for that alone
-import purchase_predictor.scoring_job  # noqa: F401
+import purchase_predictor.scoring.job  # noqa: F401
 from purchase_predictor import score
 
 

@@ -29,8 +29,9 @@ from typing import Any
 import polars as pl
 
 from benchmarks.bad_inputs import TABLES, Case, as_csv, every_case
-from purchase_predictor import score, scoring_job
+from purchase_predictor import score
 from purchase_predictor.predictor import PurchasePredictor
+from purchase_predictor.scoring import job as scoring_job
 
 SCORED, SET_ASIDE, REFUSED, FAULT = "scored", "some set aside", "refused", "fault"
 N_ROWS = 60

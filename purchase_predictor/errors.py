@@ -3,7 +3,8 @@
 from features.errors import DataError, UserError, nearest
 
 __all__ = [
-    "DataError", "ModelFolderError", "SettingsError", "TrackingError", "UserError", "nearest",
+    "ClusterError", "DataError", "ModelFolderError", "SettingsError", "TrackingError", "UserError",
+    "nearest",
 ]  # fmt: skip
 
 
@@ -17,3 +18,7 @@ class ModelFolderError(UserError):
 
 class TrackingError(UserError):
     """The tracking server cannot be reached, refuses or has lost what is asked for."""
+
+
+class ClusterError(UserError):
+    """The cluster cannot be reached, is too small or has lost its workers."""

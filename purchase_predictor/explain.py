@@ -76,7 +76,7 @@ def explain(
     from purchase_predictor.job import sample_folder
     from purchase_predictor.predictor import PurchasePredictor
     from purchase_predictor.report.explaining import rich_effects, write_explanation
-    from purchase_predictor.scoring_job import find_model
+    from purchase_predictor.scoring.job import find_model
 
     reporter = Reporter(quiet=quiet)
     with tempfile.TemporaryDirectory() as place:

@@ -31,6 +31,7 @@ from purchase_predictor.scoring_rows import example_rows
 from purchase_predictor.settings import Settings
 from purchase_predictor.tracked import appoint
 from purchase_predictor.training.preparation import fingerprint
+from purchase_predictor.training.processes import refuse_lonely_launch
 
 SAMPLE = Path("data/sample")
 
@@ -73,6 +74,7 @@ class Job:
     def run(self) -> None:
         """Read, fit, evaluate, write, log, print."""
         began = time.perf_counter()
+        refuse_lonely_launch(os.environ)
         predictor = PurchasePredictor(self.settings, market=self.market, scope=self.scope)
         if os.environ.get("RANK", "0") != "0":
             self._follow(predictor)

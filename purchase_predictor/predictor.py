@@ -37,6 +37,7 @@ from purchase_predictor.training.preparation import (
     select_market,
     split_by,
 )
+from purchase_predictor.training.processes import make_accelerator
 
 REFERENCE_ROWS = 20_000
 """Test rows that later drift is told from, about."""
@@ -151,15 +152,17 @@ class PurchasePredictor:
         """
         training = training_products(tables, split_by(tables, self.settings))
         if content is None:
-            content = ContentEncoders.fit(
-                tables.products,
-                tables.folder,
-                self.settings.encoders,
-                self.settings.data,
-                training=training,
-                seed=self.settings.seed,
-                progress=progress,
-            )
+            # one after another: the others find in the cache what the first has trained
+            with make_accelerator().main_process_first():
+                content = ContentEncoders.fit(
+                    tables.products,
+                    tables.folder,
+                    self.settings.encoders,
+                    self.settings.data,
+                    training=training,
+                    seed=self.settings.seed,
+                    progress=progress,
+                )
         content.check_trained_within(tables.products["product_id"], training)
         return content
 

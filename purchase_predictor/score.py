@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -37,6 +37,22 @@ ShardRows = Annotated[
     int | None,
     typer.Option(min=1, help="Impressions and events held in memory at once, about."),
 ]
+EngineOption = Annotated[
+    Literal["local", "ray"],
+    typer.Option(
+        "--engine",
+        help="local: in this process; ray: by the workers of a cluster (RAY_ADDRESS, else this "
+        "machine), to the same bytes.",
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Workers of --engine ray that score at once.",
+        show_default="as many as the cluster has cores for",
+    ),
+]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on with the finished shards of a run that stopped.")
 ]
@@ -48,6 +64,8 @@ def score(
     output: Scores,
     system: System = None,
     shard_rows: ShardRows = None,
+    engine: EngineOption = "local",
+    workers: Workers = None,
     resume: Resume = False,
     config: Config = None,
     overrides: Overrides = None,
@@ -65,15 +83,20 @@ def score(
     Finished shards are kept in a hidden folder beside FILE.parquet until it is whole. With
     --resume they are not computed again, and the file is the same byte for byte; where nothing
     was begun, scoring begins, and where all is finished, nothing is done.
+
+    With --engine ray the shards are scored by the workers of a Ray cluster, which must see the
+    folders of input and output at the same paths. The shard of a worker that dies is scored again.
     """
     if output.suffix != ".parquet":
         raise SettingsError(f"--output {output} must end in .parquet")
     if not source.exists():  # told before anything heavy is imported
         raise DataError(f"there is no data folder {source}")
+    if workers is not None and engine != "ray":
+        raise SettingsError("--workers goes with --engine ray")
     settings = settings_from(config, overrides, seed)
     make_output(output.parent, beside_data=True)
-    from purchase_predictor.scoring_job import ScoringJob
-    from purchase_predictor.scoring_shards import SHARD_ROWS
+    from purchase_predictor.scoring.job import ScoringJob
+    from purchase_predictor.scoring.shards import SHARD_ROWS
 
     reporter = Reporter(quiet=quiet)
     manifest = ScoringJob(
@@ -83,6 +106,8 @@ def score(
         system=system,
         shard_rows=SHARD_ROWS if shard_rows is None else shard_rows,
         profiles=settings.data.profiles_file,
+        engine=engine,
+        n_workers=workers,
         resume=resume,
         store=settings.tracking,
         reporter=reporter,

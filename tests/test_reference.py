@@ -9,7 +9,7 @@ import pytest
 from features.arrays import TEST, EncodedMarket
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.reference import Counts, Reference
-from purchase_predictor.scoring_drift import drift_report, table_rows
+from purchase_predictor.scoring.drift import drift_report, table_rows
 
 SYSTEM = "fusion"
 

@@ -103,7 +103,7 @@ def test_a_manifest_does_not_outlive_the_scores_it_vouches_for(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("purchase_predictor.scoring_job.score_shards", full)
+        patch.setattr("purchase_predictor.scoring.job.score_shards", full)
         assert score.main([*command, "--quiet"]) != 0
 
     assert [file.name for file in tmp_path.iterdir()] == ["scores.parquet"]

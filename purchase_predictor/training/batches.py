@@ -16,6 +16,7 @@ from purchase_predictor.model.inputs import (
     ProductBatch,
     SessionBatch,
 )
+from purchase_predictor.training.processes import own_share
 
 SORTED_BATCHES = 64
 """Sequences are sorted by size within this many batches, so that padding stays small."""
@@ -111,27 +112,29 @@ class Batcher:
         stop = data.cut[self.first + self.count - 1] if len(data) else start
         self.stretches = Stretches(start=start, stop=stop, learn_from=start)
 
-    def plan(self, epoch: int | None) -> list[NDArray[np.int64]]:
+    def plan(self, epoch: int | None, world: int = 1) -> list[NDArray[np.int64]]:
         """Which sequences come together, in which order.
 
         Args:
             epoch: shuffles differently in each; None keeps long sequences together, for scoring.
+            world: processes, each of which takes its share of a batch.
         """
+        size = max(1, self.batch_size // world)
         # a batch is a grid of sequences x events, and one of sequences x impressions: sequences of
         # about one length come together (attention grows with its square), and among them those
         # of about as many impressions; sorted by count alone, padding was two thirds of a batch
         bucket = np.round(np.log2(1 + self.stretches.stop - self.stretches.start))
         if epoch is None:
-            return self._split(np.lexsort((self.count, bucket)))
+            return self._split(np.lexsort((self.count, bucket)), size)
         generator = np.random.default_rng([self.seed, epoch])
         order = generator.permutation(len(self.count))
-        chunk = np.cumsum(self.count[order]) // (SORTED_BATCHES * self.batch_size)
+        chunk = np.cumsum(self.count[order]) // (SORTED_BATCHES * size)
         order = order[np.lexsort((self.count[order], bucket[order], chunk))]
-        batches = self._split(order)
+        batches = self._split(order, size)
         return [batches[place] for place in generator.permutation(len(batches))]
 
-    def _split(self, order: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        number = (np.cumsum(self.count[order]) - 1) // self.batch_size
+    def _split(self, order: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+        number = (np.cumsum(self.count[order]) - 1) // size
         return np.split(order, np.flatnonzero(np.diff(number)) + 1) if len(order) else []
 
     def training_batches(
@@ -143,11 +146,10 @@ class Batcher:
             epoch: number of the epoch.
             start: batches to skip, when resuming.
             rank: of this process.
-            world: processes; each takes every `world`-th batch and all take equally many.
+            world: processes; each takes every `world`-th of smaller batches, all equally many.
         """
-        plan = self.plan(epoch)
-        plan = plan[: len(plan) // world * world] or plan
-        for number, sequences in enumerate(plan[rank::world]):
+        plan = self.plan(epoch, world)
+        for number, sequences in enumerate(own_share(plan, rank, world)):
             if number >= start:
                 generator = np.random.default_rng([self.seed, epoch, number * world + rank])
                 yield self.build(sequences, generator)

@@ -16,6 +16,7 @@ from purchase_predictor.model.inputs import FusionShape
 from purchase_predictor.settings import Settings
 from purchase_predictor.training.batches import Batcher, product_batch, ranges
 from purchase_predictor.training.loop import Loop, LoopSettings, OnEpoch, Progress
+from purchase_predictor.training.processes import n_shares, own_share
 
 LEARNING_RATE = 0.03
 PENALTY = 2e-4
@@ -146,9 +147,14 @@ class ChoiceTask:
         return histories, told
 
     def _plan(
-        self, histories: Histories, told: NDArray[np.bool_], generator: np.random.Generator | None
+        self,
+        histories: Histories,
+        told: NDArray[np.bool_],
+        generator: np.random.Generator | None,
+        world: int = 1,
     ) -> list[NDArray[np.int64]]:
         """Shoppers that come together, as the places of their first events."""
+        targets_in_batch = TARGETS_IN_BATCH // world
         shoppers, number = np.unique(histories.first[told], return_inverse=True)
         targets = np.bincount(number, minlength=len(shoppers))
         market = histories.market[shoppers]
@@ -157,27 +163,26 @@ class ChoiceTask:
             order = np.flatnonzero(market == code)
             if generator is not None:
                 order = generator.permutation(order)
-            split = np.cumsum(targets[order]) // TARGETS_IN_BATCH
+            split = np.cumsum(targets[order]) // targets_in_batch
             edges = np.flatnonzero(np.diff(split)) + 1
             batches += [shoppers[part] for part in np.split(order, edges)]
         if generator is None:
             return batches
         return [batches[place] for place in generator.permutation(len(batches))]
 
-    def plan(self, epoch: int) -> list[NDArray[np.int64]]:
-        """Shoppers that come together in each batch of an epoch."""
+    def plan(self, epoch: int, world: int = 1) -> list[NDArray[np.int64]]:
+        """Shoppers that come together in the batches of an epoch, `world` of them in a step."""
         generator = np.random.default_rng([self.seed, epoch])
-        return self._plan(self.learn, self.learn.turns, generator)
+        return self._plan(self.learn, self.learn.turns, generator, world)
 
     def n_batches(self, world: int) -> int:
         """Batches of the first epoch in each process; later epochs differ by one or two."""
-        return max(1, len(self.plan(0)) // world)
+        return n_shares(self.plan(0, world), world)
 
     def batches(self, epoch: int, start: int, rank: int, world: int) -> Iterator[ChoiceBatch]:
         """Training batches."""
-        plan = self.plan(epoch)
-        plan = plan[: len(plan) // world * world] or plan
-        for number, shoppers in enumerate(plan[rank::world]):
+        plan = self.plan(epoch, world)
+        for number, shoppers in enumerate(own_share(plan, rank, world)):
             if number >= start:
                 generator = np.random.default_rng([self.seed, epoch, number * world + rank])
                 yield self.build(self.learn, self.learn.turns, shoppers, generator)

@@ -14,12 +14,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from purchase_predictor.checkpoint import has_folder, read_folder, write_folder
 from purchase_predictor.model.inputs import TensorRecord
+from purchase_predictor.training.processes import agreed, make_accelerator
 
 Progress = Callable[[str], None]
 Tensors = tuple[Tensor, ...] | list[Tensor]
@@ -155,13 +155,6 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def make_accelerator() -> Accelerator:
-    """The process's device and its place among others (`accelerate launch`)."""
-    return Accelerator(
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)]
-    )
-
-
 class Loop:
     """Learns a task.
 
@@ -244,7 +237,8 @@ class Loop:
     def train_step(self, batch: TensorRecord) -> float:
         """One step down the gradient; returns its loss."""
         settings, state = self.settings, self.state_
-        torch.manual_seed(settings.seed * 1_000_003 + state.step)
+        place = self.accelerator.process_index * 1_000_000_007
+        torch.manual_seed(settings.seed * 1_000_003 + state.step + place)
         rate = settings.learning_rate * rate_factor(state.step, self.n_steps_, settings.warm_up)
         for group in self.optimizer_.param_groups:
             group["lr"] = rate * group["share"]
@@ -264,7 +258,8 @@ class Loop:
         """Figures of the averaged weights on the stopping rows."""
         model = self.averaged_.module.eval()
         with torch.inference_mode():
-            return self.task.validate(model, self.accelerator.device)
+            figures = self.task.validate(model, self.accelerator.device)
+        return agreed(self.accelerator, figures)
 
     def _keep_best(self, log_loss: float, epoch: int) -> None:
         if log_loss < self.state_.best or math.isnan(log_loss):

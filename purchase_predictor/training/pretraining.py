@@ -37,6 +37,7 @@ from purchase_predictor.training.batches import (
     products_touched,
     session_batch,
 )
+from purchase_predictor.training.processes import n_shares, own_share
 
 
 @dataclass(frozen=True)
@@ -138,29 +139,37 @@ class ClickTask:
         self.sold[data.product[rows], data.market[rows]] = True
         self.pool = np.flatnonzero(self.sold.any(axis=1))
 
-    def plan(self, epoch: int) -> list[NDArray[np.int64]]:
-        """Stretches that come together, in the order of this epoch; long ones keep company."""
+    def plan(self, epoch: int, world: int = 1) -> list[NDArray[np.int64]]:
+        """Stretches that come together, in the order of this epoch; long ones keep company.
+
+        Args:
+            epoch: its number.
+            world: processes, each of which takes its share of a batch.
+        """
+        size_of_batch = max(1, self.settings.pretraining.batch_events // world)
         generator = np.random.default_rng([self.settings.seed, epoch])
         order = generator.permutation(len(self.learn))
         size = (self.learn.stop - self.learn.start)[order]
-        chunk = np.cumsum(size) // (SORTED_BATCHES * self.settings.pretraining.batch_events)
-        batches = self._split(order[np.lexsort((size, chunk))], self.learn)
+        chunk = np.cumsum(size) // (SORTED_BATCHES * size_of_batch)
+        order = order[np.lexsort((size, chunk))]
+        batches = self._split(order, self.learn, size_of_batch)
         return [batches[place] for place in generator.permutation(len(batches))]
 
-    def _split(self, order: NDArray[np.int64], stretches: Stretches) -> list[NDArray[np.int64]]:
+    def _split(
+        self, order: NDArray[np.int64], stretches: Stretches, size_of_batch: int
+    ) -> list[NDArray[np.int64]]:
         size = (stretches.stop - stretches.start)[order]
-        number = np.cumsum(size) // self.settings.pretraining.batch_events
+        number = np.cumsum(size) // size_of_batch
         return np.split(order, np.flatnonzero(np.diff(number)) + 1) if len(order) else []
 
     def n_batches(self, world: int) -> int:
         """Batches of the first epoch in each process; later epochs differ by one at most."""
-        return max(1, len(self.plan(0)) // world)
+        return n_shares(self.plan(0, world), world)
 
     def batches(self, epoch: int, start: int, rank: int, world: int) -> Iterator[ClickBatch]:
         """Training batches, negatives drawn anew."""
-        plan = self.plan(epoch)
-        plan = plan[: len(plan) // world * world] or plan
-        for number, members in enumerate(plan[rank::world]):
+        plan = self.plan(epoch, world)
+        for number, members in enumerate(own_share(plan, rank, world)):
             if number >= start:
                 place = [self.settings.seed, epoch, number * world + rank]
                 generator = np.random.default_rng(place)
@@ -229,7 +238,9 @@ class ClickTask:
         # skill), nor products that training has never seen (nothing can be known of them)
         known = np.isin(self.data.events.product, self.pool)
         fresh = (self.data.events.part != TRAIN) & known
-        for number, members in enumerate(self._split(np.arange(len(self.stop)), self.stop)):
+        every = np.arange(len(self.stop))
+        whole = self._split(every, self.stop, self.settings.pretraining.batch_events)
+        for number, members in enumerate(whole):
             generator = np.random.default_rng([self.settings.seed, number])
             batch = self._build(self.stop, members, generator, fresh, NOTHING_HIDDEN).to(device)
             losses.append(self.loss(model, batch).item())

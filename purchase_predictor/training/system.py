@@ -32,6 +32,7 @@ from purchase_predictor.training.loop import (
     to_numpy,
 )
 from purchase_predictor.training.pretraining import hidden_in_training, next_click_loss
+from purchase_predictor.training.processes import agreed, make_accelerator, n_shares
 from purchase_predictor.training.readout import (
     mean_log_loss,
     read_out,
@@ -75,7 +76,7 @@ class FusionTask:
 
     def n_batches(self, world: int) -> int:
         """Batches of an epoch in each process."""
-        return max(1, len(self.learn.plan(0)) // world)
+        return n_shares(self.learn.plan(0, world), world)
 
     def batches(self, epoch: int, start: int, rank: int, world: int) -> Iterator[FusionBatch]:
         """Training batches of an epoch."""
@@ -368,7 +369,7 @@ class FusionSystem:
             # another measurement might choose otherwise, and the run would not be the same
             return read_folder(stored).document("precision")["chosen"]
         device = default_device()
-        seconds = measure_precisions(task, device)
+        seconds = agreed(make_accelerator(), measure_precisions(task, device))
         chosen = "bfloat16" if seconds["bfloat16"] < 0.9 * seconds["float32"] else "float32"
         if stored is not None:
             write_folder(stored, tensors={}, documents={"precision": {"chosen": chosen}})

@@ -6,7 +6,7 @@ import pytest
 
 from features.reading import read_folder
 from purchase_predictor.errors import DataError, SettingsError
-from purchase_predictor.scoring_work import (
+from purchase_predictor.scoring.work import (
     DataChangedError,
     InputFiles,
     WorkFolder,

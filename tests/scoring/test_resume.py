@@ -15,15 +15,18 @@ from typing import Any
 import polars as pl
 import pytest
 
-from purchase_predictor import score, scoring_job
+from purchase_predictor import score
 from purchase_predictor.predictor import PurchasePredictor
-from purchase_predictor.scoring_shards import _Shards
-from purchase_predictor.scoring_work import WorkFolder
+from purchase_predictor.scoring import job as scoring_job
+from purchase_predictor.scoring.scorer import ShardScorer
+from purchase_predictor.scoring.shards import _Shards
+from purchase_predictor.scoring.work import WorkFolder
 
 KILLED_AT = """
 import os, signal, sys
-from purchase_predictor import score, scoring_job
-from purchase_predictor.scoring_work import WorkFolder
+from purchase_predictor import score
+from purchase_predictor.scoring import job as scoring_job
+from purchase_predictor.scoring.work import WorkFolder
 
 moment, arguments = sys.argv[1], sys.argv[2:]
 
@@ -124,7 +127,7 @@ def test_finished_shards_are_not_computed_again(
     assert [file.name for file in output.parent.iterdir()] == [".scores.work"]
 
     with monkeypatch.context() as patch:
-        patch.setattr(_Shards, "_score", refuse_to_compute)
+        patch.setattr(ShardScorer, "_score", refuse_to_compute)
         assert score.main(command(output, "--resume")) == 0
         finished = written(output.parent)
         assert len(finished) == 4

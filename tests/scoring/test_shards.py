@@ -8,7 +8,7 @@ from polars.testing import assert_frame_equal
 from features.schema import load_tables
 from purchase_predictor.errors import DataError, SettingsError
 from purchase_predictor.predictor import PurchasePredictor
-from purchase_predictor.scoring_shards import score_shards
+from purchase_predictor.scoring.shards import score_shards
 
 
 @pytest.fixture

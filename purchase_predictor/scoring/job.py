@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 import torch
@@ -18,10 +18,14 @@ from purchase_predictor.errors import SettingsError
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.reference import Counts, Reference
 from purchase_predictor.scored import unseen_markets, unseen_sentences
-from purchase_predictor.scoring_drift import drift_report, table_rows
-from purchase_predictor.scoring_shards import ScoredShards, score_shards
-from purchase_predictor.scoring_work import DataChangedError, InputFiles, WorkFolder, sha256
+from purchase_predictor.scoring.drift import drift_report, table_rows
+from purchase_predictor.scoring.engines import Engine, LocalEngine, RayEngine, WorkerTask
+from purchase_predictor.scoring.shards import ScoredShards, score_shards
+from purchase_predictor.scoring.work import DataChangedError, InputFiles, WorkFolder, sha256
 from purchase_predictor.settings import StoreSettings
+
+EngineName = Literal["local", "ray"]
+MODEL = "model"
 
 
 class ScoringJob:
@@ -34,6 +38,9 @@ class ScoringJob:
         system: that answers; None takes the model's champion.
         shard_rows: impressions and events held in memory at once, about.
         profiles: file with the profiles of markets that are new to the model, if any.
+        engine: `local`, or `ray`: the workers of a cluster, which all see the folders of model,
+            input and output.
+        n_workers: of a cluster; None takes as many as it has cores for.
         resume: goes on with the finished shards of a run that was stopped.
         store: where registered models are.
         reporter: tells what happens.
@@ -48,6 +55,8 @@ class ScoringJob:
         system: str | None,
         shard_rows: int,
         profiles: Path | None,
+        engine: EngineName = "local",
+        n_workers: int | None = None,
         resume: bool,
         store: StoreSettings,
         reporter: Reporter,
@@ -58,6 +67,8 @@ class ScoringJob:
         self.system = system
         self.shard_rows = shard_rows
         self.profiles = profiles
+        self.engine = engine
+        self.n_workers = n_workers
         self.resume = resume
         self.store = store
         self.reporter = reporter
@@ -90,8 +101,11 @@ class ScoringJob:
         """
         with tempfile.TemporaryDirectory() as folder:
             place, version = find_model(self.model, self.store, Path(folder))
-            predictor = PurchasePredictor.load(place)
-            checksum = sha256(place / MANIFEST)
+            return self._run(place, version)
+
+    def _run(self, place: Path, version: str) -> dict[str, Any]:
+        predictor = PurchasePredictor.load(place)
+        checksum = sha256(place / MANIFEST)
         if self.profiles is not None:
             predictor.preparation_.add_profiles(self.profiles)
         system = predictor.system_named(self.system)
@@ -103,7 +117,8 @@ class ScoringJob:
         self.output.parent.mkdir(parents=True, exist_ok=True)
         with WorkFolder.opened(self.work, made_from, resume=self.resume) as work:
             try:
-                document = self._score(predictor, work, inputs, made_from)
+                engine = self._engine(place, work, made_from["threads"])
+                document = self._score(predictor, engine, work, inputs, made_from)
                 work.remove()
             except DataChangedError:
                 work.empty()  # its shards are of neither state of the input
@@ -138,6 +153,16 @@ class ScoringJob:
             torch.set_num_threads(int(before["threads"]))
         return torch.get_num_threads()
 
+    def _engine(self, place: Path, work: WorkFolder, threads: int) -> Engine:
+        """Where shards are scored; a registered model is put where workers can read it."""
+        if self.engine == "local":
+            return LocalEngine()
+        work.clear(MODEL)
+        model = work.folder / MODEL
+        shutil.copytree(place, model)
+        task = WorkerTask(model, self.profiles, self.source, work.folder, threads)
+        return RayEngine(task, self.n_workers)
+
     def _document(self) -> dict[str, Any]:
         """The manifest that is there; empty where none can be read."""
         try:
@@ -157,6 +182,7 @@ class ScoringJob:
     def _score(
         self,
         predictor: PurchasePredictor,
+        engine: Engine,
         work: WorkFolder,
         inputs: InputFiles,
         made_from: dict[str, Any],
@@ -172,6 +198,7 @@ class ScoringJob:
             system=made_from["system"],
             shard_rows=self.shard_rows,
             work=work,
+            engine=engine,
             progress=self.reporter.step,
         )
         inputs.refuse_changed()

@@ -11,39 +11,37 @@ The rows laid out by unit are one step of a `WorkFolder`, each scored shard is a
 was killed goes on with those that were finished.
 """
 
-import ctypes
 import math
 import shutil
-import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from features.catalogue import clean_products
-from features.checking import QUARANTINE, check_table
+from features.checking import check_table
 from features.clickstream import session_units
 from features.coercion import read_as
 from features.context import as_fitted
 from features.errors import DataError
-from features.reading import ROW, RawTables, collect, read_folder, stored_schema
-from features.rules import Events, Impressions, Products, reason
+from features.reading import ROW, collect, read_folder, stored_schema
+from features.rules import Events, Impressions, reason
 from features.schema import Tables
 from purchase_predictor.encoders.content import silent
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.reference import Counts
-from purchase_predictor.scored import scored_frame
-from purchase_predictor.scoring_work import WorkFolder
+from purchase_predictor.scoring.engines import Engine, LocalEngine
+from purchase_predictor.scoring.scorer import SHARD, ShardScorer, read_parts
+from purchase_predictor.scoring.work import WorkFolder
 from purchase_predictor.training.loop import Progress
-from purchase_predictor.training.preparation import EncodedCatalogue
 
 SHARD_ROWS = 200_000
 """Impressions and events in a shard, about: some hundred megabytes while it is scored."""
 
-PART, SHARD = "part", "shard"
+PART = "part"
 SPILLED = "spilled"
 REPEATED = reason("impression_id_repeats")
 
@@ -75,6 +73,7 @@ def score_shards(
     system: str | None = None,
     shard_rows: int = SHARD_ROWS,
     work: WorkFolder | None = None,
+    engine: Engine | None = None,
     progress: Progress = silent,
 ) -> ScoredShards:
     """Score a data folder into a Parquet file, in memory that does not grow with its rows.
@@ -92,26 +91,23 @@ def score_shards(
         shard_rows: impressions and events in a shard, about.
         work: where rows are spilled and finished shards are kept, as large as the data; by default
             a folder beside the output that goes with the call.
+        engine: where shards are scored, by default in this process.
         progress: told a line for each shard.
 
     Raises:
         DataError: the data cannot be used.
         SettingsError: the model has no such system.
     """
-    name = predictor.system_named(system)
+    name, engine = predictor.system_named(system), engine or LocalEngine()
     output.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         if work is None:
             folder = tempfile.TemporaryDirectory(dir=output.parent, prefix=".shards-")
             work = WorkFolder(Path(stack.enter_context(folder)))
-        shards = _Shards(predictor, read_folder(data), work, shard_rows)
+        scorer = ShardScorer(predictor, read_folder(data), work)
+        shards = _Shards(scorer, shard_rows)
         n_set_aside = shards.spill(progress)
-        n_scored, counts = 0, Counts()
-        for shard in range(shards.n_shards):
-            facts = shards.finish(shard, name)
-            n_scored += facts["n_scored"]
-            counts.add(Counts(**facts["counts"]))
-            progress(f"scored {n_scored:,} rows")
+        n_scored, counts = _scored(engine.finish(scorer, shards.n_shards, name), progress)
         if not n_scored:
             raise DataError(f"None of the impressions of {data} can be used.")
         shards.write_scores(output)
@@ -125,13 +121,27 @@ def score_shards(
     )
 
 
+def _scored(
+    finished: Iterator[tuple[int, dict[str, Any]]], progress: Progress
+) -> tuple[int, Counts]:
+    """How many rows were scored, and their counts, once all shards are finished."""
+    n_scored, found = 0, {}
+    for shard, facts in finished:
+        n_scored += facts["n_scored"]
+        found[shard] = Counts(**facts["counts"])
+        progress(f"scored {n_scored:,} rows")
+    counts = Counts()
+    for shard in sorted(found):  # in whatever order they came, the drift report is the same
+        counts.add(found[shard])
+    return n_scored, counts
+
+
 class _Shards:
     """Rows on disk, by session and by unit."""
 
-    def __init__(
-        self, predictor: PurchasePredictor, raw: RawTables, work: WorkFolder, shard_rows: int
-    ) -> None:
-        self.predictor, self.raw, self.work, self.folder = predictor, raw, work, work.folder
+    def __init__(self, scorer: ShardScorer, shard_rows: int) -> None:
+        self.scorer, self.raw, self.work = scorer, scorer.raw, scorer.work
+        self.folder, raw = self.work.folder, self.raw
         given = {"impressions": raw.impressions, "events": raw.events}
         self.tables = {table: frame for table, frame in given.items() if frame is not None}
         counts = {table: self._count(table) for table in self.tables}
@@ -139,13 +149,6 @@ class _Shards:
             raise DataError("The table 'impressions' has no rows.")
         self.n_impressions = counts["impressions"]
         self.n_shards = max(1, math.ceil(sum(counts.values()) / shard_rows))
-        checked = check_table(
-            raw.products, "products", Products, files=raw.files.get("products", ())
-        )
-        self.products, _ = clean_products(checked, predictor.settings.data.max_title_chars)
-        self.products_set_aside = checked.quarantine
-        self.kinds = predictor.preparation_.features_.context_
-        self.catalogue: EncodedCatalogue | None = None
 
     def spill(self, progress: Progress) -> int:
         """Lay the rows out by session, check them, lay them out by unit.
@@ -159,7 +162,7 @@ class _Shards:
             return int(facts["n_set_aside"])
         self.work.clear("sessions", "ids", "units", "aside")
         (self.folder / "aside").mkdir()
-        self._set_aside(self.products_set_aside, "products")
+        self._set_aside(self.scorer.products_set_aside, "products")
         for table in self.tables:
             self._by_hash(table, "session_id", self.folder / "sessions" / table)
         self._by_hash("impressions", "impression_id", self.folder / "ids", ["impression_id"])
@@ -188,43 +191,6 @@ class _Shards:
         for table in self.tables:
             shutil.rmtree(self.folder / "sessions" / table / f"{PART}={part}", True)
 
-    def finish(self, shard: int, system: str) -> dict[str, Any]:
-        """Score a shard unless it was scored before.
-
-        Args:
-            shard: its number.
-            system: that answers.
-
-        Returns:
-            `n_scored` and `counts`, as JSON holds them.
-        """
-        step = f"scores-{shard}"
-        before = self.work.facts(step)
-        if before is not None:
-            return before
-        file = self.folder / f"{step}.parquet"
-        scored, counts = self._score(shard, system)
-        if len(scored):
-            scored.write_parquet(file)
-        facts = {"n_scored": len(scored), "counts": asdict(counts)}
-        self.work.finish(step, [file] if len(scored) else [], facts)
-        _return_memory()
-        return facts
-
-    def _score(self, shard: int, system: str) -> tuple[pl.DataFrame, Counts]:
-        """Scores of a shard, sorted by row, and what they and their inputs were like."""
-        preparation, reference = self.predictor.preparation_, self.predictor.reference_
-        impressions, events = (self._shard(table, shard) for table in ("impressions", "events"))
-        if impressions is None:
-            return pl.DataFrame(), Counts()
-        if self.catalogue is None:
-            self.catalogue = preparation.catalogue(self.products, self.raw.folder)
-        tables = self._tables(Events.create_empty() if events is None else events, impressions)
-        encoded = preparation.encode(tables, self.catalogue)
-        scores = self.predictor.panel_.predict_proba(encoded, [system])
-        counts = Counts() if reference is None else reference.count(encoded, scores)
-        return scored_frame(encoded, scores[system]), counts
-
     def write_scores(self, output: Path) -> None:
         """Bring the scores into the order of the input, in one file that appears when whole."""
         self.work.clear("rows", "ordered")  # of a run that was killed here
@@ -239,7 +205,7 @@ class _Shards:
         ordered = self.folder / "ordered"
         ordered.mkdir()
         for number in range(self.n_shards):
-            rows = _read(self.folder / "rows" / f"{PART}={number}")
+            rows = read_parts(self.folder / "rows" / f"{PART}={number}")
             if rows is not None:
                 rows.drop(ROW).write_parquet(ordered / f"{number:09}.parquet")
         pl.scan_parquet(ordered).sink_parquet(self.folder / "scores.parquet")
@@ -281,7 +247,7 @@ class _Shards:
         """`row` and `key` of the impressions whose id an earlier row has."""
         found = []
         for part in range(self.n_shards):
-            rows = _read(self.folder / "ids" / f"{PART}={part}")
+            rows = read_parts(self.folder / "ids" / f"{PART}={part}")
             if rows is None or "impression_id" not in rows.columns:
                 continue
             key = pl.col("impression_id")
@@ -306,51 +272,16 @@ class _Shards:
             )
         impressions = check_table(shown, "impressions", Impressions, with_context=True)
         events = check_table(clicks, "events", Events)
-        context = as_fitted(impressions.other, self.kinds)
+        context = as_fitted(impressions.other, self.scorer.kinds)
         for table, checked in (("impressions", impressions), ("events", events)):
             self._set_aside(checked.quarantine, f"{table}-{part}")
         used = impressions.used.with_columns(context.frame.get_columns())
-        return self._tables(events.used, used.select(pl.exclude(ROW), ROW))
+        return self.scorer.tables(events.used, used.select(pl.exclude(ROW), ROW))
 
     def _session_part(self, table: str, part: int) -> pl.LazyFrame | None:
-        rows = _read(self.folder / "sessions" / table / f"{PART}={part}")
+        rows = read_parts(self.folder / "sessions" / table / f"{PART}={part}")
         return None if rows is None else rows.lazy()
-
-    def _shard(self, table: str, shard: int) -> pl.DataFrame | None:
-        rows = _read(self.folder / "units" / table, f"*/{SHARD}={shard}/*.parquet")
-        return None if rows is None else rows.drop(SHARD)
-
-    def _tables(self, events: pl.DataFrame, impressions: pl.DataFrame) -> Tables:
-        return Tables(
-            products=self.products,
-            events=events,
-            impressions=impressions,
-            context=dict(self.kinds),
-            folder=self.raw.folder,
-            quarantine=pl.DataFrame(schema=QUARANTINE),
-            rows={},
-        )
 
     def _set_aside(self, rows: pl.DataFrame, name: str) -> None:
         if len(rows):
             rows.sort("table", ROW).write_parquet(self.folder / "aside" / f"{name}.parquet")
-
-
-def _read(folder: Path, pattern: str = "*.parquet") -> pl.DataFrame | None:
-    """The rows of a folder in the order of the table, None where there are none."""
-    files = sorted(folder.glob(pattern))
-    if not files:
-        return None
-    return pl.concat([pl.read_parquet(file, hive_partitioning=False) for file in files]).sort(ROW)
-
-
-def _return_memory() -> None:
-    """Give freed memory back to the system.
-
-    Batches differ in size from shard to shard, and glibc keeps what they freed in pieces too small
-    for the next ones: without this, resident memory creeps up with the number of shards.
-    """
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none and needs none
-        if trim is not None:
-            trim(0)

@@ -1,0 +1,126 @@
+"""The function that every engine runs: one shard of a working folder is scored and recorded."""
+
+import ctypes
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from features.catalogue import clean_products
+from features.checking import QUARANTINE, check_table
+from features.context import Kind
+from features.reading import ROW, RawTables
+from features.rules import Events, Products
+from features.schema import Tables
+from purchase_predictor.predictor import PurchasePredictor
+from purchase_predictor.reference import Counts
+from purchase_predictor.scored import scored_frame
+from purchase_predictor.scoring.work import WorkFolder
+from purchase_predictor.training.preparation import EncodedCatalogue
+
+SHARD = "shard"
+
+
+class ShardScorer:
+    """Scores shards that lie in a working folder; the catalogue is encoded once for all of them.
+
+    Args:
+        predictor: a fitted model.
+        raw: the tables of the data folder, of which products and pictures are read here.
+        work: where the rows lie by unit, and where scores and records go.
+
+    Attributes:
+        products: the catalogue, checked.
+        products_set_aside: rows of it that could not be used.
+    """
+
+    def __init__(self, predictor: PurchasePredictor, raw: RawTables, work: WorkFolder) -> None:
+        self.predictor, self.raw, self.work = predictor, raw, work
+        checked = check_table(
+            raw.products, "products", Products, files=raw.files.get("products", ())
+        )
+        self.products, _ = clean_products(checked, predictor.settings.data.max_title_chars)
+        self.products_set_aside = checked.quarantine
+        self.catalogue: EncodedCatalogue | None = None
+
+    @property
+    def kinds(self) -> Mapping[str, Kind]:
+        """Kinds of the context columns, as the model knows them."""
+        return self.predictor.preparation_.features_.context_
+
+    def finish(self, shard: int, system: str) -> dict[str, Any]:
+        """Score a shard unless it was scored before.
+
+        Args:
+            shard: its number.
+            system: that answers.
+
+        Returns:
+            `n_scored` and `counts`, as JSON holds them.
+        """
+        step = f"scores-{shard}"
+        before = self.work.facts(step)
+        if before is not None:
+            return before
+        file = self.work.folder / f"{step}.parquet"
+        scored, counts = self._score(shard, system)
+        if len(scored):
+            scored.write_parquet(file)
+        facts = {"n_scored": len(scored), "counts": asdict(counts)}
+        self.work.finish(step, [file] if len(scored) else [], facts)
+        _return_memory()
+        return facts
+
+    def tables(self, events: pl.DataFrame, impressions: pl.DataFrame) -> Tables:
+        """Checked rows and the catalogue."""
+        return Tables(
+            products=self.products,
+            events=events,
+            impressions=impressions,
+            context=dict(self.kinds),
+            folder=self.raw.folder,
+            quarantine=pl.DataFrame(schema=QUARANTINE),
+            rows={},
+        )
+
+    def _score(self, shard: int, system: str) -> tuple[pl.DataFrame, Counts]:
+        """Scores of a shard, sorted by row, and what they and their inputs were like."""
+        preparation, reference = self.predictor.preparation_, self.predictor.reference_
+        impressions, events = (self._rows(table, shard) for table in ("impressions", "events"))
+        if impressions is None:
+            return pl.DataFrame(), Counts()
+        if self.catalogue is None:
+            self.catalogue = preparation.catalogue(self.products, self.raw.folder)
+        tables = self.tables(Events.create_empty() if events is None else events, impressions)
+        encoded = preparation.encode(tables, self.catalogue)
+        scores = self.predictor.panel_.predict_proba(encoded, [system])
+        counts = Counts() if reference is None else reference.count(encoded, scores)
+        return scored_frame(encoded, scores[system]), counts
+
+    def _rows(self, table: str, shard: int) -> pl.DataFrame | None:
+        folder = self.work.folder / "units" / table
+        rows = read_parts(folder, f"*/{SHARD}={shard}/*.parquet")
+        return None if rows is None else rows.drop(SHARD)
+
+
+def read_parts(folder: Path, pattern: str = "*.parquet") -> pl.DataFrame | None:
+    """The rows of a folder in the order of the table, None where there are none."""
+    files = sorted(folder.glob(pattern))
+    if not files:
+        return None
+    return pl.concat([pl.read_parquet(file, hive_partitioning=False) for file in files]).sort(ROW)
+
+
+def _return_memory() -> None:
+    """Give freed memory back to the system.
+
+    Batches differ in size from shard to shard, and glibc keeps what they freed in pieces too small
+    for the next ones: without this, resident memory creeps up with the number of shards.
+    """
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none and needs none
+        if trim is not None:
+            trim(0)
