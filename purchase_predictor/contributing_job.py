@@ -3,7 +3,6 @@
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,31 +15,20 @@ from purchase_predictor.attribution import shapley
 from purchase_predictor.attribution.aggregates import modality_table, word_table
 from purchase_predictor.attribution.contributions import (
     GRADIENTS,
-    SHAPLEY,
     Contributions,
     Detail,
     Explained,
 )
 from purchase_predictor.attribution.sampling import sample_lists
 from purchase_predictor.attribution.shapley import MODALITIES
-from purchase_predictor.attribution.titles import words_of_phrases
-from purchase_predictor.attribution.tokens import phrase_token
-from purchase_predictor.baselines.lightgbm import LightGBMSystem
 from purchase_predictor.checkpoint import write_file
 from purchase_predictor.cli import Reporter
-from purchase_predictor.encoders.pictures import PictureReader
 from purchase_predictor.errors import DataError
-from purchase_predictor.panel import FUSION, LIGHTGBM
+from purchase_predictor.painting import Painter
+from purchase_predictor.panel import FUSION
 from purchase_predictor.predictor import PurchasePredictor
-from purchase_predictor.report.contributing_data import (
-    ContributionReport,
-    Impression,
-    Step,
-    Word,
-)
-from purchase_predictor.report.thumbnails import SIDE, thumbnail
+from purchase_predictor.report.contributing_data import ContributionReport
 from purchase_predictor.training.preparation import fingerprint, split_by
-from purchase_predictor.training.system import FusionSystem
 
 Floats = NDArray[np.float64]
 
@@ -99,10 +87,9 @@ def explain_impressions(
     sample = data.select(sample_lists(data, eligible & known, n, seed=seed))
     if not len(sample):
         raise DataError("there are no impressions to explain; --impressions 0 leaves them out")
-    fusion, trees = predictor.panel_.systems_[FUSION], predictor.panel_.systems_.get(LIGHTGBM)
-    assert isinstance(fusion, FusionSystem)  # noqa: S101 - what the panel holds by that name
-    assert trees is None or isinstance(trees, LightGBMSystem)  # noqa: S101 - likewise
-    asked = Contributions(fusion, trees, predictor.preparation_, tables, sample)
+    asked = Contributions.of_systems(
+        predictor.panel_.systems_, predictor.preparation_, tables, sample
+    )
     probability = predictor.panel_.predict_proba(sample, [FUSION])[FUSION]
     shown = shown_places(probability, sample.market_label.astype(str))
     parts, file = [], folder / "contributions.parquet"
@@ -119,7 +106,7 @@ def explain_impressions(
     found = _Whole.of(parts, len(sample))
     modalities, words = _averages(predictor, sample, found, file)
     files = [file, *_write(folder, {"modalities": modalities, "words": words})]
-    painter = _Painter(predictor, tables, sample, probability, found)
+    painter = Painter(predictor, tables, sample, probability, found.details, found.by_modality)
     settings, market = predictor.settings.evaluation, sample.market_label.astype(str)
     report = ContributionReport(
         n=len(sample), held_out=held_out, modalities=modalities, words=words,
@@ -230,66 +217,3 @@ def _write(folder: Path, tables: dict[str, pl.DataFrame]) -> list[Path]:
         files.append(folder / f"{name}.parquet")
         write_file(files[-1], frame.write_parquet)
     return files
-
-
-@dataclass(frozen=True)
-class _Painter:
-    """Makes what the page shows of an impression."""
-
-    predictor: PurchasePredictor
-    tables: Tables
-    sample: EncodedMarket
-    probability: Floats
-    found: _Whole
-
-    def impression(self, place: int) -> Impression:
-        detail, sample = self.found.details[place], self.sample
-        converted: Any = sample.converted[place]
-        words, others = self._with_phrases(detail)
-        values = self.found.by_modality[SHAPLEY][place].tolist()
-        return Impression(
-            impression_id=str(sample.impression_id[place]),
-            market=str(sample.market_label[place]),
-            probability=float(self.probability[place]),
-            converted=None if np.isnan(converted) else bool(converted),
-            title=detail.title,
-            words=words,
-            picture=self._picture(int(sample.product[place])),
-            path=[Step(name, self._title(row), value) for name, row, value in detail.events],
-            others=others,
-            modalities=dict(zip(MODALITIES, values, strict=True)),
-        )
-
-    def _with_phrases(self, detail: Detail) -> tuple[list[Word], list[tuple[str, str, float]]]:
-        """Words of the title, those of a phrase with its contribution; and the further tokens."""
-        values, others = list(detail.words), []
-        groups = self.predictor.preparation_.features_.phrases_
-        found = {
-            phrase_token(group): words_of_phrases(
-                detail.title, detail.spans, [p for own in markets.values() for p in own]
-            )
-            for group, markets in groups.items()
-        }
-        for token, value in detail.others:
-            places = found.get(token.name)
-            if not places or not value:
-                others.append((token.name, token.modality, value))
-                continue
-            for place in places:
-                values[place] += value / len(places)
-        spans = zip(detail.spans, values, strict=True)
-        return [Word(start, stop, value) for (start, stop), value in spans], others
-
-    def _title(self, product: int) -> str:
-        return (self.tables.products["title"][product - 1] or "") if product else ""
-
-    def _picture(self, product: int) -> bytes | None:
-        file = self.tables.products["image"][product - 1] if product else None
-        if file is None:
-            return None
-        limits = self.predictor.settings.data
-        reader = PictureReader(limits.max_image_bytes, limits.max_image_pixels, SIDE)
-        try:
-            return thumbnail(reader.content(self.tables.folder, file), reader)
-        except DataError:  # told where pictures are embedded
-            return None

@@ -6,8 +6,9 @@ same tokens. The first two attribute the fusion, the third another system: its s
 """
 
 import copy
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import polars as pl
@@ -24,6 +25,7 @@ from purchase_predictor.attribution.titles import TitleWords, title_words
 from purchase_predictor.attribution.tokens import Token, TokenGrid, events_in_sight
 from purchase_predictor.attribution.trees import TreeTokens
 from purchase_predictor.baselines.lightgbm import LightGBMSystem
+from purchase_predictor.baselines.system import System
 from purchase_predictor.model.inputs import FusionBatch
 from purchase_predictor.training.batches import Batcher
 from purchase_predictor.training.preparation import Preparation
@@ -162,6 +164,20 @@ class Contributions:
         self.titles = tables.products["title"].to_list()
         words, max_words = preparation.content_.words, preparation.content_.spec.max_words
         self.tokenizer = None if words is None else words.tokenizer(max_words)
+
+    @classmethod
+    def of_systems(
+        cls,
+        systems: Mapping[str, System],
+        preparation: Preparation,
+        tables: Tables,
+        sample: EncodedMarket,
+    ) -> Self:
+        """Those of a model's systems that can be explained; `systems`: by name."""
+        fusion, trees = systems["fusion"], systems.get("lightgbm")
+        assert isinstance(fusion, FusionSystem)  # noqa: S101 - what a model holds by that name
+        assert trees is None or isinstance(trees, LightGBMSystem)  # noqa: S101 - likewise
+        return cls(fusion, trees, preparation, tables, sample)
 
     def batches(self, shown: Collection[int] = ()) -> Iterator[Explained]:
         """Explain the whole sample, memory bounded by a batch.
