@@ -1,6 +1,7 @@
 """Explaining impressions one by one: draw them, explain them in batches, write, sum up."""
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from features.arrays import TEST, EncodedMarket
 from features.schema import Tables
 from purchase_predictor.attribution import shapley
 from purchase_predictor.attribution.aggregates import modality_table, word_table
+from purchase_predictor.attribution.attending import Attending, agreements, mean_heads
 from purchase_predictor.attribution.contributions import (
     GRADIENTS,
     Contributions,
@@ -67,6 +69,7 @@ def explain_impressions(
     data: EncodedMarket,
     n: int,
     *,
+    effects: pl.DataFrame,
     folder: Path,
     seed: int,
     reporter: Reporter,
@@ -78,6 +81,7 @@ def explain_impressions(
         tables: of the rows.
         data: the rows, encoded.
         n: impressions, about, as many of each market.
+        effects: as `effects.parquet`, that attention is held against.
         folder: where files go.
         seed: of the drawing.
         reporter: tells how far it is.
@@ -92,31 +96,69 @@ def explain_impressions(
     )
     probability = predictor.panel_.predict_proba(sample, [FUSION])[FUSION]
     shown = shown_places(probability, sample.market_label.astype(str))
-    parts, file = [], folder / "contributions.parquet"
-    with (
-        tempfile.TemporaryDirectory(dir=folder) as place,
-        reporter.progress(len(sample), "impressions explained") as advance,
-    ):
-        for number, part in enumerate(asked.batches(shown)):
-            part.frame.write_parquet(Path(place) / f"{number:06d}.parquet")
-            parts.append(replace(part, frame=part.frame.clear()))
-            advance(len(part.places))
-        rows = pl.scan_parquet(Path(place) / "*.parquet")
-        write_file(file, rows.sink_parquet)
+    attending = Attending(asked, predictor.preparation_.features_.phrases_)
+    with reporter.progress(len(sample), "impressions explained") as advance:
+        parts, attended = _explained(asked, attending, shown, folder, advance)
+    file = folder / "contributions.parquet"
     found = _Whole.of(parts, len(sample))
     modalities, words = _averages(predictor, sample, found, file)
-    files = [file, *_write(folder, {"modalities": modalities, "words": words})]
+    tables_of = {"modalities": modalities, "words": words, "heads": attended.heads}
+    files = [file, folder / "attention.parquet", *_write(folder, tables_of)]
     painter = Painter(predictor, tables, sample, probability, found.details, found.by_modality)
     settings, market = predictor.settings.evaluation, sample.market_label.astype(str)
+    agreed = agreements(
+        attended.likeness, attended.on_phrases, asked.phrase_names, effects, market, sample.unit,
+        settings.confidence,
+    )  # fmt: skip
     report = ContributionReport(
         n=len(sample), held_out=held_out, modalities=modalities, words=words,
         impressions=[painter.impression(place) for place in shown],
         confidence=settings.confidence, min_conversions=settings.min_test_conversions,
-        n_markets=len(np.unique(market)),
+        n_markets=len(np.unique(market)), attention=agreed, heads=attended.heads,
     )  # fmt: skip
     return ContributionFindings(
         report, found.error, found.by_modality, found.subsets, found.logit, sample, asked, files
     )
+
+
+@dataclass(frozen=True)
+class _Attended:
+    """Attention of the whole sample, in its order; fields as of `attending.Attended`."""
+
+    heads: pl.DataFrame
+    likeness: dict[str, Floats]
+    on_phrases: dict[str, Floats]
+
+
+def _explained(
+    asked: Contributions,
+    attending: Attending,
+    shown: list[int],
+    folder: Path,
+    advance: Callable[[int], None],
+) -> tuple[list[Explained], _Attended]:
+    """Explain batch by batch; tables go to files, which may be too large to be held."""
+    parts, attended, order = [], [], np.empty(len(asked.sample), np.int64)
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        for number, part in enumerate(asked.batches(shown)):
+            told = attending(part)
+            for name, frame in (("contributions", part.frame), ("attention", told.frame)):
+                frame.write_parquet(Path(place) / f"{name}-{number:06d}.parquet")
+            parts.append(part.without_tensors())
+            attended.append(replace(told, frame=told.frame.clear()))
+            advance(len(part.places))
+        for name in ("contributions", "attention"):
+            rows = pl.scan_parquet(Path(place) / f"{name}-*.parquet")
+            write_file(folder / f"{name}.parquet", rows.sink_parquet)
+    places = np.concatenate([part.places for part in parts])
+    order[places] = np.arange(len(places))
+
+    def whole(found: str) -> dict[str, Floats]:
+        each = [getattr(told, found) for told in attended]
+        return {m: np.concatenate([own[m] for own in each])[order] for m in each[0]}
+
+    heads = mean_heads([told.heads for told in attended])
+    return parts, _Attended(heads, whole("likeness"), whole("on_phrases"))
 
 
 def shown_places(probability: Floats, market: NDArray[np.str_]) -> list[int]:

@@ -93,7 +93,7 @@ def explain_model(
         reporter.step("contributions to single impressions")
         single = explain_impressions(
             predictor, tables, asked.data, n_impressions,
-            folder=folder, seed=predictor.settings.seed, reporter=reporter,
+            effects=effects, folder=folder, seed=predictor.settings.seed, reporter=reporter,
         )  # fmt: skip
     facts = _facts(predictor, tables, source)
     facts |= {"model_version": version, "own_phrases": list(unknown)}

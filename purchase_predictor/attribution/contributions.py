@@ -7,7 +7,7 @@ same tokens. The first two attribute the fusion, the third another system: its s
 
 import copy
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -102,6 +102,8 @@ class Explained:
         error: float64 [N], of the sum of integrated gradients, relative (`completeness`).
         frame: as `contributions.parquet`; what contributes nothing is left out.
         details: of the rows that were asked for, by their place in the sample.
+        gated: the fusion on these rows, for further questions; None once it is let go.
+        gradients: float64 [N, n_tokens], integrated gradients in its tokens; likewise.
     """
 
     places: NDArray[np.int64]
@@ -111,6 +113,12 @@ class Explained:
     error: Floats
     frame: pl.DataFrame
     details: dict[int, "Detail"]
+    gated: GatedFusion | None = None
+    gradients: Floats | None = None
+
+    def without_tensors(self) -> "Explained":
+        """The same without what is only needed until the next batch."""
+        return replace(self, frame=self.frame.clear(), gated=None, gradients=None)
 
 
 @dataclass(frozen=True)
@@ -212,7 +220,7 @@ class Contributions:
         gated = self.gated(batch)
         values, change = gated.contributions(), gated.change()
         by_modality = {SHAPLEY: players}
-        frames = [self._frame(places, players, [Token("", name) for name in MODALITIES], SHAPLEY)]
+        frames = [self.frame(places, players, [Token("", name) for name in MODALITIES], SHAPLEY)]
         modality_of = ["text"] * gated.grid.n_words
         modality_of += [token.modality for token in gated.grid.fixed]
         modality_of += ["clickstream"] * gated.grid.n_events
@@ -221,9 +229,11 @@ class Contributions:
         words = self.title_tokens(places, values[:, :n_words])
         events = self.event_tokens(places, batch, values[:, stop:])
         frames += [
-            self._named(places, words, "text"),
-            self._frame(places, values[:, n_words:stop], list(gated.grid.fixed), GRADIENTS),
-            self._named(places, [[(n, v) for n, _, v in own] for own in events], "clickstream"),
+            self.named(places, words, "text", GRADIENTS),
+            self.frame(places, values[:, n_words:stop], list(gated.grid.fixed), GRADIENTS),
+            self.named(
+                places, [[(n, v) for n, _, v in own] for own in events], "clickstream", GRADIENTS
+            ),
         ]
         details = {}
         for row in np.flatnonzero(np.isin(places, list(shown))):
@@ -236,9 +246,11 @@ class Contributions:
         if self.trees is not None:
             of_trees = self.trees(self.sample, places)
             by_modality[TREES] = summed(of_trees, [t.modality for t in self.trees.tokens])
-            frames.append(self._frame(places, of_trees, self.trees.tokens, TREES))
+            frames.append(self.frame(places, of_trees, self.trees.tokens, TREES))
         error = completeness_error(values, change)
-        return Explained(places, subsets, logit, by_modality, error, pl.concat(frames), details)
+        return Explained(
+            places, subsets, logit, by_modality, error, pl.concat(frames), details, gated, values
+        )
 
     # ---- tokens by name
 
@@ -295,22 +307,25 @@ class Contributions:
             found.append(list(zip(names, touched, values[row, seen[row]].tolist(), strict=True)))
         return found
 
-    def _named(
+    def named(
         self,
         places: NDArray[np.int64],
         tokens: list[list[tuple[str, float]]],
         modality: str,
+        method: str,
     ) -> pl.DataFrame:
+        """Rows of `contributions.parquet` of what each row has of its own: name and value."""
         rows = np.repeat(places, [len(own) for own in tokens])
         flat = [token for own in tokens for token in own]
         return self._rows(
             rows, [modality] * len(flat), [name for name, _ in flat], [v for _, v in flat],
-            GRADIENTS,
+            method,
         )  # fmt: skip
 
-    def _frame(
+    def frame(
         self, places: NDArray[np.int64], values: Floats, tokens: list[Token], method: str
     ) -> pl.DataFrame:
+        """Rows of `contributions.parquet` of tokens that all rows have; zeros are left out."""
         row, column = np.nonzero(values)
         modality = np.array([token.modality for token in tokens], object)[column]
         name = np.array([token.name for token in tokens], object)[column]

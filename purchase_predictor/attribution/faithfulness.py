@@ -12,12 +12,12 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import spearmanr
 
 from features.arrays import EncodedMarket
 from purchase_predictor.attribution import shapley
 from purchase_predictor.attribution.additive import ReadoutTokens
-from purchase_predictor.attribution.aggregates import clustered_ratio
+from purchase_predictor.attribution.aggregates import clustered_ratio, rank_correlations
 from purchase_predictor.attribution.contributions import (
     GRADIENTS,
     ROWS_AT_ONCE,
@@ -114,7 +114,7 @@ def tests_of_gradients(
         values = gated.contributions()
         deleted.append(deletion_gain(gated, values, generator))
         violated.append(_violations(gated, values))
-        likeness.append(_likeness(values, other.gated(batch).contributions()))
+        likeness.append(np.abs(rank_correlations(values, other.gated(batch).contributions())))
         unit.append(asked.sample.unit[places])
         advance(len(places))
     units = np.concatenate(unit)
@@ -287,22 +287,6 @@ def _violation(
 
 def _differ(value: Floats, removed: Floats) -> Floats:
     return (np.sign(value) != np.sign(removed)).astype(np.float64)
-
-
-def _likeness(first: Floats, second: Floats) -> Floats:
-    """Rank correlation, in size, of two explanations of each row over the tokens it has.
-
-    Returns:
-        float64 [N]; NaN where there are under two tokens, or one explanation ranks none of them.
-    """
-    found = np.full(len(first), np.nan)
-    for row, (x, y) in enumerate(zip(first, second, strict=True)):
-        there = (x != 0) | (y != 0)
-        if there.sum() > 1:
-            a, b = rankdata(x[there]), rankdata(y[there])
-            if a.std() and b.std():
-                found[row] = abs(np.corrcoef(a, b)[0, 1])
-    return found
 
 
 def _judged(

@@ -101,10 +101,34 @@ class GatedNetwork:
         Returns:
             float [N].
         """
-        logits, _ = self.model.read(self._inputs(gates), self.batch, beside=self.beside)
+        inputs, _ = self._inputs(gates)
+        logits, _ = self.model.read(inputs, self.batch, beside=self.beside)
         return logits.mean(dim=1)
 
-    def _inputs(self, gates: Tensor) -> ReaderInputs:
+    def attention(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Attention weights where all tokens are there, and the logit's gradients by them.
+
+        Returns:
+            Twice by name: `product` [N, n_heads, 1, n_parts + 1 + n_words] (between them is "no
+            title"), `events.LAYER` in the grid of sequences, `columns.LAYER` [N, n_heads,
+            n_readers, n_blocks]. Every row has weights and gradients of its own.
+        """
+        gates = torch.ones(len(self.batch), len(self.grid), requires_grad=True)
+        with torch.enable_grad():
+            inputs, to_product = self._inputs(gates)
+            logits, weights = self.model.read(
+                inputs, self.batch, need_weights=True, beside=self.beside
+            )
+            weights = {"product": to_product, **weights}
+            total = logits.mean(dim=1).sum()
+        found = torch.autograd.grad(total, list(weights.values()))
+        return (
+            {name: w.detach() for name, w in weights.items()},
+            dict(zip(weights, found, strict=True)),
+        )
+
+    def _inputs(self, gates: Tensor) -> tuple[ReaderInputs, Tensor]:
+        """What the readers start from, and the weights with which the product was read."""
         words, fixed, events = self.grid.split(gates)
         # 1. columns
         gate = torch.stack([fixed[name] for name in self.columns], dim=1)
@@ -113,18 +137,20 @@ class GatedNetwork:
         grid = gates.new_zeros(self.view.visible[..., 1:].flatten(0, 1).shape)
         present = grid.index_copy(0, self.batch.slot, events * self.in_sight)
         visible = F.pad(present.view_as(self.view.visible[..., 1:]), (1, 0), value=1.0)
-        return ReaderInputs(
+        candidate, to_product = self._candidate(words, fixed)
+        inputs = ReaderInputs(
             market=self.market,
             columns=columns,
             flat=flat,
-            candidate=self._candidate(words, fixed),
+            candidate=candidate,
             state=self.state.at(fixed[PATH][:, None]),
             hidden=self.clicks.hidden,
             view=replace(self.view, visible=visible),
         )
+        return inputs, to_product
 
-    def _candidate(self, words: Tensor, fixed: dict[str, Tensor]) -> Tensor:
-        """The product as its market sees it, [N, d_model]."""
+    def _candidate(self, words: Tensor, fixed: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The product as its market sees it, [N, d_model], and the weights of its reading."""
         encoder, reader = self.model.clicks.product, self.model.candidate
         parts = self._parts(fixed)
         tokens, present = parts, torch.ones_like(parts[..., 0])
@@ -138,7 +164,7 @@ class GatedNetwork:
             share = torch.where(self.words.any(dim=1), share, fixed[TITLE])
             gone = torch.where(self.has_title, 1.0 - share, 1.0)
             present = torch.cat([present, gone[:, None], shown], dim=1)
-        return reader.read(tokens, present, encoder.vector(parts), self.market)[0]
+        return reader.read(tokens, present, encoder.vector(parts), self.market)
 
     def _parts(self, fixed: dict[str, Tensor]) -> Tensor:
         """Parts of the products, [N, n_parts, d_model]."""

@@ -8,7 +8,12 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from purchase_predictor.model.candidate import CandidateEncoder
-from purchase_predictor.model.history import HistoryAttention, HistoryView, view_history
+from purchase_predictor.model.history import (
+    HistoryAttention,
+    HistoryView,
+    of_impressions,
+    view_history,
+)
 from purchase_predictor.model.inputs import FusionBatch, FusionShape
 from purchase_predictor.model.layers import (
     Dropout,
@@ -253,7 +258,11 @@ class FusionTransformer(nn.Module):
         )
         logits, attention = self.read(inputs, batch, need_weights=need_weights)
         if to_product is not None:
-            attention = {"product": to_product, **attention}
+            rows = {
+                name: of_impressions(weights, batch) if name.startswith("events.") else weights
+                for name, weights in attention.items()
+            }
+            attention = {"product": to_product, **rows}
         if not network_only:
             of_readout, of_network, intercept = self.weights.unbind()
             logits = of_readout * self.readout(batch) + of_network * logits + intercept
@@ -276,7 +285,8 @@ class FusionTransformer(nn.Module):
             beside: float [N, d_model] for each layer, what the others of a list are taken for.
 
         Returns:
-            float [N, n_members], and attention weights by name.
+            float [N, n_members], and attention weights by name, as the layers use them: those of
+            events in the grid of sequences.
         """
         market, flat = inputs.market, inputs.flat
         cls = self.cls + market + self.state(inputs.state) + self.circumstances(flat)

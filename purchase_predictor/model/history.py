@@ -79,7 +79,7 @@ class HistoryAttention(nn.Module):
 
     - Input: readers ``(N, n_readers, d_model)``, history ``(S, L + 1, d_model)``
     - Output: ``(N, n_readers, 2 * d_model)``, softmax and pointwise parts, and, if asked for, the
-      softmax weights ``(N, n_heads, n_readers, L + 1)``
+      softmax weights in the grid ``(S, n_heads, M, n_readers, L + 1)`` (`of_impressions`)
     """
 
     def __init__(self, *, d_model: int, n_heads: int):
@@ -112,17 +112,22 @@ class HistoryAttention(nn.Module):
         scores = scores.view(n_sequences, self.n_heads, n_slots, n_readers, length)
         bias = self.relation(view.relation).permute(0, 3, 1, 2).unsqueeze(3)
         weights, amounts = which_and_how_much(scores, bias, view.visible[:, None, :, None, :])
-        weights = weights.flatten(2, 3)
         # the start token is there so that a softmax is finite; it counts nothing
         amounts = amounts.flatten(2, 3)[..., 1:] @ v[..., 1:, :]
-        mixed = torch.cat([weights @ v, amounts], dim=-1)
+        mixed = torch.cat([weights.flatten(2, 3) @ v, amounts], dim=-1)
         # 3. back to one row for each impression
         rows = mixed.view(n_sequences, self.n_heads, n_slots, n_readers, -1)
         rows = rows.permute(0, 2, 3, 1, 4).reshape(n_sequences * n_slots, -1)
         found = rows.index_select(0, batch.slot).view(n, n_readers, -1)
-        if not need_weights:
-            return found, None
-        taken = weights.view(n_sequences, self.n_heads, n_slots, n_readers, length)
-        taken = taken.transpose(1, 2).reshape(n_sequences * n_slots, -1)
-        taken = taken.index_select(0, batch.slot)
-        return found, taken.view(n, self.n_heads, n_readers, length)
+        return found, weights if need_weights else None
+
+
+def of_impressions(weights: Tensor, batch: FusionBatch) -> Tensor:
+    """What each impression has of the weights of a grid.
+
+    **Shape**
+
+    - Input: ``(S, n_heads, M, n_readers, L + 1)``, a `FusionBatch` of N impressions
+    - Output: ``(N, n_heads, n_readers, L + 1)``
+    """
+    return weights.transpose(1, 2).flatten(0, 1).index_select(0, batch.slot)
