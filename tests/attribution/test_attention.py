@@ -110,9 +110,10 @@ def test_agreement_is_of_ranks_and_of_sizes() -> None:
     market, names = np.repeat(["KR", "US"], n // 2), ("a", "b", "c")
     logit = {("KR", "a"): -0.9, ("KR", "b"): 0.5, ("KR", "c"): 0.1,
              ("US", "a"): 0.3, ("US", "b"): -0.2, ("US", "c"): 0.7}  # fmt: skip
-    rows = [
-        {"lever": "phrase", "market": m, "phrase": p, "logit": v} for (m, p), v in logit.items()
-    ]
+    effects = pl.DataFrame(
+        [("phrase", *key, value) for key, value in logit.items()],
+        schema=["lever", "market", "phrase", "logit"], orient="row",
+    )  # fmt: skip
     on = np.array([[abs(logit[m, p]) for p in names] for m in market])
     on[rng.random(on.shape) < 0.5] = np.nan
     like = np.full(n, 0.25)

@@ -25,7 +25,7 @@ from purchase_predictor.model.inputs import FusionBatch
 from purchase_predictor.settings import load_settings
 from purchase_predictor.training.batches import Batcher
 from purchase_predictor.training.shapes import ContentSizes, number_bins, shape_of
-from tests.attribution.conftest import NAMES, SIZES
+from tests.attribution.conftest import NAMES, QUICK, SIZES
 from tests.encoded_market import N_CATEGORIES, N_IDENTITIES
 
 
