@@ -21,6 +21,7 @@ from purchase_predictor.attribution.contributions import (
     Detail,
     Explained,
 )
+from purchase_predictor.attribution.discovery import PhraseFinder
 from purchase_predictor.attribution.sampling import sample_lists
 from purchase_predictor.attribution.shapley import MODALITIES
 from purchase_predictor.checkpoint import write_file
@@ -51,6 +52,7 @@ class ContributionFindings:
         sample: the rows.
         contributions: that explained them, for further questions.
         files: written.
+        finder: what words in a row contribute; None where it was not asked for.
     """
 
     report: ContributionReport
@@ -61,6 +63,7 @@ class ContributionFindings:
     sample: EncodedMarket
     contributions: Contributions
     files: list[Path]
+    finder: PhraseFinder | None = None
 
 
 def explain_impressions(
@@ -70,6 +73,7 @@ def explain_impressions(
     n: int,
     *,
     effects: pl.DataFrame,
+    discover: bool,
     folder: Path,
     seed: int,
     reporter: Reporter,
@@ -82,6 +86,7 @@ def explain_impressions(
         data: the rows, encoded.
         n: impressions, about, as many of each market.
         effects: as `effects.parquet`, that attention is held against.
+        discover: whether to collect what words in a row contribute.
         folder: where files go.
         seed: of the drawing.
         reporter: tells how far it is.
@@ -97,8 +102,9 @@ def explain_impressions(
     probability = predictor.panel_.predict_proba(sample, [FUSION])[FUSION]
     shown = shown_places(probability, sample.market_label.astype(str))
     attending = Attending(asked, predictor.preparation_.features_.phrases_)
+    finder = PhraseFinder(asked) if discover else None
     with reporter.progress(len(sample), "impressions explained") as advance:
-        parts, attended = _explained(asked, attending, shown, folder, advance)
+        parts, attended = _explained(asked, attending, finder, shown, folder, advance)
     file = folder / "contributions.parquet"
     found = _Whole.of(parts, len(sample))
     modalities, words = _averages(predictor, sample, found, file)
@@ -117,7 +123,15 @@ def explain_impressions(
         n_markets=len(np.unique(market)), attention=agreed, heads=attended.heads,
     )  # fmt: skip
     return ContributionFindings(
-        report, found.error, found.by_modality, found.subsets, found.logit, sample, asked, files
+        report,
+        found.error,
+        found.by_modality,
+        found.subsets,
+        found.logit,
+        sample,
+        asked,
+        files,
+        finder,
     )
 
 
@@ -133,6 +147,7 @@ class _Attended:
 def _explained(
     asked: Contributions,
     attending: Attending,
+    finder: PhraseFinder | None,
     shown: list[int],
     folder: Path,
     advance: Callable[[int], None],
@@ -142,6 +157,8 @@ def _explained(
     with tempfile.TemporaryDirectory(dir=folder) as place:
         for number, part in enumerate(asked.batches(shown)):
             told = attending(part)
+            if finder is not None:
+                finder(part)
             for name, frame in (("contributions", part.frame), ("attention", told.frame)):
                 frame.write_parquet(Path(place) / f"{name}-{number:06d}.parquet")
             parts.append(part.without_tensors())

@@ -34,6 +34,12 @@ Phrases = Annotated[
     Path | None,
     typer.Option("--phrases", metavar="FILE", help="Laid out as configs/phrases.yaml."),
 ]
+Discover = Annotated[
+    int,
+    typer.Option(
+        min=0, metavar="N", help="Find N phrases in each market among words that contribute most."
+    ),
+]
 Check = Annotated[
     bool, typer.Option("--check", help="Test whether the explanations are true to the model.")
 ]
@@ -45,6 +51,7 @@ def explain(
     data: Data = None,
     impressions: Impressions = 1000,
     phrases: Phrases = None,
+    discover: Discover = 0,
     check: Check = False,
     language: Language = "en",
     config: Config = None,
@@ -66,6 +73,8 @@ def explain(
         raise DataError(f"there is no data folder {data}")
     if check and not impressions:
         raise SettingsError("--check tests explanations of impressions: --impressions is 0")
+    if discover and not impressions:
+        raise SettingsError("--discover looks among impressions explained: --impressions is 0")
     settings = settings_from(config, overrides, seed)
     from features.products import load_phrases
 
@@ -85,7 +94,8 @@ def explain(
     source = sample_folder(reporter) if data is None else data
     explanation = job.explain_model(
         predictor, source, folder,
-        version=version, n_impressions=impressions, phrases=wanted, reporter=reporter,
+        version=version, n_impressions=impressions, phrases=wanted, discover=discover,
+        reporter=reporter,
     )  # fmt: skip
     checks: list[dict[str, object]] = []
     if check:

@@ -152,7 +152,7 @@ def page(controls: Controls) -> "gradio.Blocks":
                     reset = gr.Button(words.reset)
                     go = gr.Button(words.ask, variant="primary")
             with gr.Column(scale=3, min_width=340):
-                answer = gr.HTML()
+                answer = gr.HTML(apply_default_css=False)
         inputs = [where, what, title, picture, handed_in, discount, shipping]
         _wire(gr, blocks, controls, inputs, answer, upload, reset, go)
     return blocks

@@ -156,7 +156,7 @@ def mean_heads(parts: list[pl.DataFrame]) -> pl.DataFrame:
         whole.join(market_n, on="market")
         .with_columns(pl.col("value") / pl.col("n"), n_impressions="n")
         .filter(pl.col("value") > 0)
-        .select(HEADS)
+        .select(*HEADS)
         .sort("market", "layer", "head", "token")
     )
 
