@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from features.arrays import TEST, EncodedMarket
+from features.products import Phrases
 from features.schema import Tables
 from purchase_predictor.attribution import shapley
 from purchase_predictor.attribution.aggregates import modality_table, word_table
@@ -34,6 +35,9 @@ from purchase_predictor.report.contributing_data import ContributionReport
 from purchase_predictor.training.preparation import fingerprint, split_by
 
 Floats = NDArray[np.float64]
+
+ROW_TABLES = ("contributions", "attention")
+"""Tables with rows of every impression: written batch by batch."""
 
 MAX_SHOWN = 12
 """Single impressions on the page."""
@@ -91,25 +95,21 @@ def explain_impressions(
         seed: of the drawing.
         reporter: tells how far it is.
     """
-    eligible, held_out = _held_out(predictor, tables, data)
-    known = np.isin(data.market_label.astype(str), data.market_names)
-    sample = data.select(sample_lists(data, eligible & known, n, seed=seed))
-    if not len(sample):
-        raise DataError("there are no impressions to explain; --impressions 0 leaves them out")
+    sample, held_out = _drawn(predictor, tables, data, n, seed)
     asked = Contributions.of_systems(
         predictor.panel_.systems_, predictor.preparation_, tables, sample
     )
     probability = predictor.panel_.predict_proba(sample, [FUSION])[FUSION]
     shown = shown_places(probability, sample.market_label.astype(str))
-    attending = Attending(asked, predictor.preparation_.features_.phrases_)
     finder = PhraseFinder(asked) if discover else None
     with reporter.progress(len(sample), "impressions explained") as advance:
-        parts, attended = _explained(asked, attending, finder, shown, folder, advance)
-    file = folder / "contributions.parquet"
+        phrases = predictor.preparation_.features_.phrases_
+        parts, attended = _explained(asked, phrases, finder, shown, folder, advance)
     found = _Whole.of(parts, len(sample))
-    modalities, words = _averages(predictor, sample, found, file)
-    tables_of = {"modalities": modalities, "words": words, "heads": attended.heads}
-    files = [file, folder / "attention.parquet", *_write(folder, tables_of)]
+    modalities, words = _averages(predictor, sample, found, folder)
+    means = {"modalities": modalities, "words": words, "heads": attended.heads}
+    files = [folder / f"{name}.parquet" for name in ROW_TABLES]
+    files += _write(folder, means)
     painter = Painter(predictor, tables, sample, probability, found.details, found.by_modality)
     settings, market = predictor.settings.evaluation, sample.market_label.astype(str)
     agreed = agreements(
@@ -146,7 +146,7 @@ class _Attended:
 
 def _explained(
     asked: Contributions,
-    attending: Attending,
+    phrases: Phrases,
     finder: PhraseFinder | None,
     shown: list[int],
     folder: Path,
@@ -154,6 +154,7 @@ def _explained(
 ) -> tuple[list[Explained], _Attended]:
     """Explain batch by batch; tables go to files, which may be too large to be held."""
     parts, attended, order = [], [], np.empty(len(asked.sample), np.int64)
+    attending = Attending(asked, phrases)
     with tempfile.TemporaryDirectory(dir=folder) as place:
         for number, part in enumerate(asked.batches(shown)):
             told = attending(part)
@@ -164,7 +165,7 @@ def _explained(
             parts.append(part.without_tensors())
             attended.append(replace(told, frame=told.frame.clear()))
             advance(len(part.places))
-        for name in ("contributions", "attention"):
+        for name in ROW_TABLES:
             rows = pl.scan_parquet(Path(place) / f"{name}-*.parquet")
             write_file(folder / f"{name}.parquet", rows.sink_parquet)
     places = np.concatenate([part.places for part in parts])
@@ -196,6 +197,18 @@ def shown_places(probability: Floats, market: NDArray[np.str_]) -> list[int]:
     room = MAX_SHOWN - len(first)
     pairs = zip(first, [*last[:room], *[-1] * len(first)], strict=False)
     return list(dict.fromkeys(place for pair in pairs for place in pair if place >= 0))
+
+
+def _drawn(
+    predictor: PurchasePredictor, tables: Tables, data: EncodedMarket, n: int, seed: int
+) -> tuple[EncodedMarket, bool]:
+    """The rows that are explained, and whether the model never learned from them."""
+    eligible, held_out = _held_out(predictor, tables, data)
+    known = np.isin(data.market_label.astype(str), data.market_names)
+    sample = data.select(sample_lists(data, eligible & known, n, seed=seed))
+    if not len(sample):
+        raise DataError("there are no impressions to explain; --impressions 0 leaves them out")
+    return sample, held_out
 
 
 def _held_out(
@@ -251,9 +264,9 @@ def _saved(predictor: PurchasePredictor, sample: EncodedMarket, subsets: Floats)
 
 
 def _averages(
-    predictor: PurchasePredictor, sample: EncodedMarket, found: _Whole, file: Path
+    predictor: PurchasePredictor, sample: EncodedMarket, found: _Whole, folder: Path
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """`modalities.parquet`, and contributions of words; `file` is `contributions.parquet`."""
+    """`modalities.parquet`, and contributions of words; `folder` has those of rows."""
     settings = predictor.settings.evaluation
     modalities = modality_table(
         found.by_modality,
@@ -266,7 +279,9 @@ def _averages(
     )
     ids = sample.impression_id.astype(str)
     shared = pl.DataFrame({"impression_id": ids, "unit": sample.unit, "product": sample.product})
-    words = word_table(pl.scan_parquet(file), shared, GRADIENTS, settings.confidence)
+    words = word_table(
+        pl.scan_parquet(folder / "contributions.parquet"), shared, GRADIENTS, settings.confidence
+    )
     return modalities, words
 
 

@@ -66,21 +66,8 @@ def explain_model(
         discover: how many phrases to find in each market among words that contribute.
         reporter: tells what happens.
     """
-    reporter.step(f"reading {source}")
-    tables = load_tables(
-        source,
-        max_title_chars=predictor.settings.data.max_title_chars,
-        context=predictor.preparation_.features_.context_,
-    )
-    reporter.step(f"encoding {len(tables.impressions):,} impressions")
-    fusion = predictor.panel_.systems_[FUSION]
-    assert isinstance(fusion, FusionSystem)  # noqa: S101 - what the panel holds by that name
-    asked = EffectsOfLevers(
-        fusion,
-        predictor.preparation_,
-        tables,
-        predict=lambda data: predictor.panel_.predict_proba(data, [FUSION])[FUSION],
-    )
+    asked = levers_of(predictor, source, reporter=reporter)
+    tables = asked.tables
     if predictor.scope == "adapted":
         reporter.warn(
             "an adapted model takes the global model's weights as known: its intervals are too "
@@ -109,6 +96,34 @@ def explain_model(
     facts |= {"model_version": version, "own_phrases": list(unknown)}
     contrasts = asked.contrasts(levers, confidence=confidence)
     return Explanation(facts=facts, effects=effects, contrasts=contrasts, single=single)
+
+
+def levers_of(
+    predictor: PurchasePredictor, source: Path, *, reporter: Reporter
+) -> EffectsOfLevers:
+    """What a model knows of levers, over the impressions of a data folder.
+
+    Args:
+        predictor: a fitted model.
+        source: data folder; labels are not needed.
+        reporter: tells what happens.
+    """
+    reporter.step(f"reading {source}")
+    tables = load_tables(
+        source,
+        require_labels=False,
+        max_title_chars=predictor.settings.data.max_title_chars,
+        context=predictor.preparation_.features_.context_,
+    )
+    reporter.step(f"encoding {len(tables.impressions):,} impressions")
+    fusion = predictor.panel_.systems_[FUSION]
+    assert isinstance(fusion, FusionSystem)  # noqa: S101 - what the panel holds by that name
+    return EffectsOfLevers(
+        fusion,
+        predictor.preparation_,
+        tables,
+        predict=lambda data: predictor.panel_.predict_proba(data, [FUSION])[FUSION],
+    )
 
 
 def _facts(predictor: PurchasePredictor, tables: Tables, source: Path) -> dict[str, Any]:

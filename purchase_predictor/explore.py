@@ -1,9 +1,7 @@
 """`python -m purchase_predictor.explore --model M`: a page to change an offer and ask again."""
 
 import sys
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -45,14 +43,11 @@ def explore(
     from purchase_predictor import explore_page
     from purchase_predictor.exploring_job import Explorer
     from purchase_predictor.job import sample_folder
-    from purchase_predictor.predictor import PurchasePredictor
-    from purchase_predictor.scoring_job import find_model
+    from purchase_predictor.scoring_job import load_model
 
     reporter = Reporter(quiet=quiet)
     reporter.step(f"loading {model}")
-    with tempfile.TemporaryDirectory() as place:
-        found, _ = find_model(model, settings.tracking, Path(place))
-        predictor = PurchasePredictor.load(found)
+    predictor, _ = load_model(model, settings.tracking)
     source = sample_folder(reporter) if data is None else data
     reporter.step(f"reading {source}")
     limits = predictor.settings.data

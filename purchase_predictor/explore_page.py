@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from purchase_predictor.errors import DataError, SettingsError
-from purchase_predictor.exploring_job import Explorer, Offer
+from purchase_predictor.exploring_job import Answer, Case, Explorer, Offer
 from purchase_predictor.report.exploring import answer_html, exploring_words, style_sheet
 
 if TYPE_CHECKING:
     import gradio
-    from fastapi import FastAPI, Request, Response
+    from fastapi import FastAPI
 
 OWN, NONE, UPLOADED = "\0own", "\0none", "\0uploaded"
 """Choices of a picture that are no path inside the data folder."""
@@ -37,6 +37,7 @@ class Controls:
         self.explorer, self.language = explorer, language
         self.words = exploring_words(language)
         self.max_bytes = explorer.predictor.settings.data.max_image_bytes
+        self.listed: tuple[Case, Answer] | None = None
 
     def listings(self, market: str) -> list[tuple[str, str]]:
         """Label and id of each listing to choose from."""
@@ -99,7 +100,9 @@ class Controls:
                 discount_rate=rate if touched else listed.discount_rate,
                 free_shipping={words.yes: True, words.no: False}.get(shipping),
             )
-            before = self.explorer.ask(case, listed)
+            if self.listed is None or self.listed[0] != case:
+                self.listed = case, self.explorer.ask(case, listed)
+            before = self.listed[1]
             after = before if offer == listed else self.explorer.ask(case, offer)
         except (DataError, SettingsError) as error:
             return f'<div class="explored"><p class="note">{html.escape(str(error))}</p></div>'
@@ -186,19 +189,48 @@ def _wire(
             raise gr.Error(str(error)) from error
         return text, OWN, rate, free
 
-    def started(event: Any) -> Any:
-        return event.then(fill, [where, what], filled).success(controls.ask, inputs, answer)
+    def ask(begin: Any) -> None:
+        # one queue of all questions: an answer never comes after that to a later question
+        begin(controls.ask, inputs, answer, concurrency_limit=1, concurrency_id="ask")
+
+    def started(event: Any) -> None:
+        ask(event.then(fill, [where, what], filled).success)
 
     started(blocks.load(open_market, where, [what, picture]))
     started(where.input(open_market, where, [what, picture]))
     for begin in (what.input, reset.click):
-        begin(fill, [where, what], filled).success(controls.ask, inputs, answer)
-    upload.upload(lambda content: (content, UPLOADED), upload, [handed_in, picture]).success(
-        controls.ask, inputs, answer
-    )
+        ask(begin(fill, [where, what], filled).success)
+    ask(upload.upload(lambda content: (content, UPLOADED), upload, [handed_in, picture]).success)
     of_discount = (discount.submit, discount.blur)
     for begin in (title.submit, picture.input, *of_discount, shipping.input, go.click):
-        begin(controls.ask, inputs, answer)
+        ask(begin)
+
+
+class WithPolicy:
+    """Adds `POLICY` to every answer of a web application.
+
+    Args:
+        app: ASGI application.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(
+        self,
+        scope: dict[str, Any],
+        receive: Callable[[], Awaitable[dict[str, Any]]],
+        send: Callable[[dict[str, Any]], Awaitable[None]],
+    ) -> None:
+        """As ASGI has it."""
+
+        async def with_policy(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                policy = (b"content-security-policy", POLICY.encode("ascii"))
+                message = {**message, "headers": [*message.get("headers", []), policy]}
+            await send(message)
+
+        await self.app(scope, receive, with_policy)
 
 
 def application(blocks: "gradio.Blocks", *, max_bytes: int) -> "FastAPI":
@@ -216,14 +248,7 @@ def application(blocks: "gradio.Blocks", *, max_bytes: int) -> "FastAPI":
     theme = gr.themes.Base(font=fonts, font_mono=["monospace"], primary_hue="blue")
     served = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
-    @served.middleware("http")
-    async def with_policy(
-        request: "Request", call_next: "Callable[[Request], Awaitable[Response]]"
-    ) -> "Response":
-        response = await call_next(request)
-        response.headers["Content-Security-Policy"] = POLICY
-        return response
-
+    served.add_middleware(WithPolicy)
     return gr.mount_gradio_app(
         served, blocks, path="", footer_links=[], ssr_mode=False, show_error=True,
         max_file_size=max_bytes, theme=theme, css=style_sheet(),

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from purchase_predictor.report.attending import attention_context
+from purchase_predictor.report.beside import BesideReport, beside_context
 from purchase_predictor.report.checking import check_context
 from purchase_predictor.report.contributing import (
     contribution_context,
@@ -17,7 +18,7 @@ from purchase_predictor.report.contributing import (
     share_chart,
 )
 from purchase_predictor.report.contributing_data import ContributionReport
-from purchase_predictor.report.explaining_words import ENGLISH, LANGUAGES, Words
+from purchase_predictor.report.explaining_words import ENGLISH, LANGUAGES, Words, lever_name
 from purchase_predictor.report.figures import NOTHING, number, text
 from purchase_predictor.report.language import in_language
 from purchase_predictor.report.pages import Chart, write_page
@@ -36,20 +37,6 @@ def words_of(language: str) -> Words:
     return in_language(LANGUAGES, language)
 
 
-def lever_name(row: Mapping[str, Any], words: Words) -> str:
-    """A lever as people call it."""
-    if row["lever"] == "phrase":
-        return words.phrase.format(phrase=str(row["phrase"]).replace("_", " "))
-    if row["lever"] == "found_phrase":
-        return words.found_phrase.format(phrase=row["phrase"])
-    named = {
-        "discount_rate": words.discount_rate, "free_shipping": words.free_shipping,
-        "image": words.image, "image_swap": words.image_swap,
-        "number_one_brand": words.number_one_brand,
-    }  # fmt: skip
-    return named.get(row["lever"], str(row["lever"]))
-
-
 def write_explanation(
     facts: Mapping[str, Any],
     effects: pl.DataFrame,
@@ -58,6 +45,7 @@ def write_explanation(
     *,
     contributions: ContributionReport | None = None,
     checks: Sequence[Mapping[str, Any]] = (),
+    beside: BesideReport | None = None,
     language: str = "en",
 ) -> None:
     """Write the page; every text is escaped and it needs no network.
@@ -69,12 +57,16 @@ def write_explanation(
         file: where; replaced if it is there.
         contributions: to single impressions; None leaves them out.
         checks: as `faithfulness.json`; none leaves their section out.
+        beside: what another model says; None leaves it out.
         language: `en` or `ko`.
     """
-    words, own = words_of(language), facts["own_phrases"]
-    named, asked = _named(effects, words), set(effects["lever"])
+    words = words_of(language)
+    named = _named(effects, words)
     charts = [grid_chart(named, words), forest_chart(named, facts, words)]
-    single = attention = None
+    single = attention = beside_section = None
+    if beside is not None:
+        modalities = contribution_words(language).modalities
+        beside_section = beside_context(beside, words, modalities, language)
     if contributions is not None:
         of_single = contribution_words(language)
         charts.append(share_chart(contributions, of_single))
@@ -92,19 +84,26 @@ def write_explanation(
             "contrasts": contrast_rows(contrasts, words),
             "contributions": single,
             "attention": attention,
+            "beside": beside_section,
             "checks": check_context(checks, facts["confidence"], language) if checks else None,
-            "caveats": [
-                words.randomised if facts["randomised"] else words.association,
-                words.readout,
-                words.two_levers,
-                words.small,
-                *([words.own_phrases.format(names=", ".join(own))] if own else []),
-                *([words.asked] if asked & {"image", "number_one_brand"} else []),
-                *([words.found] if "found_phrase" in asked else []),
-            ],
+            "caveats": caveats(facts, set(effects["lever"]), words),
         },
         language=language,
     )
+
+
+def caveats(facts: Mapping[str, Any], levers: set[str], words: Words) -> list[str]:
+    """What the page does not say; `levers`: kinds that are on it."""
+    own = facts["own_phrases"]
+    return [
+        words.randomised if facts["randomised"] else words.association,
+        words.readout,
+        words.two_levers,
+        words.small,
+        *([words.own_phrases.format(names=", ".join(own))] if own else []),
+        *([words.asked] if levers & {"image", "number_one_brand"} else []),
+        *([words.found] if "found_phrase" in levers else []),
+    ]
 
 
 def _named(effects: pl.DataFrame, words: Words) -> pl.DataFrame:

@@ -1,6 +1,8 @@
 """Words of the report of an explanation, in English and Korean."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -175,3 +177,17 @@ KOREAN = Words(
 )
 
 LANGUAGES = {"en": ENGLISH, "ko": KOREAN}
+
+
+def lever_name(row: Mapping[str, Any], words: Words) -> str:
+    """A lever as people call it."""
+    if row["lever"] == "phrase":
+        return words.phrase.format(phrase=str(row["phrase"]).replace("_", " "))
+    if row["lever"] == "found_phrase":
+        return words.found_phrase.format(phrase=row["phrase"])
+    named = {
+        "discount_rate": words.discount_rate, "free_shipping": words.free_shipping,
+        "image": words.image, "image_swap": words.image_swap,
+        "number_one_brand": words.number_one_brand,
+    }  # fmt: skip
+    return named.get(row["lever"], str(row["lever"]))
