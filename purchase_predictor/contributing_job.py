@@ -123,16 +123,9 @@ def explain_impressions(
         n_markets=len(np.unique(market)), attention=agreed, heads=attended.heads,
     )  # fmt: skip
     return ContributionFindings(
-        report,
-        found.error,
-        found.by_modality,
-        found.subsets,
-        found.logit,
-        sample,
-        asked,
-        files,
-        finder,
-    )
+        report, found.error, found.by_modality, found.subsets, found.logit, sample, asked,
+        files, finder,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
