@@ -1,5 +1,6 @@
 """The numbers and the HTML behind the page of `explore`, without a browser."""
 
+import asyncio
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +10,18 @@ import polars as pl
 import pytest
 
 from features.schema import Tables
+from purchase_predictor import explore
 from purchase_predictor.errors import DataError
-from purchase_predictor.explore_page import NONE, OWN, UPLOADED, Controls
+from purchase_predictor.explore_page import (
+    NONE,
+    OWN,
+    POLICY,
+    UPLOADED,
+    Controls,
+    WithPolicy,
+    application,
+    page,
+)
 from purchase_predictor.exploring_job import Case, Explorer
 from purchase_predictor.predictor import PurchasePredictor
 
@@ -153,3 +164,40 @@ def test_choices_name_what_is_shown_most(controls: Controls, tiny_tables: Tables
     by_id = dict(counts.iter_rows())
     assert np.all(np.diff([by_id[product] for _, product in names]) <= 0)
     assert [value for _, value in controls.pictures("KR")][:3] == [OWN, NONE, UPLOADED]
+
+
+def test_every_answer_keeps_the_page_from_other_hosts() -> None:
+    sent: list[dict[str, object]] = []
+
+    async def app(_scope: object, _receive: object, send: object) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"a", b"b")]})  # type: ignore[operator]
+        await send({"type": "http.response.body", "body": b"x"})  # type: ignore[operator]
+
+    async def send(message: dict[str, object]) -> None:
+        sent.append(message)
+
+    asyncio.run(WithPolicy(app)({}, None, send))  # type: ignore[arg-type]
+    assert sent[0]["headers"] == [
+        (b"a", b"b"), (b"content-security-policy", POLICY.encode("ascii")),
+    ]  # fmt: skip
+    assert sent[1] == {"type": "http.response.body", "body": b"x"}
+    assert "http" not in POLICY
+
+
+def test_a_missing_data_folder_is_told_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert explore.main(["--model", "nothing", "--data", "nowhere"]) == 2
+    assert "there is no data folder nowhere" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # Gradio's own imports warn
+def test_the_page_is_served_without_fonts_of_other_hosts(controls: Controls) -> None:
+    gradio = pytest.importorskip("gradio")
+    from starlette.testclient import TestClient
+
+    blocks = page(controls)
+    assert {type(block) for block in blocks.blocks.values()} >= {gradio.HTML, gradio.Dropdown}
+    answer = TestClient(application(blocks, max_bytes=1000)).get("/")
+    assert answer.status_code == 200
+    assert answer.headers["content-security-policy"] == POLICY
+    assert "fonts.googleapis.com" not in answer.text

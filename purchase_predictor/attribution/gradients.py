@@ -8,7 +8,7 @@ those over the embeddings (Sundararajan et al., arXiv 1703.01365), summed over t
 are tokens as the session encoder has read them, the earlier ones in mind.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -66,14 +66,14 @@ class GatedNetwork:
         grid: TokenGrid,
         phrase_names: tuple[str, ...],
     ) -> None:
-        self.model, self.batch, self.grid = model, batch, grid
+        self.model, self.batch, self.grid = model, one_by_one(batch), grid
         encoder = model.clicks.product
         self.part_names = encoder.part_names
         n_phrases = batch.products.phrases.shape[1]
         self.phrases = [phrase_token(name) for name in phrase_names[:n_phrases]]
         masked = masked_batch(batch, MARKET_ALONE)
         with torch.no_grad():
-            self.clicks = model.clicks(batch.products, batch.sessions)
+            clicks = model.clicks(batch.products, batch.sessions)
             self.market = model.market(batch)
             self.embedded = _Ends(model.columns.embed(masked), model.columns.embed(batch))
             self.parts = _Ends(
@@ -81,9 +81,15 @@ class GatedNetwork:
                 encoder.parts(batch.products).index_select(0, batch.product),
             )
             self.state = _Ends(
-                model.state_before(self.clicks, masked), model.state_before(self.clicks, batch)
+                model.state_before(clicks, masked), model.state_before(clicks, batch)
             )
-            self.view = view_history(batch)
+            self.view = view_history(self.batch)
+            # what does not depend on gates is worked out once, not at every step
+            self.hidden = clicks.hidden.index_select(0, batch.slot // batch.n_slots)
+            self.memories = [
+                layer.history.memory(self.hidden, self.view)  # type: ignore[operator, union-attr]
+                for layer in model.layers
+            ]
         n_columns = self.embedded.actual.shape[1]
         self.columns = [token.name for token in grid.fixed[-1 - n_columns : -1]]
         self.in_sight = events_in_sight(batch)
@@ -102,7 +108,7 @@ class GatedNetwork:
             float [N].
         """
         inputs, _ = self._inputs(gates)
-        logits, _ = self.model.read(inputs, self.batch, beside=self.beside)
+        logits, _ = self.model.read(inputs, self.batch, beside=self.beside, memories=self.memories)
         return logits.mean(dim=1)
 
     def attention(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -117,8 +123,9 @@ class GatedNetwork:
         with torch.enable_grad():
             inputs, to_product = self._inputs(gates)
             logits, weights = self.model.read(
-                inputs, self.batch, need_weights=True, beside=self.beside
-            )
+                inputs, self.batch, need_weights=True, beside=self.beside,
+                memories=self.memories,
+            )  # fmt: skip
             weights = {"product": to_product, **weights}
             total = logits.mean(dim=1).sum()
         found = torch.autograd.grad(total, list(weights.values()))
@@ -134,9 +141,8 @@ class GatedNetwork:
         gate = torch.stack([fixed[name] for name in self.columns], dim=1)
         columns, flat = self.model.columns.read(self.embedded.at(gate[..., None]))
         # 2. the events so far
-        grid = gates.new_zeros(self.view.visible[..., 1:].flatten(0, 1).shape)
-        present = grid.index_copy(0, self.batch.slot, events * self.in_sight)
-        visible = F.pad(present.view_as(self.view.visible[..., 1:]), (1, 0), value=1.0)
+        present = (events * self.in_sight)[:, None]
+        visible = F.pad(present, (1, 0), value=1.0)
         candidate, to_product = self._candidate(words, fixed)
         inputs = ReaderInputs(
             market=self.market,
@@ -144,7 +150,7 @@ class GatedNetwork:
             flat=flat,
             candidate=candidate,
             state=self.state.at(fixed[PATH][:, None]),
-            hidden=self.clicks.hidden,
+            hidden=self.hidden,
             view=replace(self.view, visible=visible),
         )
         return inputs, to_product
@@ -199,6 +205,23 @@ class GatedNetwork:
         for hook in hooks:
             hook.remove()
         return taken
+
+
+def one_by_one(batch: FusionBatch) -> FusionBatch:
+    """The batch with a sequence of its own for each impression.
+
+    Encoding a sequence once for all its impressions pays for one pass. Where the same impressions
+    are asked again and again, the grid of sequences is mostly empty slots.
+    """
+    sequence = batch.slot // batch.n_slots
+    sessions = replace(
+        batch.sessions,
+        **{
+            field.name: getattr(batch.sessions, field.name).index_select(0, sequence)
+            for field in fields(batch.sessions)
+        },
+    )
+    return replace(batch, sessions=sessions, slot=torch.arange(len(batch)), n_slots=1)
 
 
 def integrated_gradients(network: GatedNetwork, *, n_steps: int = N_STEPS) -> Tensor:

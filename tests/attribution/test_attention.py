@@ -36,7 +36,7 @@ def test_weights_are_those_of_the_model(
     weights, gradients = network.attention()
     assert weights.keys() == gradients.keys() == told.keys()
     for name, found in weights.items():
-        own = of_impressions(found, batch) if name.startswith("events.") else found
+        own = of_impressions(found, network.batch) if name.startswith("events.") else found
         if name == "product":  # between parts and words is "no title", absent where there is one
             n_parts = len(network.part_names)
             own = torch.cat([own[..., :n_parts], own[..., n_parts + 1 :]], dim=-1)
