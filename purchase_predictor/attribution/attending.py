@@ -107,8 +107,11 @@ class Attending:
             product = int(self.asked.sample.product[place])
             if product not in self.places:
                 title, parted = self.asked.title_of(product)
+                # flags say which phrases a title has: only those are searched for
+                held = self.asked.sample.products.phrases[product] > 0
                 self.places[product] = [
-                    words_of_phrases(title, parted.spans, phrases) for phrases in self.phrases
+                    words_of_phrases(title, parted.spans, phrases) if there else []
+                    for phrases, there in zip(self.phrases, held, strict=True)
                 ]
             for number, inside in enumerate(self.places[product]):
                 if inside:

@@ -171,6 +171,7 @@ class Contributions:
         self.event_types = preparation.features_.vocabularies_["event_type"].names
         self.titles = tables.products["title"].to_list()
         words, max_words = preparation.content_.words, preparation.content_.spec.max_words
+        self.parted: dict[int, tuple[str, TitleWords]] = {}
         self.tokenizer = None if words is None else words.tokenizer(max_words)
 
     @classmethod
@@ -276,10 +277,13 @@ class Contributions:
 
     def title_of(self, product: int) -> tuple[str, TitleWords]:
         """Title and words of a row of the catalogue; none where it has no title."""
-        title = self.titles[product - 1] if product else None
-        if title is None or self.tokenizer is None:
-            return "", TitleWords((), np.zeros(0, np.int64))
-        return title, title_words([title], self.tokenizer)[0]
+        if product not in self.parted:
+            title = self.titles[product - 1] if product else None
+            found = "", TitleWords((), np.zeros(0, np.int64))
+            if title is not None and self.tokenizer is not None:
+                found = title, title_words([title], self.tokenizer)[0]
+            self.parted[product] = found
+        return self.parted[product]
 
     def event_tokens(
         self, places: NDArray[np.int64], batch: FusionBatch, values: Floats
