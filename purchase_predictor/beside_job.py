@@ -117,10 +117,11 @@ def agreement(effects: pl.DataFrame) -> list[MarketAgreement]:
         one, two = own["logit"].to_numpy(), own["beside"].to_numpy()
         rank = float(spearmanr(one, two)[0]) if len(own) >= FEWEST else None
         rank = None if rank is None or not np.isfinite(rank) else rank
-        surely = ((own["logit_low"] > 0) | (own["logit_high"] < 0)) & (
-            (own["beside_low"] > 0) | (own["beside_high"] < 0)
-        )
-        against = int((surely & (np.sign(one) != np.sign(two))).sum())
+        surely = own.select(
+            ((pl.col("logit_low") > 0) | (pl.col("logit_high") < 0))
+            & ((pl.col("beside_low") > 0) | (pl.col("beside_high") < 0))
+        ).to_series()
+        against = int((surely.to_numpy() & (np.sign(one) != np.sign(two))).sum())
         same = float((np.sign(one) == np.sign(two)).mean())
         found.append(MarketAgreement(str(market), len(own), rank, same, against))
     return found
