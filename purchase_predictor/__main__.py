@@ -15,6 +15,7 @@ COMMANDS = {
     "tune": "find settings by trial, as many for the transformer as for LightGBM",
     "compare": "hold a market's own model against one for all, with intervals and a report",
     "explain": "tell which phrases and terms move buyers, market by market",
+    "explore": "open a page to change an offer and see what the model makes of it",
     "score": "give every impression of a data folder its probability",
     "follow": "join scores with what happened: calibration, drift, A/B, off-policy value",
     "match": "find which listings are the same product, train the encoders of products",

@@ -8,6 +8,7 @@ import polars as pl
 
 from purchase_predictor.attribution import faithfulness
 from purchase_predictor.attribution.contributions import SHAPLEY
+from purchase_predictor.attribution.faithfulness import Check
 from purchase_predictor.attribution.sampling import sample_lists
 from purchase_predictor.cli import Reporter
 from purchase_predictor.contributing_job import ContributionFindings
@@ -54,4 +55,14 @@ def check_explanations(
     for method in single.by_modality:
         if method != SHAPLEY:  # which knows no levers, only modalities
             checks += faithfulness.agreement(found, effects, sample, method)
+    for agreed in single.report.attention:
+        value, low, high = (x if np.isfinite(x) else None for x in agreed.with_contributions)
+        found_by, n = agreed.method, agreed.n
+        checks += [
+            Check("attention_contributions", found_by, value, low, high, None, None, n),
+            Check(
+                "attention_effects", found_by, agreed.with_effects, None, None, None, None,
+                agreed.n_effects,
+            ),
+        ]  # fmt: skip
     return [asdict(check) for check in checks]

@@ -1,9 +1,9 @@
 """Explaining impressions one by one: draw them, explain them in batches, write, sum up."""
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,38 +11,33 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from features.arrays import TEST, EncodedMarket
+from features.products import Phrases
 from features.schema import Tables
 from purchase_predictor.attribution import shapley
 from purchase_predictor.attribution.aggregates import modality_table, word_table
+from purchase_predictor.attribution.attending import Attending, agreements, mean_heads
 from purchase_predictor.attribution.contributions import (
     GRADIENTS,
-    SHAPLEY,
     Contributions,
     Detail,
     Explained,
 )
+from purchase_predictor.attribution.discovery import PhraseFinder
 from purchase_predictor.attribution.sampling import sample_lists
 from purchase_predictor.attribution.shapley import MODALITIES
-from purchase_predictor.attribution.titles import words_of_phrases
-from purchase_predictor.attribution.tokens import phrase_token
-from purchase_predictor.baselines.lightgbm import LightGBMSystem
 from purchase_predictor.checkpoint import write_file
 from purchase_predictor.cli import Reporter
-from purchase_predictor.encoders.pictures import PictureReader
 from purchase_predictor.errors import DataError
-from purchase_predictor.panel import FUSION, LIGHTGBM
+from purchase_predictor.painting import Painter
+from purchase_predictor.panel import FUSION
 from purchase_predictor.predictor import PurchasePredictor
-from purchase_predictor.report.contributing_data import (
-    ContributionReport,
-    Impression,
-    Step,
-    Word,
-)
-from purchase_predictor.report.thumbnails import SIDE, thumbnail
+from purchase_predictor.report.contributing_data import ContributionReport
 from purchase_predictor.training.preparation import fingerprint, split_by
-from purchase_predictor.training.system import FusionSystem
 
 Floats = NDArray[np.float64]
+
+ROW_TABLES = ("contributions", "attention")
+"""Tables with rows of every impression: written batch by batch."""
 
 MAX_SHOWN = 12
 """Single impressions on the page."""
@@ -61,6 +56,7 @@ class ContributionFindings:
         sample: the rows.
         contributions: that explained them, for further questions.
         files: written.
+        finder: what words in a row contribute; None where it was not asked for.
     """
 
     report: ContributionReport
@@ -71,6 +67,7 @@ class ContributionFindings:
     sample: EncodedMarket
     contributions: Contributions
     files: list[Path]
+    finder: PhraseFinder | None = None
 
 
 def explain_impressions(
@@ -79,6 +76,8 @@ def explain_impressions(
     data: EncodedMarket,
     n: int,
     *,
+    effects: pl.DataFrame,
+    discover: bool,
     folder: Path,
     seed: int,
     reporter: Reporter,
@@ -90,46 +89,87 @@ def explain_impressions(
         tables: of the rows.
         data: the rows, encoded.
         n: impressions, about, as many of each market.
+        effects: as `effects.parquet`, that attention is held against.
+        discover: whether to collect what words in a row contribute.
         folder: where files go.
         seed: of the drawing.
         reporter: tells how far it is.
     """
-    eligible, held_out = _held_out(predictor, tables, data)
-    known = np.isin(data.market_label.astype(str), data.market_names)
-    sample = data.select(sample_lists(data, eligible & known, n, seed=seed))
-    if not len(sample):
-        raise DataError("there are no impressions to explain; --impressions 0 leaves them out")
-    fusion, trees = predictor.panel_.systems_[FUSION], predictor.panel_.systems_.get(LIGHTGBM)
-    assert isinstance(fusion, FusionSystem)  # noqa: S101 - what the panel holds by that name
-    assert trees is None or isinstance(trees, LightGBMSystem)  # noqa: S101 - likewise
-    asked = Contributions(fusion, trees, predictor.preparation_, tables, sample)
+    sample, held_out = _drawn(predictor, tables, data, n, seed)
+    asked = Contributions.of_systems(
+        predictor.panel_.systems_, predictor.preparation_, tables, sample
+    )
     probability = predictor.panel_.predict_proba(sample, [FUSION])[FUSION]
     shown = shown_places(probability, sample.market_label.astype(str))
-    parts, file = [], folder / "contributions.parquet"
-    with (
-        tempfile.TemporaryDirectory(dir=folder) as place,
-        reporter.progress(len(sample), "impressions explained") as advance,
-    ):
-        for number, part in enumerate(asked.batches(shown)):
-            part.frame.write_parquet(Path(place) / f"{number:06d}.parquet")
-            parts.append(replace(part, frame=part.frame.clear()))
-            advance(len(part.places))
-        rows = pl.scan_parquet(Path(place) / "*.parquet")
-        write_file(file, rows.sink_parquet)
+    finder = PhraseFinder(asked) if discover else None
+    with reporter.progress(len(sample), "impressions explained") as advance:
+        phrases = predictor.preparation_.features_.phrases_
+        parts, attended = _explained(asked, phrases, finder, shown, folder, advance)
     found = _Whole.of(parts, len(sample))
-    modalities, words = _averages(predictor, sample, found, file)
-    files = [file, *_write(folder, {"modalities": modalities, "words": words})]
-    painter = _Painter(predictor, tables, sample, probability, found)
+    modalities, words = _averages(predictor, sample, found, folder)
+    means = {"modalities": modalities, "words": words, "heads": attended.heads}
+    files = [folder / f"{name}.parquet" for name in ROW_TABLES]
+    files += _write(folder, means)
+    painter = Painter(predictor, tables, sample, probability, found.details, found.by_modality)
     settings, market = predictor.settings.evaluation, sample.market_label.astype(str)
+    agreed = agreements(
+        attended.likeness, attended.on_phrases, asked.phrase_names, effects, market, sample.unit,
+        settings.confidence,
+    )  # fmt: skip
     report = ContributionReport(
         n=len(sample), held_out=held_out, modalities=modalities, words=words,
         impressions=[painter.impression(place) for place in shown],
         confidence=settings.confidence, min_conversions=settings.min_test_conversions,
-        n_markets=len(np.unique(market)),
+        n_markets=len(np.unique(market)), attention=agreed, heads=attended.heads,
     )  # fmt: skip
     return ContributionFindings(
-        report, found.error, found.by_modality, found.subsets, found.logit, sample, asked, files
-    )
+        report, found.error, found.by_modality, found.subsets, found.logit, sample, asked,
+        files, finder,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Attended:
+    """Attention of the whole sample, in its order; fields as of `attending.Attended`."""
+
+    heads: pl.DataFrame
+    likeness: dict[str, Floats]
+    on_phrases: dict[str, Floats]
+
+
+def _explained(
+    asked: Contributions,
+    phrases: Phrases,
+    finder: PhraseFinder | None,
+    shown: list[int],
+    folder: Path,
+    advance: Callable[[int], None],
+) -> tuple[list[Explained], _Attended]:
+    """Explain batch by batch; tables go to files, which may be too large to be held."""
+    parts, attended, order = [], [], np.empty(len(asked.sample), np.int64)
+    attending = Attending(asked, phrases)
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        for number, part in enumerate(asked.batches(shown)):
+            told = attending(part)
+            if finder is not None:
+                finder(part)
+            for name, frame in (("contributions", part.frame), ("attention", told.frame)):
+                frame.write_parquet(Path(place) / f"{name}-{number:06d}.parquet")
+            parts.append(part.without_tensors())
+            attended.append(replace(told, frame=told.frame.clear()))
+            advance(len(part.places))
+        for name in ROW_TABLES:
+            rows = pl.scan_parquet(Path(place) / f"{name}-*.parquet")
+            write_file(folder / f"{name}.parquet", rows.sink_parquet)
+    places = np.concatenate([part.places for part in parts])
+    order[places] = np.arange(len(places))
+
+    def whole(found: str) -> dict[str, Floats]:
+        each = [getattr(told, found) for told in attended]
+        return {m: np.concatenate([own[m] for own in each])[order] for m in each[0]}
+
+    heads = mean_heads([told.heads for told in attended])
+    return parts, _Attended(heads, whole("likeness"), whole("on_phrases"))
 
 
 def shown_places(probability: Floats, market: NDArray[np.str_]) -> list[int]:
@@ -150,6 +190,18 @@ def shown_places(probability: Floats, market: NDArray[np.str_]) -> list[int]:
     room = MAX_SHOWN - len(first)
     pairs = zip(first, [*last[:room], *[-1] * len(first)], strict=False)
     return list(dict.fromkeys(place for pair in pairs for place in pair if place >= 0))
+
+
+def _drawn(
+    predictor: PurchasePredictor, tables: Tables, data: EncodedMarket, n: int, seed: int
+) -> tuple[EncodedMarket, bool]:
+    """The rows that are explained, and whether the model never learned from them."""
+    eligible, held_out = _held_out(predictor, tables, data)
+    known = np.isin(data.market_label.astype(str), data.market_names)
+    sample = data.select(sample_lists(data, eligible & known, n, seed=seed))
+    if not len(sample):
+        raise DataError("there are no impressions to explain; --impressions 0 leaves them out")
+    return sample, held_out
 
 
 def _held_out(
@@ -205,9 +257,9 @@ def _saved(predictor: PurchasePredictor, sample: EncodedMarket, subsets: Floats)
 
 
 def _averages(
-    predictor: PurchasePredictor, sample: EncodedMarket, found: _Whole, file: Path
+    predictor: PurchasePredictor, sample: EncodedMarket, found: _Whole, folder: Path
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """`modalities.parquet`, and contributions of words; `file` is `contributions.parquet`."""
+    """`modalities.parquet`, and contributions of words; `folder` has those of rows."""
     settings = predictor.settings.evaluation
     modalities = modality_table(
         found.by_modality,
@@ -220,7 +272,9 @@ def _averages(
     )
     ids = sample.impression_id.astype(str)
     shared = pl.DataFrame({"impression_id": ids, "unit": sample.unit, "product": sample.product})
-    words = word_table(pl.scan_parquet(file), shared, GRADIENTS, settings.confidence)
+    words = word_table(
+        pl.scan_parquet(folder / "contributions.parquet"), shared, GRADIENTS, settings.confidence
+    )
     return modalities, words
 
 
@@ -230,66 +284,3 @@ def _write(folder: Path, tables: dict[str, pl.DataFrame]) -> list[Path]:
         files.append(folder / f"{name}.parquet")
         write_file(files[-1], frame.write_parquet)
     return files
-
-
-@dataclass(frozen=True)
-class _Painter:
-    """Makes what the page shows of an impression."""
-
-    predictor: PurchasePredictor
-    tables: Tables
-    sample: EncodedMarket
-    probability: Floats
-    found: _Whole
-
-    def impression(self, place: int) -> Impression:
-        detail, sample = self.found.details[place], self.sample
-        converted: Any = sample.converted[place]
-        words, others = self._with_phrases(detail)
-        values = self.found.by_modality[SHAPLEY][place].tolist()
-        return Impression(
-            impression_id=str(sample.impression_id[place]),
-            market=str(sample.market_label[place]),
-            probability=float(self.probability[place]),
-            converted=None if np.isnan(converted) else bool(converted),
-            title=detail.title,
-            words=words,
-            picture=self._picture(int(sample.product[place])),
-            path=[Step(name, self._title(row), value) for name, row, value in detail.events],
-            others=others,
-            modalities=dict(zip(MODALITIES, values, strict=True)),
-        )
-
-    def _with_phrases(self, detail: Detail) -> tuple[list[Word], list[tuple[str, str, float]]]:
-        """Words of the title, those of a phrase with its contribution; and the further tokens."""
-        values, others = list(detail.words), []
-        groups = self.predictor.preparation_.features_.phrases_
-        found = {
-            phrase_token(group): words_of_phrases(
-                detail.title, detail.spans, [p for own in markets.values() for p in own]
-            )
-            for group, markets in groups.items()
-        }
-        for token, value in detail.others:
-            places = found.get(token.name)
-            if not places or not value:
-                others.append((token.name, token.modality, value))
-                continue
-            for place in places:
-                values[place] += value / len(places)
-        spans = zip(detail.spans, values, strict=True)
-        return [Word(start, stop, value) for (start, stop), value in spans], others
-
-    def _title(self, product: int) -> str:
-        return (self.tables.products["title"][product - 1] or "") if product else ""
-
-    def _picture(self, product: int) -> bytes | None:
-        file = self.tables.products["image"][product - 1] if product else None
-        if file is None:
-            return None
-        limits = self.predictor.settings.data
-        reader = PictureReader(limits.max_image_bytes, limits.max_image_pixels, SIDE)
-        try:
-            return thumbnail(reader.content(self.tables.folder, file), reader)
-        except DataError:  # told where pictures are embedded
-            return None

@@ -4,12 +4,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from features.products import Phrases
 from features.schema import Tables, load_tables
 from purchase_predictor import tracking
-from purchase_predictor.attribution.effects import PHRASE, EffectsOfLevers
+from purchase_predictor.attribution.asking import Asker
+from purchase_predictor.attribution.effects import FOUND_PHRASE, PHRASE, EffectsOfLevers
+from purchase_predictor.attribution.listings import ListingEffects
 from purchase_predictor.attribution.phrases import TitleEffects
 from purchase_predictor.checking_job import check_explanations
 from purchase_predictor.checkpoint import write_file, write_json
@@ -47,6 +51,7 @@ def explain_model(
     version: str,
     n_impressions: int,
     phrases: Phrases | None = None,
+    discover: int = 0,
     reporter: Reporter,
 ) -> Explanation:
     """Effects of every lever in every market of the data, contributions to single impressions.
@@ -58,23 +63,11 @@ def explain_model(
         version: of the model.
         n_impressions: to be explained one by one, about.
         phrases: to ask for, instead of those that the model was made with.
+        discover: how many phrases to find in each market among words that contribute.
         reporter: tells what happens.
     """
-    reporter.step(f"reading {source}")
-    tables = load_tables(
-        source,
-        max_title_chars=predictor.settings.data.max_title_chars,
-        context=predictor.preparation_.features_.context_,
-    )
-    reporter.step(f"encoding {len(tables.impressions):,} impressions")
-    fusion = predictor.panel_.systems_[FUSION]
-    assert isinstance(fusion, FusionSystem)  # noqa: S101 - what the panel holds by that name
-    asked = EffectsOfLevers(
-        fusion,
-        predictor.preparation_,
-        tables,
-        predict=lambda data: predictor.panel_.predict_proba(data, [FUSION])[FUSION],
-    )
+    asked = levers_of(predictor, source, reporter=reporter)
+    tables = asked.tables
     if predictor.scope == "adapted":
         reporter.warn(
             "an adapted model takes the global model's weights as known: its intervals are too "
@@ -85,20 +78,52 @@ def explain_model(
     levers = [lever for lever in asked.levers() if lever.kind != PHRASE or lever.phrase in known]
     confidence = predictor.settings.evaluation.confidence
     effects = asked.effects(levers, confidence=confidence)
-    if unknown:
-        own = _effects_of_own(predictor, asked, unknown, reporter)
-        effects = pl.concat([effects, own], how="diagonal_relaxed")
+    further = _Further(predictor, asked, reporter)
+    found = [further.listings(), *([further.phrases(unknown)] if unknown else [])]
+    effects = pl.concat([effects, *found], how="diagonal_relaxed")
     single = None
     if n_impressions:
         reporter.step("contributions to single impressions")
         single = explain_impressions(
             predictor, tables, asked.data, n_impressions,
-            folder=folder, seed=predictor.settings.seed, reporter=reporter,
+            effects=effects, discover=discover > 0, folder=folder,
+            seed=predictor.settings.seed, reporter=reporter,
         )  # fmt: skip
+        if discover:
+            candidates = further.discovered(single, discover)
+            effects = pl.concat([effects, candidates], how="diagonal_relaxed")
     facts = _facts(predictor, tables, source)
     facts |= {"model_version": version, "own_phrases": list(unknown)}
     contrasts = asked.contrasts(levers, confidence=confidence)
     return Explanation(facts=facts, effects=effects, contrasts=contrasts, single=single)
+
+
+def levers_of(
+    predictor: PurchasePredictor, source: Path, *, reporter: Reporter
+) -> EffectsOfLevers:
+    """What a model knows of levers, over the impressions of a data folder.
+
+    Args:
+        predictor: a fitted model.
+        source: data folder; labels are not needed.
+        reporter: tells what happens.
+    """
+    reporter.step(f"reading {source}")
+    tables = load_tables(
+        source,
+        require_labels=False,
+        max_title_chars=predictor.settings.data.max_title_chars,
+        context=predictor.preparation_.features_.context_,
+    )
+    reporter.step(f"encoding {len(tables.impressions):,} impressions")
+    fusion = predictor.panel_.systems_[FUSION]
+    assert isinstance(fusion, FusionSystem)  # noqa: S101 - what the panel holds by that name
+    return EffectsOfLevers(
+        fusion,
+        predictor.preparation_,
+        tables,
+        predict=lambda data: predictor.panel_.predict_proba(data, [FUSION])[FUSION],
+    )
 
 
 def _facts(predictor: PurchasePredictor, tables: Tables, source: Path) -> dict[str, Any]:
@@ -114,19 +139,56 @@ def _facts(predictor: PurchasePredictor, tables: Tables, source: Path) -> dict[s
     }
 
 
-def _effects_of_own(
-    predictor: PurchasePredictor, asked: EffectsOfLevers, phrases: Phrases, reporter: Reporter
-) -> pl.DataFrame:
-    """Effects of phrases that the model has no weights of."""
-    titles = TitleEffects(
-        asked.fusion, predictor.preparation_, asked.tables, asked.data,
-        calibrate=predictor.panel_.calibrators_[FUSION].transform, seed=predictor.settings.seed,
-    )  # fmt: skip
-    with reporter.progress(len(phrases), "own phrases") as advance:
-        return titles.ask(
-            phrases, predictor.settings.evaluation.confidence, advance=advance,
-            warn=reporter.warn,
+@dataclass(frozen=True)
+class _Further:
+    """Effects of what the model has no weights of, asked of the whole fusion."""
+
+    predictor: PurchasePredictor
+    asked: EffectsOfLevers
+    reporter: Reporter
+
+    @property
+    def confidence(self) -> float:
+        return self.predictor.settings.evaluation.confidence
+
+    def asker(self, eligible: NDArray[np.bool_] | None = None) -> Asker:
+        """Of the rows, or of those that are `eligible`, bool [n]."""
+        return Asker(
+            self.asked.fusion, self.predictor.preparation_, self.asked.data,
+            calibrate=self.predictor.panel_.calibrators_[FUSION].transform,
+            seed=self.predictor.settings.seed, eligible=eligible,
         )  # fmt: skip
+
+    def listings(self) -> pl.DataFrame:
+        """Pictures and brands."""
+        levers = ListingEffects(self.asker())
+        with self.reporter.progress(len(levers.markets()), "pictures and brands") as advance:
+            return levers.ask(self.confidence, advance=advance)
+
+    def phrases(self, groups: Phrases) -> pl.DataFrame:
+        """Phrases of the user's own."""
+        titles = TitleEffects(self.asker(), self.asked.tables)
+        with self.reporter.progress(len(groups), "own phrases") as advance:
+            return titles.ask(groups, self.confidence, advance=advance, warn=self.reporter.warn)
+
+    def discovered(self, single: ContributionFindings, n: int) -> pl.DataFrame:
+        """Phrases that contributions propose, asked about of other shoppers."""
+        assert single.finder is not None  # noqa: S101 - it was asked for
+        known = self.predictor.preparation_.features_.phrases_
+        groups = single.finder.candidates(n, known=known, confidence=self.confidence)
+        if not groups:
+            self.reporter.warn("no words in a row contribute surely enough to be a candidate")
+            return pl.DataFrame()
+        others = ~np.isin(self.asked.data.unit, single.sample.unit)
+        if not others.any():
+            self.reporter.warn(
+                "every shopper was explained, so nobody is left to measure found phrases on: "
+                "--impressions of fewer"
+            )
+            return pl.DataFrame()
+        titles = TitleEffects(self.asker(others), self.asked.tables, lever=FOUND_PHRASE)
+        with self.reporter.progress(len(groups), "phrases found") as advance:
+            return titles.ask(groups, self.confidence, advance=advance, warn=self.reporter.warn)
 
 
 def _own_phrases(
@@ -207,9 +269,13 @@ def log(explanation: Explanation, files: list[Path], store: StoreSettings) -> No
         store, experiment=facts["data"], run_name=f"explain-{facts['market']}", tags=tags
     ) as logged:
         logged.log_data(facts["fingerprint"], facts["data"], {"used": facts["n_impressions"]})
-        effects = explanation.effects.iter_rows(named=True)
+        # found phrases are any text: no names of figures
+        effects = explanation.effects.filter(pl.col("lever") != FOUND_PHRASE)
         logged.log_result(
-            {f"effect.{e['market']}.{e['phrase'] or e['lever']}": e["logit"] for e in effects}
+            {
+                f"effect.{e['market']}.{e['phrase'] or e['lever']}": e["logit"]
+                for e in effects.iter_rows(named=True)
+            }
         )
         for file in files:
             logged.log_file(file)

@@ -298,6 +298,23 @@ class PurchasePredictor:
             truth=truth,
         )
 
+    def explain(self, data: Path | str | Tables) -> pl.DataFrame:
+        """What words, picture, events, terms and whole modalities contribute to each impression.
+
+        Args:
+            data: a data folder or checked tables; labels are not needed.
+
+        Returns:
+            As `contributions.parquet`, log-odds of fusion and LightGBM before calibration.
+        """
+        # only here: whoever only predicts needs no captum
+        from purchase_predictor.attribution.contributions import Contributions
+
+        tables = self._scored_tables(data)
+        encoded = self.preparation_.encode(tables)
+        asked = Contributions.of_systems(self.panel_.systems_, self.preparation_, tables, encoded)
+        return pl.concat([part.frame for part in asked.batches()])
+
     def _market_rows(self, data: EncodedMarket) -> EncodedMarket:
         if self.market == ALL_MARKETS:
             return data

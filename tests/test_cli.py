@@ -76,7 +76,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     ("name", "hint"),
     [
         ("trian", "did you mean 'train'?"),
-        ("xyz", "there are train, tune, compare, explain, score, follow, match, sample, convert"),
+        (
+            "xyz",
+            "there are train, tune, compare, explain, explore, score, follow, match, "
+            "sample, convert",
+        ),
     ],
 )
 def test_unknown_command(name: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:

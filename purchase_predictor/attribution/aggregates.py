@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.stats import t
+from scipy.stats import rankdata, t
 
 from purchase_predictor.attribution.shapley import MODALITIES
 from purchase_predictor.attribution.tokens import TITLE
@@ -101,6 +101,26 @@ def two_way_interval(
         return mean, np.nan, np.nan
     reach = float(t.isf((1 - confidence) / 2, fewest - 1) * two_way_error(x, unit, product))
     return mean, mean - reach, mean + reach
+
+
+def rank_correlations(first: Floats, second: Floats) -> Floats:
+    """Rank correlation of two things told of each row's tokens, over those it has.
+
+    Args:
+        first: float64 [n, n_tokens], 0 where there is no such token.
+        second: likewise.
+
+    Returns:
+        float64 [n]; NaN where there are under two tokens, or one side ranks none of them.
+    """
+    found = np.full(len(first), np.nan)
+    for row, (x, y) in enumerate(zip(first, second, strict=True)):
+        there = (x != 0) | (y != 0)
+        if there.sum() > 1:
+            a, b = rankdata(x[there]), rankdata(y[there])
+            if a.std() and b.std():
+                found[row] = np.corrcoef(a, b)[0, 1]
+    return found
 
 
 def modality_table(

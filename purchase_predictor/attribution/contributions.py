@@ -6,8 +6,9 @@ same tokens. The first two attribute the fusion, the third another system: its s
 """
 
 import copy
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import polars as pl
@@ -24,6 +25,7 @@ from purchase_predictor.attribution.titles import TitleWords, title_words
 from purchase_predictor.attribution.tokens import Token, TokenGrid, events_in_sight
 from purchase_predictor.attribution.trees import TreeTokens
 from purchase_predictor.baselines.lightgbm import LightGBMSystem
+from purchase_predictor.baselines.system import System
 from purchase_predictor.model.inputs import FusionBatch
 from purchase_predictor.training.batches import Batcher
 from purchase_predictor.training.preparation import Preparation
@@ -100,6 +102,8 @@ class Explained:
         error: float64 [N], of the sum of integrated gradients, relative (`completeness`).
         frame: as `contributions.parquet`; what contributes nothing is left out.
         details: of the rows that were asked for, by their place in the sample.
+        gated: the fusion on these rows, for further questions; None once it is let go.
+        gradients: float64 [N, n_tokens], integrated gradients in its tokens; likewise.
     """
 
     places: NDArray[np.int64]
@@ -109,6 +113,12 @@ class Explained:
     error: Floats
     frame: pl.DataFrame
     details: dict[int, "Detail"]
+    gated: GatedFusion | None = None
+    gradients: Floats | None = None
+
+    def without_tensors(self) -> "Explained":
+        """The same without what is only needed until the next batch."""
+        return replace(self, frame=self.frame.clear(), gated=None, gradients=None)
 
 
 @dataclass(frozen=True)
@@ -161,7 +171,22 @@ class Contributions:
         self.event_types = preparation.features_.vocabularies_["event_type"].names
         self.titles = tables.products["title"].to_list()
         words, max_words = preparation.content_.words, preparation.content_.spec.max_words
+        self.parted: dict[int, tuple[str, TitleWords]] = {}
         self.tokenizer = None if words is None else words.tokenizer(max_words)
+
+    @classmethod
+    def of_systems(
+        cls,
+        systems: Mapping[str, System],
+        preparation: Preparation,
+        tables: Tables,
+        sample: EncodedMarket,
+    ) -> Self:
+        """Those of a model's systems that can be explained; `systems`: by name."""
+        fusion, trees = systems["fusion"], systems.get("lightgbm")
+        assert isinstance(fusion, FusionSystem)  # noqa: S101 - what a model holds by that name
+        assert trees is None or isinstance(trees, LightGBMSystem)  # noqa: S101 - likewise
+        return cls(fusion, trees, preparation, tables, sample)
 
     def batches(self, shown: Collection[int] = ()) -> Iterator[Explained]:
         """Explain the whole sample, memory bounded by a batch.
@@ -196,7 +221,7 @@ class Contributions:
         gated = self.gated(batch)
         values, change = gated.contributions(), gated.change()
         by_modality = {SHAPLEY: players}
-        frames = [self._frame(places, players, [Token("", name) for name in MODALITIES], SHAPLEY)]
+        frames = [self.frame(places, players, [Token("", name) for name in MODALITIES], SHAPLEY)]
         modality_of = ["text"] * gated.grid.n_words
         modality_of += [token.modality for token in gated.grid.fixed]
         modality_of += ["clickstream"] * gated.grid.n_events
@@ -205,9 +230,11 @@ class Contributions:
         words = self.title_tokens(places, values[:, :n_words])
         events = self.event_tokens(places, batch, values[:, stop:])
         frames += [
-            self._named(places, words, "text"),
-            self._frame(places, values[:, n_words:stop], list(gated.grid.fixed), GRADIENTS),
-            self._named(places, [[(n, v) for n, _, v in own] for own in events], "clickstream"),
+            self.named(places, words, "text", GRADIENTS),
+            self.frame(places, values[:, n_words:stop], list(gated.grid.fixed), GRADIENTS),
+            self.named(
+                places, [[(n, v) for n, _, v in own] for own in events], "clickstream", GRADIENTS
+            ),
         ]
         details = {}
         for row in np.flatnonzero(np.isin(places, list(shown))):
@@ -220,9 +247,11 @@ class Contributions:
         if self.trees is not None:
             of_trees = self.trees(self.sample, places)
             by_modality[TREES] = summed(of_trees, [t.modality for t in self.trees.tokens])
-            frames.append(self._frame(places, of_trees, self.trees.tokens, TREES))
+            frames.append(self.frame(places, of_trees, self.trees.tokens, TREES))
         error = completeness_error(values, change)
-        return Explained(places, subsets, logit, by_modality, error, pl.concat(frames), details)
+        return Explained(
+            places, subsets, logit, by_modality, error, pl.concat(frames), details, gated, values
+        )
 
     # ---- tokens by name
 
@@ -248,10 +277,13 @@ class Contributions:
 
     def title_of(self, product: int) -> tuple[str, TitleWords]:
         """Title and words of a row of the catalogue; none where it has no title."""
-        title = self.titles[product - 1] if product else None
-        if title is None or self.tokenizer is None:
-            return "", TitleWords((), np.zeros(0, np.int64))
-        return title, title_words([title], self.tokenizer)[0]
+        if product not in self.parted:
+            title = self.titles[product - 1] if product else None
+            found = "", TitleWords((), np.zeros(0, np.int64))
+            if title is not None and self.tokenizer is not None:
+                found = title, title_words([title], self.tokenizer)[0]
+            self.parted[product] = found
+        return self.parted[product]
 
     def event_tokens(
         self, places: NDArray[np.int64], batch: FusionBatch, values: Floats
@@ -279,22 +311,25 @@ class Contributions:
             found.append(list(zip(names, touched, values[row, seen[row]].tolist(), strict=True)))
         return found
 
-    def _named(
+    def named(
         self,
         places: NDArray[np.int64],
         tokens: list[list[tuple[str, float]]],
         modality: str,
+        method: str,
     ) -> pl.DataFrame:
+        """Rows of `contributions.parquet` of what each row has of its own: name and value."""
         rows = np.repeat(places, [len(own) for own in tokens])
         flat = [token for own in tokens for token in own]
         return self._rows(
             rows, [modality] * len(flat), [name for name, _ in flat], [v for _, v in flat],
-            GRADIENTS,
+            method,
         )  # fmt: skip
 
-    def _frame(
+    def frame(
         self, places: NDArray[np.int64], values: Floats, tokens: list[Token], method: str
     ) -> pl.DataFrame:
+        """Rows of `contributions.parquet` of tokens that all rows have; zeros are left out."""
         row, column = np.nonzero(values)
         modality = np.array([token.modality for token in tokens], object)[column]
         name = np.array([token.name for token in tokens], object)[column]

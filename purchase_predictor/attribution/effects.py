@@ -29,6 +29,9 @@ from purchase_predictor.training.system import FusionSystem
 Floats = NDArray[np.float64]
 
 PHRASE, DISCOUNT, SHIPPING = "phrase", "discount_rate", "free_shipping"
+FOUND_PHRASE = "found_phrase"
+"""A phrase that contributions proposed (`discovery`)."""
+
 DISCOUNT_STEP = 0.1
 """Ten points more."""
 

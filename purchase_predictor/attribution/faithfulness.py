@@ -1,4 +1,4 @@
-"""Whether explanations are true to the model: deletion, randomised weights, sums, signs, effects.
+"""Whether explanations are true to the model: curves, randomised weights, sums, signs, effects.
 
 Nothing here says that the model is true to the world.
 """
@@ -12,12 +12,12 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import spearmanr
 
 from features.arrays import EncodedMarket
 from purchase_predictor.attribution import shapley
 from purchase_predictor.attribution.additive import ReadoutTokens
-from purchase_predictor.attribution.aggregates import clustered_ratio
+from purchase_predictor.attribution.aggregates import clustered_ratio, rank_correlations
 from purchase_predictor.attribution.contributions import (
     GRADIENTS,
     ROWS_AT_ONCE,
@@ -33,7 +33,7 @@ from purchase_predictor.training.batches import Batcher
 Floats = NDArray[np.float64]
 
 SHARES = (0.1, 0.2, 0.3, 0.5, 0.7)
-"""Shares of a row's tokens that are deleted."""
+"""Shares of a row's tokens that are deleted, or brought in."""
 
 MAX_ERROR = 0.01
 MAX_SHAPLEY_ERROR = 1e-4
@@ -98,7 +98,7 @@ def sums(error: Floats, subsets: Floats, players: Floats, logit: Floats) -> list
 def tests_of_gradients(
     asked: Contributions, *, confidence: float, seed: int, advance: Callable[[int], None]
 ) -> list[Check]:
-    """Deletion, randomised weights and violations of integrated gradients.
+    """Curves, randomised weights and violations of integrated gradients.
 
     Args:
         asked: on the rows to test.
@@ -108,13 +108,13 @@ def tests_of_gradients(
     """
     generator = np.random.default_rng(seed)
     other = randomised(asked, seed)
-    deleted, likeness, violated, unit = [], [], [], []
+    curves, likeness, violated, unit = [], [], [], []
     for places, batch in Batcher(asked.data, batch_size=ROWS_AT_ONCE).scoring_batches():
         gated = asked.gated(batch)
         values = gated.contributions()
-        deleted.append(deletion_gain(gated, values, generator))
+        curves.append(curve_gains(gated, values, generator))
         violated.append(_violations(gated, values))
-        likeness.append(_likeness(values, other.gated(batch).contributions()))
+        likeness.append(np.abs(rank_correlations(values, other.gated(batch).contributions())))
         unit.append(asked.sample.unit[places])
         advance(len(places))
     units = np.concatenate(unit)
@@ -125,9 +125,14 @@ def tests_of_gradients(
         ones = np.ones(int(known.sum()))
         return clustered_ratio(whole[known], ones, units[known], confidence), len(ones)
 
-    (gain, n), (like, n_like), (wrong, _) = mean(deleted), mean(likeness), mean(violated)
+    (like, n_like), (wrong, n) = mean(likeness), mean(violated)
+    checks = []
+    for name in curves[0]:
+        gain, _ = mean([own[name] for own in curves])
+        passed = gain[2] < 0 if name == "sufficiency" else gain[1] > 0
+        checks.append(_judged(name, GRADIENTS, gain, 0.0, passed, n))
     return [
-        _judged("deletion", GRADIENTS, gain, 0.0, gain[1] > 0, n),
+        *checks,
         _judged(
             "randomised_weights", GRADIENTS, like, MAX_LIKENESS, like[2] < MAX_LIKENESS, n_like
         ),
@@ -135,8 +140,13 @@ def tests_of_gradients(
     ]
 
 
-def deletion_gain(gated: GatedFusion, values: Floats, generator: np.random.Generator) -> Floats:
-    """How much more the logit falls by deleting the largest contributions first than at random.
+def curve_gains(
+    gated: GatedFusion, values: Floats, generator: np.random.Generator
+) -> dict[str, Floats]:
+    """How much better contributions order tokens than chance does, in log-odds.
+
+    Comprehensiveness and sufficiency are those of DeYoung et al. (arXiv 1911.03429): how far the
+    logit moves without the tokens of largest size, and with them alone.
 
     Args:
         gated: the fusion on N rows.
@@ -144,24 +154,33 @@ def deletion_gain(gated: GatedFusion, values: Floats, generator: np.random.Gener
         generator: of the random orders.
 
     Returns:
-        float64 [N], mean over `SHARES`, log-odds.
+        float64 [N] each, means over `SHARES`: `deletion`, how much further the logit falls by
+        deleting the largest first; `insertion`, how much further it rises by bringing them in
+        first; `comprehensiveness`, how much further it moves without the largest in size;
+        `sufficiency`, how much further it stays away with them alone (below zero is good).
     """
     there = values != 0
-    orders = {
-        "largest": np.where(there, -values, np.inf),
-        "random": np.where(there, generator.random(values.shape), np.inf),
+    n_there = there.sum(axis=1)[:, None]
+    keys = {"largest": -values, "size": -np.abs(values), "random": generator.random(values.shape)}
+    first = {
+        name: np.where(there, key, np.inf).argsort(axis=1).argsort(axis=1)
+        for name, key in keys.items()
     }
-    left: dict[str, Floats] = {}
-    for name, key in orders.items():
-        rank = key.argsort(axis=1).argsort(axis=1)
-        logits = [
-            gated.logit(
-                torch.from_numpy(rank >= np.ceil(share * there.sum(axis=1))[:, None]).float()
-            )
-            for share in SHARES
-        ]
-        left[name] = np.mean(logits, axis=0)
-    return left["random"] - left["largest"]
+
+    def logits(name: str, *, kept: bool) -> Floats:
+        """Of the first of an order alone, or of all but them, [n_shares, N]."""
+        masks = [(first[name] < np.ceil(share * n_there)) == kept for share in SHARES]
+        return np.stack([gated.logit(torch.from_numpy(mask).float()) for mask in masks])
+
+    whole = gated.logit(torch.ones(values.shape))
+    without, alone = logits("random", kept=False), logits("random", kept=True)
+    gains = {
+        "deletion": without - logits("largest", kept=False),
+        "insertion": logits("largest", kept=True) - alone,
+        "comprehensiveness": np.abs(whole - logits("size", kept=False)) - np.abs(whole - without),
+        "sufficiency": np.abs(whole - logits("size", kept=True)) - np.abs(whole - alone),
+    }
+    return {name: gain.mean(axis=0) for name, gain in gains.items()}
 
 
 def randomised(asked: Contributions, seed: int) -> Contributions:
@@ -287,22 +306,6 @@ def _violation(
 
 def _differ(value: Floats, removed: Floats) -> Floats:
     return (np.sign(value) != np.sign(removed)).astype(np.float64)
-
-
-def _likeness(first: Floats, second: Floats) -> Floats:
-    """Rank correlation, in size, of two explanations of each row over the tokens it has.
-
-    Returns:
-        float64 [N]; NaN where there are under two tokens, or one explanation ranks none of them.
-    """
-    found = np.full(len(first), np.nan)
-    for row, (x, y) in enumerate(zip(first, second, strict=True)):
-        there = (x != 0) | (y != 0)
-        if there.sum() > 1:
-            a, b = rankdata(x[there]), rankdata(y[there])
-            if a.std() and b.std():
-                found[row] = abs(np.corrcoef(a, b)[0, 1])
-    return found
 
 
 def _judged(

@@ -8,7 +8,7 @@ those over the embeddings (Sundararajan et al., arXiv 1703.01365), summed over t
 are tokens as the session encoder has read them, the earlier ones in mind.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -66,14 +66,14 @@ class GatedNetwork:
         grid: TokenGrid,
         phrase_names: tuple[str, ...],
     ) -> None:
-        self.model, self.batch, self.grid = model, batch, grid
+        self.model, self.batch, self.grid = model, one_by_one(batch), grid
         encoder = model.clicks.product
         self.part_names = encoder.part_names
         n_phrases = batch.products.phrases.shape[1]
         self.phrases = [phrase_token(name) for name in phrase_names[:n_phrases]]
         masked = masked_batch(batch, MARKET_ALONE)
         with torch.no_grad():
-            self.clicks = model.clicks(batch.products, batch.sessions)
+            clicks = model.clicks(batch.products, batch.sessions)
             self.market = model.market(batch)
             self.embedded = _Ends(model.columns.embed(masked), model.columns.embed(batch))
             self.parts = _Ends(
@@ -81,9 +81,15 @@ class GatedNetwork:
                 encoder.parts(batch.products).index_select(0, batch.product),
             )
             self.state = _Ends(
-                model.state_before(self.clicks, masked), model.state_before(self.clicks, batch)
+                model.state_before(clicks, masked), model.state_before(clicks, batch)
             )
-            self.view = view_history(batch)
+            self.view = view_history(self.batch)
+            # what does not depend on gates is worked out once, not at every step
+            self.hidden = clicks.hidden.index_select(0, batch.slot // batch.n_slots)
+            self.memories = [
+                layer.history.memory(self.hidden, self.view)  # type: ignore[operator, union-attr]
+                for layer in model.layers
+            ]
         n_columns = self.embedded.actual.shape[1]
         self.columns = [token.name for token in grid.fixed[-1 - n_columns : -1]]
         self.in_sight = events_in_sight(batch)
@@ -101,30 +107,56 @@ class GatedNetwork:
         Returns:
             float [N].
         """
-        logits, _ = self.model.read(self._inputs(gates), self.batch, beside=self.beside)
+        inputs, _ = self._inputs(gates)
+        logits, _ = self.model.read(inputs, self.batch, beside=self.beside, memories=self.memories)
         return logits.mean(dim=1)
 
-    def _inputs(self, gates: Tensor) -> ReaderInputs:
+    def attention(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Attention weights where all tokens are there, and the logit's gradients by them.
+
+        Returns:
+            Twice by name: `product` [N, n_heads, 1, n_parts + 1 + n_words] (between them is "no
+            title"), `events.LAYER` in the grid of sequences, `columns.LAYER` [N, n_heads,
+            n_readers, n_blocks]. Every row has weights and gradients of its own.
+        """
+        gates = torch.ones(len(self.batch), len(self.grid), requires_grad=True)
+        with torch.enable_grad():
+            inputs, to_product = self._inputs(gates)
+            logits, weights = self.model.read(
+                inputs, self.batch, need_weights=True, beside=self.beside,
+                memories=self.memories,
+            )  # fmt: skip
+            weights = {"product": to_product, **weights}
+            total = logits.mean(dim=1).sum()
+        found = torch.autograd.grad(total, list(weights.values()))
+        return (
+            {name: w.detach() for name, w in weights.items()},
+            dict(zip(weights, found, strict=True)),
+        )
+
+    def _inputs(self, gates: Tensor) -> tuple[ReaderInputs, Tensor]:
+        """What the readers start from, and the weights with which the product was read."""
         words, fixed, events = self.grid.split(gates)
         # 1. columns
         gate = torch.stack([fixed[name] for name in self.columns], dim=1)
         columns, flat = self.model.columns.read(self.embedded.at(gate[..., None]))
         # 2. the events so far
-        grid = gates.new_zeros(self.view.visible[..., 1:].flatten(0, 1).shape)
-        present = grid.index_copy(0, self.batch.slot, events * self.in_sight)
-        visible = F.pad(present.view_as(self.view.visible[..., 1:]), (1, 0), value=1.0)
-        return ReaderInputs(
+        present = (events * self.in_sight)[:, None]
+        visible = F.pad(present, (1, 0), value=1.0)
+        candidate, to_product = self._candidate(words, fixed)
+        inputs = ReaderInputs(
             market=self.market,
             columns=columns,
             flat=flat,
-            candidate=self._candidate(words, fixed),
+            candidate=candidate,
             state=self.state.at(fixed[PATH][:, None]),
-            hidden=self.clicks.hidden,
+            hidden=self.hidden,
             view=replace(self.view, visible=visible),
         )
+        return inputs, to_product
 
-    def _candidate(self, words: Tensor, fixed: dict[str, Tensor]) -> Tensor:
-        """The product as its market sees it, [N, d_model]."""
+    def _candidate(self, words: Tensor, fixed: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The product as its market sees it, [N, d_model], and the weights of its reading."""
         encoder, reader = self.model.clicks.product, self.model.candidate
         parts = self._parts(fixed)
         tokens, present = parts, torch.ones_like(parts[..., 0])
@@ -138,7 +170,7 @@ class GatedNetwork:
             share = torch.where(self.words.any(dim=1), share, fixed[TITLE])
             gone = torch.where(self.has_title, 1.0 - share, 1.0)
             present = torch.cat([present, gone[:, None], shown], dim=1)
-        return reader.read(tokens, present, encoder.vector(parts), self.market)[0]
+        return reader.read(tokens, present, encoder.vector(parts), self.market)
 
     def _parts(self, fixed: dict[str, Tensor]) -> Tensor:
         """Parts of the products, [N, n_parts, d_model]."""
@@ -173,6 +205,23 @@ class GatedNetwork:
         for hook in hooks:
             hook.remove()
         return taken
+
+
+def one_by_one(batch: FusionBatch) -> FusionBatch:
+    """The batch with a sequence of its own for each impression.
+
+    Encoding a sequence once for all its impressions pays for one pass. Where the same impressions
+    are asked again and again, the grid of sequences is mostly empty slots.
+    """
+    sequence = batch.slot // batch.n_slots
+    sessions = replace(
+        batch.sessions,
+        **{
+            field.name: getattr(batch.sessions, field.name).index_select(0, sequence)
+            for field in fields(batch.sessions)
+        },
+    )
+    return replace(batch, sessions=sessions, slot=torch.arange(len(batch)), n_slots=1)
 
 
 def integrated_gradients(network: GatedNetwork, *, n_steps: int = N_STEPS) -> Tensor:

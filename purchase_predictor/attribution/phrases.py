@@ -8,77 +8,37 @@ error of its own. So there is no p and no contrast of them.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.special import logit
 
 from features.arrays import N_RESERVED, EncodedMarket
 from features.culture import load_profiles
 from features.products import Phrases, phrase_flags
 from features.schema import Tables
-from purchase_predictor.attribution.aggregates import two_way_interval
-from purchase_predictor.attribution.effects import PHRASE
-from purchase_predictor.attribution.sampling import sample_lists
+from purchase_predictor.attribution.asking import BOUNDS, Asker, Change
+from purchase_predictor.attribution.effects import FOUND_PHRASE, PHRASE
 from purchase_predictor.attribution.titles import without_phrases
 from purchase_predictor.errors import DataError, nearest
-from purchase_predictor.training.next_click import SCORE_COLUMNS, with_scores
-from purchase_predictor.training.preparation import Preparation
-from purchase_predictor.training.system import FusionSystem
-
-Floats = NDArray[np.float64]
-
-ROWS_OF_MARKET = 400
-"""Impressions of a market that are asked about, whole lists."""
 
 MAX_NAMED = 12
 """Groups and markets that a warning names."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """What a phrase does to each sampled impression of a market.
-
-    Attributes:
-        logit: float64 [n], differences in log-odds.
-        points: float64 [n], in percentage points of conversion.
-        unit: int64 [n].
-        product: int32 [n].
-    """
-
-    logit: Floats
-    points: Floats
-    unit: NDArray[np.int64]
-    product: NDArray[np.int32]
 
 
 class TitleEffects:
     """Asks the fusion what it makes of the same titles with and without a phrase.
 
     Args:
-        fusion: that is asked.
-        preparation: that encoded the rows.
+        asker: of the rows.
         tables: of the rows.
-        data: the rows, encoded.
-        calibrate: probabilities and market codes to calibrated probabilities.
-        seed: of the sample.
+        lever: what such effects are called.
     """
 
-    def __init__(
-        self,
-        fusion: FusionSystem,
-        preparation: Preparation,
-        tables: Tables,
-        data: EncodedMarket,
-        *,
-        calibrate: Callable[[Floats, NDArray[np.integer]], Floats],
-        seed: int,
-    ) -> None:
-        self.fusion, self.preparation, self.tables = fusion, preparation, tables
-        self.data, self.calibrate, self.seed = data, calibrate, seed
-        self.samples: dict[str, EncodedMarket] = {}
+    def __init__(self, asker: Asker, tables: Tables, *, lever: str = PHRASE) -> None:
+        self.asker, self.tables, self.lever = asker, tables, lever
+        self.preparation, self.data = asker.preparation, asker.data
 
     def ask(
         self,
@@ -108,13 +68,15 @@ class TitleEffects:
         self._check_names(groups, labels)
         effects, left_out = [], []
         for group, markets in groups.items():
-            for market in sorted(labels | set(markets)):
+            # a phrase found in one market was not looked for in the others
+            asked = set(markets) if self.lever == FOUND_PHRASE else labels | set(markets)
+            for market in sorted(asked):
                 reason = self._reason(market, markets, labels)
                 if reason:
                     left_out.append(f"{group} in {market} ({reason})")
                 else:
                     change = self._change(market, markets[market], markets)
-                    effects.append(_effect(group, market, change, confidence))
+                    effects.append(change.row(market, self.lever, group, confidence))
             advance(1)
         if not effects:
             known = ", ".join(sorted(labels))
@@ -125,7 +87,7 @@ class TitleEffects:
             more = len(left_out) - MAX_NAMED
             named = ", ".join(left_out[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
             warn(f"phrases without an effect: {named}")
-        bounds = dict.fromkeys(_BOUNDS, pl.Float64)
+        bounds = dict.fromkeys(BOUNDS, pl.Float64)
         return pl.DataFrame(effects, schema_overrides=bounds, infer_schema_length=None)
 
     def _check_names(self, groups: Phrases, labels: set[str]) -> None:
@@ -147,11 +109,13 @@ class TitleEffects:
             return "no words"
         if market not in self.data.market_names:
             return "unknown to the model"
-        sample = self._sample(market)
+        sample = self.asker.sample(market)
+        if not len(sample):
+            return "no impressions left to ask about"
         return None if sample.products.has_text[sample.product].any() else "no titles"
 
     def _change(self, market: str, phrases: list[str], markets: Mapping[str, list[str]]) -> Change:
-        sample = self._sample(market)
+        sample = self.asker.sample(market)
         here = sample.products.has_text[sample.product]
         every = [phrase for own in markets.values() for phrase in own]
         rows = np.unique(sample.product[here])
@@ -159,24 +123,11 @@ class TitleEffects:
             without_phrases(title, every)
             for title in self.tables.products["title"].gather(rows - 1).to_list()
         ]
-        p = []
-        for written in ("", f"{phrases[0]} "):
-            changed = self._with_titles(sample, rows, [f"{written}{title}" for title in titles])
-            p.append(np.clip(self.fusion.predict_proba(changed), 1e-7, 1 - 1e-7))
-        calibrated = [self.calibrate(each, sample.market) for each in p]
-        return Change(
-            logit=(logit(p[1]) - logit(p[0]))[here],
-            points=100 * (calibrated[1] - calibrated[0])[here],
-            unit=sample.unit[here],
-            product=sample.product[here],
+        before, after = (
+            self._with_titles(sample, rows, [f"{written}{title}" for title in titles])
+            for written in ("", f"{phrases[0]} ")
         )
-
-    def _sample(self, market: str) -> EncodedMarket:
-        if market not in self.samples:
-            here = self.data.market_label.astype(str) == market
-            drawn = sample_lists(self.data, here, ROWS_OF_MARKET, seed=self.seed)
-            self.samples[market] = self.data.select(drawn)
-        return self.samples[market]
+        return self.asker.change(before, after, here)
 
     def _with_titles(
         self, data: EncodedMarket, rows: NDArray[np.integer], titles: list[str]
@@ -190,25 +141,5 @@ class TitleEffects:
         words, text, phrases = old.words.copy(), old.text.copy(), old.phrases.copy()
         words[rows], text[rows] = content.words, content.text
         phrases[rows] = phrase_flags(table["title"], self.preparation.features_.phrases_)
-        changed = replace(data, products=replace(old, words=words, text=text, phrases=phrases))
-        clicks = self.preparation.clicks_
-        if clicks is None:
-            return changed
-        n = changed.numbers.shape[1] - len(SCORE_COLUMNS)
-        bare = replace(
-            changed, numbers=changed.numbers[:, :n], number_columns=changed.number_columns[:n]
-        )
-        return with_scores(bare, clicks.score(bare))
-
-
-_BOUNDS = ("logit_low", "logit_high", "points_low", "points_high")
-
-
-def _effect(group: str, market: str, change: Change, confidence: float) -> dict[str, object]:
-    row: dict[str, object] = {"market": market, "lever": PHRASE, "phrase": group}
-    for name in ("logit", "points"):
-        own: Floats = getattr(change, name)
-        value, *bounds = two_way_interval(own, change.unit, change.product, confidence)
-        low, high = (None if np.isnan(bound) else bound for bound in bounds)
-        row |= {name: value, f"{name}_low": low, f"{name}_high": high}
-    return row | {"n_impressions": len(change.logit)}
+        products = replace(old, words=words, text=text, phrases=phrases)
+        return self.asker.scored_anew(replace(data, products=products))

@@ -8,7 +8,13 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from purchase_predictor.model.candidate import CandidateEncoder
-from purchase_predictor.model.history import HistoryAttention, HistoryView, view_history
+from purchase_predictor.model.history import (
+    HistoryAttention,
+    HistoryMemory,
+    HistoryView,
+    of_impressions,
+    view_history,
+)
 from purchase_predictor.model.inputs import FusionBatch, FusionShape
 from purchase_predictor.model.layers import (
     Dropout,
@@ -144,7 +150,7 @@ class FusionLayer(nn.Module):
         self,
         x: Tensor,
         market: Tensor,
-        hidden: Tensor,
+        memory: HistoryMemory,
         columns: Tensor,
         batch: FusionBatch,
         view: HistoryView,
@@ -154,7 +160,7 @@ class FusionLayer(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """One round of looking at everything; `beside` as in `ListAttention`."""
         readers = self.norm(x, market)
-        past, to_events = self.history(readers, hidden, batch, view, need_weights=need_weights)
+        past, to_events = self.history(readers, memory, batch, view, need_weights=need_weights)
         around, to_columns = self.columns(readers, columns)
         found = self.out(torch.cat([past, around, readers.flip(1), readers], dim=-1))
         listed = self.list_attention(readers[:, 0], batch, beside)
@@ -253,7 +259,11 @@ class FusionTransformer(nn.Module):
         )
         logits, attention = self.read(inputs, batch, need_weights=need_weights)
         if to_product is not None:
-            attention = {"product": to_product, **attention}
+            rows = {
+                name: of_impressions(weights, batch) if name.startswith("events.") else weights
+                for name, weights in attention.items()
+            }
+            attention = {"product": to_product, **rows}
         if not network_only:
             of_readout, of_network, intercept = self.weights.unbind()
             logits = of_readout * self.readout(batch) + of_network * logits + intercept
@@ -266,6 +276,7 @@ class FusionTransformer(nn.Module):
         *,
         need_weights: bool = False,
         beside: Sequence[Tensor] | None = None,
+        memories: Sequence[HistoryMemory] = (),
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The network's own logits: layers over the readers, then the head.
 
@@ -274,17 +285,20 @@ class FusionTransformer(nn.Module):
             batch: N impressions.
             need_weights: whether attention weights are wanted.
             beside: float [N, d_model] for each layer, what the others of a list are taken for.
+            memories: of each layer, where they are known already.
 
         Returns:
-            float [N, n_members], and attention weights by name.
+            float [N, n_members], and attention weights by name, as the layers use them: those of
+            events in the grid of sequences.
         """
-        market, flat = inputs.market, inputs.flat
+        market, flat, hidden = inputs.market, inputs.flat, inputs.hidden
         cls = self.cls + market + self.state(inputs.state) + self.circumstances(flat)
         x = torch.stack([cls, inputs.candidate], dim=1)
         attention = {}
         for number, layer in enumerate(self.layers):
+            memory = memories[number] if memories else layer.history.memory(hidden, inputs.view)
             x, weights = layer(
-                x, market, inputs.hidden, inputs.columns, batch, inputs.view,
+                x, market, memory, inputs.columns, batch, inputs.view,
                 need_weights=need_weights, beside=None if beside is None else beside[number],
             )  # fmt: skip
             attention.update({f"{name}.{number}": w for name, w in weights.items()})

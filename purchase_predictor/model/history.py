@@ -69,6 +69,21 @@ def view_history(batch: FusionBatch) -> HistoryView:
     return HistoryView(visible=F.pad(seen, (1, 0), value=True), relation=relation)
 
 
+@dataclass(frozen=True)
+class HistoryMemory:
+    """What one layer reads of the events, whoever reads it.
+
+    Attributes:
+        keys: float [S, n_heads, L + 1, d_head].
+        values: likewise.
+        bias: float [S, 2 * n_heads, M, 1, L + 1], of softmax and pointwise part.
+    """
+
+    keys: Tensor
+    values: Tensor
+    bias: Tensor
+
+
 class HistoryAttention(nn.Module):
     """Attention to the history, by softmax and pointwise.
 
@@ -77,9 +92,9 @@ class HistoryAttention(nn.Module):
 
     **Shape**
 
-    - Input: readers ``(N, n_readers, d_model)``, history ``(S, L + 1, d_model)``
+    - Input: readers ``(N, n_readers, d_model)``, a `HistoryMemory` of S sequences
     - Output: ``(N, n_readers, 2 * d_model)``, softmax and pointwise parts, and, if asked for, the
-      softmax weights ``(N, n_heads, n_readers, L + 1)``
+      softmax weights in the grid ``(S, n_heads, M, n_readers, L + 1)`` (`of_impressions`)
     """
 
     def __init__(self, *, d_model: int, n_heads: int):
@@ -89,10 +104,21 @@ class HistoryAttention(nn.Module):
         self.key_value = nn.Linear(d_model, 2 * d_model)
         self.relation = nn.Linear(N_RELATIONS, 2 * n_heads)
 
+    def memory(self, history: Tensor, view: HistoryView) -> HistoryMemory:
+        """Keys and values of events, and biases for age, order and sameness.
+
+        Args:
+            history: float [S, L + 1, d_model].
+            view: of the impressions that read it.
+        """
+        k, v = (split_heads(x, self.n_heads) for x in self.key_value(history).chunk(2, dim=-1))
+        bias = self.relation(view.relation).permute(0, 3, 1, 2).unsqueeze(3)
+        return HistoryMemory(k, v, bias)
+
     def forward(
         self,
         readers: Tensor,
-        history: Tensor,
+        memory: HistoryMemory,
         batch: FusionBatch,
         view: HistoryView,
         *,
@@ -106,23 +132,29 @@ class HistoryAttention(nn.Module):
         grid = query.new_zeros(n_sequences * n_slots, n_readers * d_model)
         grid = grid.index_copy(0, batch.slot, query)
         q = split_heads(grid.view(n_sequences, n_slots * n_readers, d_model), self.n_heads)
-        k, v = (split_heads(x, self.n_heads) for x in self.key_value(history).chunk(2, dim=-1))
-        # 2. scores, with biases for age, order and sameness that each head learns
+        k, v = memory.keys, memory.values
+        # 2. scores, with biases that each head learns
         scores = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
         scores = scores.view(n_sequences, self.n_heads, n_slots, n_readers, length)
-        bias = self.relation(view.relation).permute(0, 3, 1, 2).unsqueeze(3)
-        weights, amounts = which_and_how_much(scores, bias, view.visible[:, None, :, None, :])
-        weights = weights.flatten(2, 3)
+        weights, amounts = which_and_how_much(
+            scores, memory.bias, view.visible[:, None, :, None, :]
+        )
         # the start token is there so that a softmax is finite; it counts nothing
         amounts = amounts.flatten(2, 3)[..., 1:] @ v[..., 1:, :]
-        mixed = torch.cat([weights @ v, amounts], dim=-1)
+        mixed = torch.cat([weights.flatten(2, 3) @ v, amounts], dim=-1)
         # 3. back to one row for each impression
         rows = mixed.view(n_sequences, self.n_heads, n_slots, n_readers, -1)
         rows = rows.permute(0, 2, 3, 1, 4).reshape(n_sequences * n_slots, -1)
         found = rows.index_select(0, batch.slot).view(n, n_readers, -1)
-        if not need_weights:
-            return found, None
-        taken = weights.view(n_sequences, self.n_heads, n_slots, n_readers, length)
-        taken = taken.transpose(1, 2).reshape(n_sequences * n_slots, -1)
-        taken = taken.index_select(0, batch.slot)
-        return found, taken.view(n, self.n_heads, n_readers, length)
+        return found, weights if need_weights else None
+
+
+def of_impressions(weights: Tensor, batch: FusionBatch) -> Tensor:
+    """What each impression has of the weights of a grid.
+
+    **Shape**
+
+    - Input: ``(S, n_heads, M, n_readers, L + 1)``, a `FusionBatch` of N impressions
+    - Output: ``(N, n_heads, n_readers, L + 1)``
+    """
+    return weights.transpose(1, 2).flatten(0, 1).index_select(0, batch.slot)

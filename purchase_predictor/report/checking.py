@@ -32,6 +32,11 @@ ENGLISH = CheckWords(
     tests={
         "completeness": "Contributions add up to what the model says: error",
         "deletion": "Deleting the strongest first lowers the log-odds more than at random, by",
+        "insertion": "Bringing the strongest in first raises the log-odds more than at random, by",
+        "comprehensiveness": "Log-odds move further without the largest than without random ones",
+        "sufficiency": "Log-odds are further away with the largest alone than with random ones",
+        "attention_contributions": "Rank correlation with contributions in size, within a row",
+        "attention_effects": "Rank correlation with effects of phrases in size, over markets",
         "randomised_weights": "Rank correlation, in size, with the explanation by random weights",
         "violation": "Strongest contribution has another sign than its removal",
         "effects_rank": "Rank correlation with the effects of levers, over markets",
@@ -40,6 +45,8 @@ ENGLISH = CheckWords(
     methods={
         "integrated_gradients": "integrated gradients", "shapley": "Shapley values",
         "tree_shap": "TreeSHAP (LightGBM)",
+        "attention_rollout": "attention, rolled out",
+        "attention_gradient": "attention, weighed by gradients",
     },
     passed="holds",
     failed="does not hold",
@@ -56,6 +63,11 @@ KOREAN = CheckWords(
     tests={
         "completeness": "기여의 합이 모델의 답과 맞는가: 오차",
         "deletion": "강한 것부터 지울 때 무작위보다 로그 오즈가 더 내려가는 정도",
+        "insertion": "강한 것부터 넣을 때 무작위보다 로그 오즈가 더 올라가는 정도",
+        "comprehensiveness": "큰 것들을 뺄 때 무작위로 뺄 때보다 로그 오즈가 더 움직이는 정도",
+        "sufficiency": "큰 것들만 남길 때 무작위로 남길 때보다 로그 오즈가 더 먼 정도",
+        "attention_contributions": "한 노출 안에서 기여 크기와의 순위 상관",
+        "attention_effects": "문구 효과 크기와의 순위 상관(시장 전체)",
         "randomised_weights": "가중치를 뒤섞은 모델의 설명과의 순위 상관(크기)",
         "violation": "가장 강한 기여의 부호가 그것을 뺀 결과와 다른 비율",
         "effects_rank": "요소 효과와의 순위 상관(시장 전체)",
@@ -64,13 +76,17 @@ KOREAN = CheckWords(
     methods={
         "integrated_gradients": "적분 기울기", "shapley": "섀플리 값",
         "tree_shap": "TreeSHAP (LightGBM)",
+        "attention_rollout": "어텐션 (롤아웃)", "attention_gradient": "어텐션 (기울기 가중)",
     },
     passed="성립",
     failed="성립하지 않음",
     told="보고만",
 )  # fmt: skip
 
-_WANTED = {"deletion": ">", "completeness": "<", "randomised_weights": "<", "violation": "<"}
+_WANTED = {
+    "deletion": ">", "insertion": ">", "comprehensiveness": ">", "sufficiency": "<",
+    "completeness": "<", "randomised_weights": "<", "violation": "<",
+}  # fmt: skip
 
 
 def check_context(

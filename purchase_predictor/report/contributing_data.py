@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import polars as pl
 
@@ -65,6 +66,30 @@ class Impression:
     modalities: Mapping[str, float]
 
 
+class AttentionAgreement(Protocol):
+    """How far attention goes with what can be trusted (`attribution.attending.Agreement`)."""
+
+    @property
+    def method(self) -> str:
+        """Name of the way attention was followed."""
+
+    @property
+    def with_contributions(self) -> tuple[float, float, float]:
+        """Rank correlation with integrated gradients in size: mean, low, high."""
+
+    @property
+    def with_effects(self) -> float | None:
+        """Rank correlation with effects of phrases in size."""
+
+    @property
+    def n(self) -> int:
+        """Impressions of the former."""
+
+    @property
+    def n_effects(self) -> int:
+        """Pairs of phrase and market of the latter."""
+
+
 @dataclass(frozen=True)
 class ContributionReport:
     """Contributions as the page shows them.
@@ -78,6 +103,8 @@ class ContributionReport:
         confidence: level of the intervals.
         min_conversions: in the sample, for a market's log-loss saved to have an interval.
         n_markets: in the sample; more than there are impressions shown, if it is large.
+        attention: how far attention agrees with what can be trusted.
+        heads: as `heads.parquet`.
     """
 
     n: int
@@ -88,3 +115,5 @@ class ContributionReport:
     confidence: float = 0.95
     min_conversions: int = 30
     n_markets: int = 0
+    attention: Sequence[AttentionAgreement] = ()
+    heads: pl.DataFrame | None = None

@@ -62,6 +62,22 @@ def write_page(
         content: what else the template names; every text in it is escaped.
         language: of the page, as in HTML.
     """
+    shown = {
+        "title": title,
+        "language": language,
+        "charts": [_on_page(chart) for chart in charts],
+        "javascript": Markup(_javascript()),  # noqa: S704 - the bundle of vl-convert, not user text
+    }
+    file.write_text(fragment(template, {**content, **shown}), encoding="utf-8")
+
+
+def fragment(template: str, content: Mapping[str, Any]) -> str:
+    """What a template makes of some content, every text in it escaped.
+
+    Args:
+        template: a file of `templates/`.
+        content: all that the template names.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("purchase_predictor.report"),
         autoescape=True,
@@ -69,14 +85,7 @@ def write_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template(template).render(
-        content,
-        title=title,
-        language=language,
-        charts=[_on_page(chart) for chart in charts],
-        javascript=Markup(_javascript()),  # noqa: S704 - the bundle of vl-convert, not user text
-    )
-    file.write_text(page, encoding="utf-8")
+    return environment.get_template(template).render(content)
 
 
 def write_png(chart: Chart, file: Path, *, width: int = WIDTH, scale: float = 2) -> None:

@@ -305,6 +305,13 @@ def find_model(model: str, store: StoreSettings, folder: Path) -> tuple[Path, st
     return place, folder_version(place)
 
 
+def load_model(model: str, store: StoreSettings) -> tuple[PurchasePredictor, str]:
+    """A model and its version; arguments and errors are those of `find_model`."""
+    with tempfile.TemporaryDirectory() as place:
+        found, version = find_model(model, store, Path(place))
+        return PurchasePredictor.load(found), version
+
+
 def folder_version(folder: Path) -> str:
     """A model folder's version where no registry gave one: a hash of its manifest."""
     manifest = folder / "manifest.json"

@@ -61,7 +61,12 @@ def out(place: Path, evil_folder: Path) -> Path:
         patch.chdir(place)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place}/mlruns/mlflow.db")
         command = ["--model", "model", "--data", str(evil_folder), "--output", "out"]
-        assert explain.main([*command, "--impressions", "40", "--check", "--quiet"]) == 0
+        assert (
+            explain.main(
+                [*command, "--impressions", "40", "--check", "--discover", "2", "--quiet"]
+            )
+            == 0
+        )
     return place / "out"
 
 
@@ -80,6 +85,15 @@ def test_the_files_say_what_each_token_contributes(out: Path) -> None:
     few = pl.read_parquet(out / "modalities.parquet").filter(pl.col("measure") == "log_loss")
     assert few.filter(pl.col("n_positive") < 30)["low"].is_null().all()
     assert (few["n_positive"] < 30).any()
+    attention = pl.read_parquet(out / "attention.parquet")
+    assert attention.schema == SCHEMA
+    assert set(attention["method"]) == {"attention_rollout", "attention_gradient"}
+    assert attention["value"].min() >= 0
+    weights = pl.read_parquet(out / "heads.parquet").group_by("market", "layer", "head")
+    # the product's parts and words, then, of each layer, events after the start, and columns
+    sums = weights.agg(pl.col("value").sum())
+    assert sums.filter(layer=0)["value"].is_between(0.5, 1.001).all()
+    assert sums.filter(layer=1)["value"].is_between(0.999, 2.001).all()
     checks = json.loads((out / "faithfulness.json").read_text("utf-8"))
     sums = {c["method"]: c["passed"] for c in checks if c["test"] == "completeness"}
     assert sums == {"shapley": True, "integrated_gradients": True}

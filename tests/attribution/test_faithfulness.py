@@ -65,7 +65,8 @@ def test_an_honest_explanation_passes_every_test(
 ) -> None:
     found = checks_of(market, monkeypatch, lambda values: values, shuffled)
     assert {name: check.passed for name, check in found.items()} == {
-        "deletion": True, "randomised_weights": True, "violation": True,
+        "deletion": True, "insertion": True, "comprehensiveness": True, "sufficiency": True,
+        "randomised_weights": True, "violation": True,
     }  # fmt: skip
     assert found["violation"].value == 0.0
     # chance alone gives twelve tokens a correlation of about a quarter in size, never zero
@@ -77,7 +78,11 @@ def test_an_explanation_of_the_wrong_sign_fails_deletion_and_violation(
 ) -> None:
     found = checks_of(market, monkeypatch, np.negative, shuffled)
     assert found["deletion"].passed is False
+    assert found["insertion"].passed is False
     assert found["violation"].passed is False
+    # sizes are as they should be
+    assert found["comprehensiveness"].passed
+    assert found["sufficiency"].passed
     assert found["violation"].value == 1.0
 
 
@@ -105,12 +110,20 @@ def test_rows_of_one_token_have_no_rank_correlation(
     assert found["deletion"].n == len(market)
 
 
+def test_sizes_of_the_wrong_tokens_fail_comprehensiveness_and_sufficiency(
+    market: EncodedMarket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = checks_of(market, monkeypatch, lambda values: 1 / values, shuffled)
+    assert found["comprehensiveness"].passed is False
+    assert found["sufficiency"].passed is False
+
+
 def test_deleting_the_strongest_first_by_hand() -> None:
     """Of 3, 2, 1 and 0 each share deletes the ceiling of its part of three tokens."""
     values = np.array([[3.0, 2.0, 1.0, 0.0]])
     gated = LinearFusion(values, values)
     orders = [
-        faithfulness.deletion_gain(gated, values, np.random.default_rng(seed))[0]
+        faithfulness.curve_gains(gated, values, np.random.default_rng(seed))["deletion"][0]
         for seed in range(200)
     ]
     # shares 0.1, 0.2 and 0.3 delete one, 0.5 two and 0.7 three of them

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from features.arrays import EncodedMarket
+from purchase_predictor.attribution.asking import Asker
 from purchase_predictor.attribution.phrases import TitleEffects
 from purchase_predictor.encoders.words import WordPieces
 from purchase_predictor.errors import DataError
@@ -39,10 +40,11 @@ def asked_of(data: EncodedMarket) -> TitleEffects:
         clicks_=None,
     )  # fmt: skip
     table = pl.DataFrame({"title": [TITLE] * (n - 1), "image": ["p.png"] * (n - 1)})
-    return TitleEffects(
-        ReadsBlue(), preparation, SimpleNamespace(products=table, folder=None),
-        replace(data, products=products), calibrate=lambda p, _: p, seed=0,
+    asker = Asker(
+        ReadsBlue(), preparation, replace(data, products=products),
+        calibrate=lambda p, _: p, seed=0,
     )  # fmt: skip
+    return TitleEffects(asker, SimpleNamespace(products=table, folder=None))
 
 
 def ask(
