@@ -50,7 +50,7 @@ class ReaderInputs:
 
     Attributes:
         market: float [N, d_model].
-        columns: float [N, n_blocks, 2 * d_model], keys and values.
+        columns: float [2, N, n_heads, n_blocks, d_model / n_heads], keys and values.
         flat: float [N, d_flat], the columns as they are.
         candidate: float [N, d_model].
         state: float [N, d_model], what the events before each impression amount to.
@@ -83,18 +83,7 @@ class ListAttention(nn.Module):
 
     def forward(self, x: Tensor, batch: FusionBatch, beside: Tensor | None = None) -> Tensor:
         """A list is defined by the data; what else is in the batch does not matter."""
-        n_slots = batch.n_lists * batch.list_width
-        shape = (batch.n_lists, batch.list_width)
-
-        def grid(values: Tensor) -> Tensor:
-            flat = values.new_zeros(n_slots, values.shape[-1])
-            return flat.index_copy(0, batch.list_slot, values).view(*shape, -1)
-
-        taken = torch.zeros(n_slots, dtype=torch.bool, device=x.device)
-        taken = taken.index_fill(0, batch.list_slot, True).view(*shape)[:, None, None, :]
-        others = None if beside is None else grid(beside)
-        mixed = self.attention(grid(x), taken, others)
-        return mixed.reshape(n_slots, -1).index_select(0, batch.list_slot)
+        return self.attention(x, batch.list_slot, (batch.n_lists, batch.list_width), beside)
 
 
 class ColumnAttention(nn.Module):
@@ -102,7 +91,8 @@ class ColumnAttention(nn.Module):
 
     **Shape**
 
-    - Input: readers ``(N, n_readers, d_model)``, keys and values ``(N, n_blocks, 2 * d_model)``
+    - Input: readers ``(N, n_readers, d_model)``, keys and values
+      ``(2, N, n_heads, n_blocks, d_model / n_heads)``
     - Output: ``(N, n_readers, d_model)`` and the weights ``(N, n_heads, n_readers, n_blocks)``
     """
 
@@ -114,7 +104,7 @@ class ColumnAttention(nn.Module):
     def forward(self, readers: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
         """Softmax only: each column reaches the head as it is, too."""
         q = split_heads(self.query(readers), self.n_heads)
-        k, v = (split_heads(part, self.n_heads) for part in columns.chunk(2, dim=-1))
+        k, v = columns.unbind()
         weights = attention_weights((q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5, None)
         return merge_heads(weights @ v), weights
 
@@ -182,6 +172,7 @@ class FusionTransformer(nn.Module):
             bins=bins,
             d_number=settings.d_number,
             d_model=d_model,
+            n_heads=n_heads,
         )
         self.market = MarketToken(
             n_markets=shape.n_markets, n_dimensions=shape.n_dimensions, d_model=d_model

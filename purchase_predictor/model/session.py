@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from purchase_predictor.model.inputs import FusionShape, ProductBatch, SessionBatch
 from purchase_predictor.model.layers import (
+    NEVER,
     POINTWISE_SCALE,
     Dropout,
     FeedForward,
@@ -19,9 +20,6 @@ from purchase_predictor.settings import ModelSettings
 
 N_DISTANCES = 32
 """Events further back than this share a bias."""
-
-NEVER = -1e4
-"""A score whose silu is zero, and its gradient too."""
 
 INTEREST_PRIOR = 3.0
 """Touched products that an empty interest counts for: few touches say little."""
