@@ -21,7 +21,7 @@ from purchase_predictor.model.layers import (
     split_heads,
 )
 from purchase_predictor.model.readout import Readout
-from purchase_predictor.model.session import ClickEncoder, ClickStates
+from purchase_predictor.model.session import ClickEncoder, EncodedClicks
 from purchase_predictor.model.tokens import ColumnTokens, MarketToken
 from purchase_predictor.settings import ModelSettings
 
@@ -35,12 +35,12 @@ class FusionOutput:
 
     Attributes:
         logits: float [N, n_members]; their mean is the model's logit.
-        clicks: states of the click encoder, for the next-click loss.
+        clicks: encoded products and sessions.
         attention: name to weights, where they were asked for.
     """
 
     logits: Tensor
-    clicks: ClickStates
+    clicks: EncodedClicks
     attention: dict[str, Tensor]
 
 
@@ -83,7 +83,8 @@ class ListAttention(nn.Module):
 
     def forward(self, x: Tensor, batch: FusionBatch, beside: Tensor | None = None) -> Tensor:
         """A list is defined by the data; what else is in the batch does not matter."""
-        return self.attention(x, batch.list_slot, (batch.n_lists, batch.list_width), beside)
+        grid = batch.n_list_rows, batch.list_width
+        return self.attention(x, batch.list_slot, grid, batch.list_number, beside)
 
 
 class ColumnAttention(nn.Module):
@@ -215,7 +216,8 @@ class FusionTransformer(nn.Module):
         *,
         need_weights: bool = False,
         network_only: bool = False,
-        clicks: ClickStates | None = None,
+        next_click: bool = False,
+        clicks: EncodedClicks | None = None,
     ) -> FusionOutput:
         """Encode once, query for each impression; then weigh network and readout.
 
@@ -223,10 +225,14 @@ class FusionTransformer(nn.Module):
             batch: N impressions.
             need_weights: whether attention weights are wanted.
             network_only: whether the logits are the network's own, as in training.
+            next_click: whether `clicks` of the output are to be `ClickStates`, for the next-click
+                loss.
             clicks: of the batch's products and sessions, where they are known already.
         """
         # 1. products and histories, once each
-        clicks = clicks or self.clicks(batch.products, batch.sessions)
+        if clicks is None:
+            encode = self.clicks if next_click else self.clicks.encode
+            clicks = encode(batch.products, batch.sessions)
         # 2. the readers: what the events so far amount to, and the candidate as its market sees it
         market = self.market(batch)
         columns, flat = self.columns(batch)
@@ -285,7 +291,7 @@ class FusionTransformer(nn.Module):
         return self.head(head), attention
 
     @staticmethod
-    def state_before(clicks: ClickStates, batch: FusionBatch) -> Tensor:
+    def state_before(clicks: EncodedClicks, batch: FusionBatch) -> Tensor:
         """What the events before each impression amount to, [N, d_model].
 
         How well the product fits them is not worked out here: on training rows this encoder has

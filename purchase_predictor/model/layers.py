@@ -121,9 +121,10 @@ class SelfAttention(nn.Module):
 
     **Shape**
 
-    - Input: ``x`` ``(N, d_model)``, ``slot`` int64 ``(N,)``, the place of each row in the
-      flattened grid of ``grid`` = (groups, width), ``others`` like ``x``: what each row takes the
-      other rows for, instead of ``x``
+    - Input: ``x`` ``(N, d_model)``; ``slot`` int64 ``(N,)``, the place of each in the flattened
+      ``grid`` of (rows, columns), in a row of which groups lie side by side; ``group`` int64
+      ``(N,)``, its number, from 0; ``others`` like ``x``: what each takes the others of its group
+      for, instead of ``x``
     - Output: ``(N, d_model)``
     """
 
@@ -134,35 +135,41 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(d_model, d_model)
 
     def forward(
-        self, x: Tensor, slot: Tensor, grid: tuple[int, int], others: Tensor | None = None
+        self,
+        x: Tensor,
+        slot: Tensor,
+        grid: tuple[int, int],
+        group: Tensor,
+        others: Tensor | None = None,
     ) -> Tensor:
         """Attend within each group."""
-        n_slots, (n_groups, width) = grid[0] * grid[1], grid
+        n_rows, width = grid
 
-        def project(rows: Tensor) -> tuple[Tensor, ...]:
-            # into the grid after projecting: most of a grid is padding
-            rows = self.qkv(rows)
-            flat = rows.new_zeros(n_slots, rows.shape[1]).index_copy(0, slot, rows)
-            flat = flat.view(n_groups, width, 3, self.n_heads, -1)
+        def project(values: Tensor) -> tuple[Tensor, ...]:
+            # into the grid after projecting: a part of the grid is padding
+            values = self.qkv(values)
+            flat = values.new_zeros(n_rows * width, values.shape[1]).index_copy(0, slot, values)
+            flat = flat.view(n_rows, width, 3, self.n_heads, -1)
             return flat.permute(2, 0, 3, 1, 4).unbind()
 
         q, k, v = project(x)
         scale = q.shape[-1] ** -0.5
-        taken = torch.zeros(n_slots, dtype=torch.bool, device=x.device)
-        taken = taken.index_fill(0, slot, True).view(n_groups, 1, 1, width)
+        # padding is a group of its own: a softmax over nothing would not be finite
+        number = group.new_full((n_rows * width,), -1).index_copy(0, slot, group)
+        number = number.view(n_rows, 1, width)
+        together = number[..., None] == number[:, :, None]
         if others is None:
-            # groups are small: the fused kernel spends its time on setting up
-            weights = attention_weights((q @ k.transpose(-1, -2)) * scale, taken)
+            # rows are short: the fused kernel spends its time on setting up
+            weights = attention_weights((q @ k.transpose(-1, -2)) * scale, together)
             mixed = weights @ v
         else:
             _, keys, values = project(others)
             own = torch.eye(width, dtype=torch.bool, device=x.device)
             scores = torch.where(own, q @ k.transpose(-1, -2), q @ keys.transpose(-1, -2))
-            weights = attention_weights(scores * scale, taken)
+            weights = attention_weights(scores * scale, together)
             of_itself = weights.diagonal(dim1=-2, dim2=-1)[..., None]
             mixed = weights @ values + of_itself * (v - values)
-        rows = merge_heads(mixed).flatten(0, 1).index_select(0, slot)
-        return self.out(rows)
+        return self.out(merge_heads(mixed).flatten(0, 1).index_select(0, slot))
 
 
 class FeedForward(nn.Module):
@@ -259,7 +266,7 @@ class NumberEmbeddings(nn.Module):
         coded = x.new_empty(*x.shape, n_pieces + 3)
         place = coded[..., :n_pieces]
         torch.addcmul(pieces.bias[:, None], pieces.weight[:, None], scaled[..., None], out=place)
-        # values lie in [0, 1], where the library's clamps, one for each kind of piece, are this one
+        # in [0, 1] the library's clamps, one for each kind of piece, come to this one
         place.clamp_(0.0, 1.0).masked_fill_(missing[..., None], 0.0)
         coded[..., -3], coded[..., -2], coded[..., -1] = scaled, ~missing, missing
         return coded
