@@ -2,7 +2,7 @@
 
 People ask for it, so it is told, beside its measured agreement with what can be trusted. Attention
 has no sign, says nothing of what a token is worth where it is looked at, and is of the network
-alone: the readout attends to nothing (arXiv 1902.10186, 2201.12114; handbook: attribution).
+alone: the readout attends to nothing (arXiv 1902.10186, 2201.12114).
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,7 @@
 """The candidate encoder: each product as a market sees it, its parts and words weighed."""
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from features.arrays import N_RESERVED, PAD
@@ -9,8 +10,6 @@ from purchase_predictor.model.layers import (
     Dropout,
     FeedForward,
     MarketNorm,
-    merge_heads,
-    split_heads,
     which_and_how_much,
 )
 from purchase_predictor.model.product import ProductMemory
@@ -88,13 +87,15 @@ class CandidateEncoder(nn.Module):
     def _encode(
         self, memory: ProductMemory, product: Tensor, market: Tensor
     ) -> tuple[Tensor, Tensor]:
-        tokens = memory.parts.index_select(0, product)
+        tokens = self.norm(memory.parts).index_select(0, product)
         visible = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         if self.words is not None:
             words = memory.words.index_select(0, product)
-            tokens = torch.cat([tokens, self.words(words)], dim=1)
+            # normalised once for each word piece, not for each word of each title
+            pieces = F.embedding(words, self.norm(self.words.weight))
+            tokens = torch.cat([tokens, pieces], dim=1)
             visible = torch.cat([visible, words != PAD], dim=1)
-        return self.read(tokens, visible, memory.vector.index_select(0, product), market)
+        return self._weigh(tokens, visible, memory.vector.index_select(0, product), market)
 
     def read(
         self, tokens: Tensor, visible: Tensor, vector: Tensor, market: Tensor
@@ -110,15 +111,38 @@ class CandidateEncoder(nn.Module):
         Returns:
             float [n, d_model] and the softmax weights [n, n_heads, 1, n_tokens].
         """
+        return self._weigh(self.norm(tokens), visible, vector, market)
+
+    def _weigh(
+        self, tokens: Tensor, visible: Tensor, vector: Tensor, market: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """`read` of tokens that are normalised.
+
+        One query reads thirty tokens, so it is cheaper to bring the query to where the tokens are,
+        and to project what was read, than to project every token to a key and a value: the same
+        products of the same matrices in another order, a ninth of the work.
+        """
         vector = self.vector(vector)
-        q = split_heads(self.query(market + vector)[:, None], self.n_heads)
-        key_value = self.key_value(self.norm(tokens))
-        k, v = (split_heads(x, self.n_heads) for x in key_value.chunk(2, dim=-1))
-        scores = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
+        n, d_model = vector.shape
+        q = self.query(market + vector) * (d_model // self.n_heads) ** -0.5
+        to_key, to_value = self.key_value.weight.view(2, self.n_heads, -1, d_model)
+        key_bias, value_bias = self.key_value.bias.view(2, self.n_heads, 1, -1)
+        # 1. scores, [n, n_heads, n_tokens]
+        of_heads = q.view(n, self.n_heads, -1).transpose(0, 1)
+        asked = (of_heads @ to_key).transpose(0, 1)
+        scores = asked @ tokens.transpose(1, 2) + (of_heads * key_bias).sum(-1).T[..., None]
         # a constant means nothing to a softmax
         bias = torch.cat([torch.zeros_like(self.amount_bias), self.amount_bias], dim=1)
-        weights, amounts = which_and_how_much(scores, bias, visible[:, None, None, :])
-        read = merge_heads(torch.cat([weights @ v, amounts @ v], dim=-1)).squeeze(1)
+        weights, amounts = which_and_how_much(scores[:, :, None], bias, visible[:, None, None, :])
+        # 2. tokens as each head weighs them, once by softmax and once pointwise
+        taken = torch.cat([weights, amounts], dim=2)
+        mixed = taken.flatten(1, 2) @ tokens
+        # 3. their values, [n, 2 * d_model], head by head
+        mixed = mixed.view(n, self.n_heads, 2, d_model).permute(1, 2, 0, 3)
+        values = mixed.flatten(1, 2) @ to_value.transpose(1, 2)
+        total = taken.sum(dim=-1).permute(1, 2, 0).flatten(1)[..., None]
+        read = (values + total * value_bias).view(self.n_heads, 2, n, -1)
+        read = read.permute(2, 0, 1, 3).reshape(n, 2 * d_model)
         x = vector + self.dropout(self.out(read))
         inner = self.feed_forward_norm(x[:, None], market).squeeze(1)
         return x + self.dropout(self.feed_forward(inner)), weights

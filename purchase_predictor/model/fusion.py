@@ -27,7 +27,7 @@ from purchase_predictor.model.layers import (
     split_heads,
 )
 from purchase_predictor.model.readout import Readout
-from purchase_predictor.model.session import ClickEncoder, ClickStates
+from purchase_predictor.model.session import ClickEncoder, EncodedClicks
 from purchase_predictor.model.tokens import ColumnTokens, MarketToken
 from purchase_predictor.settings import ModelSettings
 
@@ -41,12 +41,12 @@ class FusionOutput:
 
     Attributes:
         logits: float [N, n_members]; their mean is the model's logit.
-        clicks: states of the click encoder, for the next-click loss.
+        clicks: encoded products and sessions.
         attention: name to weights, where they were asked for.
     """
 
     logits: Tensor
-    clicks: ClickStates
+    clicks: EncodedClicks
     attention: dict[str, Tensor]
 
 
@@ -56,7 +56,7 @@ class ReaderInputs:
 
     Attributes:
         market: float [N, d_model].
-        columns: float [N, n_blocks, 2 * d_model], keys and values.
+        columns: float [2, N, n_heads, n_blocks, d_model / n_heads], keys and values.
         flat: float [N, d_flat], the columns as they are.
         candidate: float [N, d_model].
         state: float [N, d_model], what the events before each impression amount to.
@@ -89,18 +89,8 @@ class ListAttention(nn.Module):
 
     def forward(self, x: Tensor, batch: FusionBatch, beside: Tensor | None = None) -> Tensor:
         """A list is defined by the data; what else is in the batch does not matter."""
-        n_slots = batch.n_lists * batch.list_width
-        shape = (batch.n_lists, batch.list_width)
-
-        def grid(values: Tensor) -> Tensor:
-            flat = values.new_zeros(n_slots, values.shape[-1])
-            return flat.index_copy(0, batch.list_slot, values).view(*shape, -1)
-
-        taken = torch.zeros(n_slots, dtype=torch.bool, device=x.device)
-        taken = taken.index_fill(0, batch.list_slot, True).view(*shape)[:, None, None, :]
-        others = None if beside is None else grid(beside)
-        mixed = self.attention(grid(x), taken, others)
-        return mixed.reshape(n_slots, -1).index_select(0, batch.list_slot)
+        grid = batch.n_list_rows, batch.list_width
+        return self.attention(x, batch.list_slot, grid, batch.list_number, beside)
 
 
 class ColumnAttention(nn.Module):
@@ -108,7 +98,8 @@ class ColumnAttention(nn.Module):
 
     **Shape**
 
-    - Input: readers ``(N, n_readers, d_model)``, keys and values ``(N, n_blocks, 2 * d_model)``
+    - Input: readers ``(N, n_readers, d_model)``, keys and values
+      ``(2, N, n_heads, n_blocks, d_model / n_heads)``
     - Output: ``(N, n_readers, d_model)`` and the weights ``(N, n_heads, n_readers, n_blocks)``
     """
 
@@ -120,7 +111,7 @@ class ColumnAttention(nn.Module):
     def forward(self, readers: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
         """Softmax only: each column reaches the head as it is, too."""
         q = split_heads(self.query(readers), self.n_heads)
-        k, v = (split_heads(part, self.n_heads) for part in columns.chunk(2, dim=-1))
+        k, v = columns.unbind()
         weights = attention_weights((q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5, None)
         return merge_heads(weights @ v), weights
 
@@ -188,6 +179,7 @@ class FusionTransformer(nn.Module):
             bins=bins,
             d_number=settings.d_number,
             d_model=d_model,
+            n_heads=n_heads,
         )
         self.market = MarketToken(
             n_markets=shape.n_markets, n_dimensions=shape.n_dimensions, d_model=d_model
@@ -230,7 +222,8 @@ class FusionTransformer(nn.Module):
         *,
         need_weights: bool = False,
         network_only: bool = False,
-        clicks: ClickStates | None = None,
+        next_click: bool = False,
+        clicks: EncodedClicks | None = None,
     ) -> FusionOutput:
         """Encode once, query for each impression; then weigh network and readout.
 
@@ -238,10 +231,14 @@ class FusionTransformer(nn.Module):
             batch: N impressions.
             need_weights: whether attention weights are wanted.
             network_only: whether the logits are the network's own, as in training.
+            next_click: whether `clicks` of the output are to be `ClickStates`, for the next-click
+                loss.
             clicks: of the batch's products and sessions, where they are known already.
         """
         # 1. products and histories, once each
-        clicks = clicks or self.clicks(batch.products, batch.sessions)
+        if clicks is None:
+            encode = self.clicks if next_click else self.clicks.encode
+            clicks = encode(batch.products, batch.sessions)
         # 2. the readers: what the events so far amount to, and the candidate as its market sees it
         market = self.market(batch)
         columns, flat = self.columns(batch)
@@ -308,7 +305,7 @@ class FusionTransformer(nn.Module):
         return self.head(head), attention
 
     @staticmethod
-    def state_before(clicks: ClickStates, batch: FusionBatch) -> Tensor:
+    def state_before(clicks: EncodedClicks, batch: FusionBatch) -> Tensor:
         """What the events before each impression amount to, [N, d_model].
 
         How well the product fits them is not worked out here: on training rows this encoder has

@@ -19,7 +19,7 @@ class HistoryView:
 
     Attributes:
         visible: bool [S, M, L + 1].
-        relation: float [S, M, L + 1, n_relations].
+        relation: float [n_relations, S, M, L + 1].
     """
 
     visible: Tensor
@@ -56,16 +56,15 @@ def view_history(batch: FusionBatch) -> HistoryView:
     relation = torch.stack(
         [
             age,
-            steps,
-            steps**2,
+            steps.expand_as(age),
+            (steps**2).expand_as(age),
             same_product,
             same_product * steps,
             same_category.float(),
             same_session.float(),
-        ],
-        dim=-1,
+        ]
     )
-    relation = F.pad(relation * seen[..., None], (0, 0, 1, 0))
+    relation = F.pad(relation * seen, (1, 0))
     return HistoryView(visible=F.pad(seen, (1, 0), value=True), relation=relation)
 
 
@@ -112,7 +111,10 @@ class HistoryAttention(nn.Module):
             view: of the impressions that read it.
         """
         k, v = (split_heads(x, self.n_heads) for x in self.key_value(history).chunk(2, dim=-1))
-        bias = self.relation(view.relation).permute(0, 3, 1, 2).unsqueeze(3)
+        # relations lie one after the other, so that biases lie as scores do
+        bias = self.relation.weight @ view.relation.flatten(1) + self.relation.bias[:, None]
+        n_sequences, n_slots, length = view.visible.shape
+        bias = bias.view(-1, n_sequences, n_slots, 1, length).transpose(0, 1)
         return HistoryMemory(k, v, bias)
 
     def forward(
@@ -128,14 +130,15 @@ class HistoryAttention(nn.Module):
         n, n_readers, d_model = readers.shape
         n_sequences, n_slots, length = view.visible.shape
         # 1. readers into the grid (every slot is written at most once)
-        query = self.query(readers).flatten(1)
+        query = self.query(readers).flatten(1) * (d_model // self.n_heads) ** -0.5
         grid = query.new_zeros(n_sequences * n_slots, n_readers * d_model)
         grid = grid.index_copy(0, batch.slot, query)
         q = split_heads(grid.view(n_sequences, n_slots * n_readers, d_model), self.n_heads)
         k, v = memory.keys, memory.values
         # 2. scores, with biases that each head learns
-        scores = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
-        scores = scores.view(n_sequences, self.n_heads, n_slots, n_readers, length)
+        scores = (q @ k.transpose(-1, -2)).view(
+            n_sequences, self.n_heads, n_slots, n_readers, length
+        )
         weights, amounts = which_and_how_much(
             scores, memory.bias, view.visible[:, None, :, None, :]
         )

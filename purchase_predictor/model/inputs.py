@@ -151,9 +151,10 @@ class FusionBatch(TensorRecord):
         profile: float32 [N, n_dimensions], NaN where unknown.
         numbers: float32 [N, n_numbers], NaN where missing.
         categories: int64 [N, n_categories].
-        list_slot: int64 [N], place in the flattened grid of lists.
-        n_lists: rows of the grid of lists.
-        list_width: columns of the grid of lists.
+        list_number: int64 [N], lists of the batch, numbered from 0.
+        list_slot: int64 [N], place in the flattened grid of lists, short ones side by side.
+        n_list_rows: rows of the grid of lists.
+        list_width: columns of the grid of lists, the size of the largest.
         converted: float32 [N].
         masked: bool [N, 4], one column for each of `ROW_GROUPS`, or None.
     """
@@ -170,8 +171,9 @@ class FusionBatch(TensorRecord):
     profile: Tensor
     numbers: Tensor
     categories: Tensor
+    list_number: Tensor
     list_slot: Tensor
-    n_lists: int
+    n_list_rows: int
     list_width: int
     converted: Tensor
     masked: Tensor | None = None

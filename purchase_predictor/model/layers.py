@@ -12,6 +12,9 @@ from torch import Tensor, nn
 POINTWISE_SCALE = 1 / 8
 """Keeps sums over a history of usual length near the size of averages."""
 
+NEVER = -1e4
+"""A score whose silu is zero, and its gradient too."""
+
 
 def split_heads(x: Tensor, n_heads: int) -> Tensor:
     """Lay heads beside the batch.
@@ -69,10 +72,14 @@ def which_and_how_much(scores: Tensor, bias: Tensor, visible: Tensor) -> tuple[T
     - Output: two tensors like ``scores``
     """
     softmax_bias, pointwise_bias = bias.chunk(2, dim=1)
+    if visible.dtype == torch.bool:
+        # hidden in the biases, which the readers of an impression share, not in the scores
+        hidden = ~visible
+        weights = (scores + softmax_bias.masked_fill(hidden, -torch.inf)).softmax(dim=-1)
+        amounts = F.silu(scores + pointwise_bias.masked_fill(hidden, NEVER))
+        return weights, amounts * POINTWISE_SCALE
     weights = attention_weights(scores + softmax_bias, visible)
     amounts = F.silu(scores + pointwise_bias)
-    if visible.dtype == torch.bool:
-        return weights, amounts.masked_fill(~visible, 0.0) * POINTWISE_SCALE
     return weights, amounts * visible * POINTWISE_SCALE
 
 
@@ -110,13 +117,15 @@ def _dropout_pool(p: float, size: int) -> Tensor:
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention with one merged projection.
+    """Multi-head self-attention with one merged projection, among rows that lie in groups.
 
     **Shape**
 
-    - Input: ``x`` ``(batch, length, d_model)``, ``visible`` bool ``(batch, 1, 1, length)``,
-      ``others`` like ``x``: what each position takes the other positions for, instead of ``x``
-    - Output: ``(batch, length, d_model)``
+    - Input: ``x`` ``(N, d_model)``; ``slot`` int64 ``(N,)``, the place of each in the flattened
+      ``grid`` of (rows, columns), in a row of which groups lie side by side; ``group`` int64
+      ``(N,)``, its number, from 0; ``others`` like ``x``: what each takes the others of its group
+      for, instead of ``x``
+    - Output: ``(N, d_model)``
     """
 
     def __init__(self, *, d_model: int, n_heads: int):
@@ -125,22 +134,42 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(d_model, 3 * d_model)
         self.out = nn.Linear(d_model, d_model)
 
-    def forward(self, x: Tensor, visible: Tensor, others: Tensor | None = None) -> Tensor:
-        """Attend; every row must see at least one position."""
-        q, k, v = (split_heads(part, self.n_heads) for part in self.qkv(x).chunk(3, dim=-1))
+    def forward(
+        self,
+        x: Tensor,
+        slot: Tensor,
+        grid: tuple[int, int],
+        group: Tensor,
+        others: Tensor | None = None,
+    ) -> Tensor:
+        """Attend within each group."""
+        n_rows, width = grid
+
+        def project(values: Tensor) -> tuple[Tensor, ...]:
+            # into the grid after projecting: a part of the grid is padding
+            values = self.qkv(values)
+            flat = values.new_zeros(n_rows * width, values.shape[1]).index_copy(0, slot, values)
+            flat = flat.view(n_rows, width, 3, self.n_heads, -1)
+            return flat.permute(2, 0, 3, 1, 4).unbind()
+
+        q, k, v = project(x)
         scale = q.shape[-1] ** -0.5
+        # padding is a group of its own: a softmax over nothing would not be finite
+        number = group.new_full((n_rows * width,), -1).index_copy(0, slot, group)
+        number = number.view(n_rows, 1, width)
+        together = number[..., None] == number[:, :, None]
         if others is None:
-            # lists are short: the fused kernel spends its time on setting up
-            weights = attention_weights((q @ k.transpose(-1, -2)) * scale, visible)
-            return self.out(merge_heads(weights @ v))
-        _, keys, values = (
-            split_heads(part, self.n_heads) for part in self.qkv(others).chunk(3, dim=-1)
-        )
-        own = torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
-        scores = torch.where(own, q @ k.transpose(-1, -2), q @ keys.transpose(-1, -2))
-        weights = attention_weights(scores * scale, visible)
-        of_itself = weights.diagonal(dim1=-2, dim2=-1)[..., None]
-        return self.out(merge_heads(weights @ values + of_itself * (v - values)))
+            # rows are short: the fused kernel spends its time on setting up
+            weights = attention_weights((q @ k.transpose(-1, -2)) * scale, together)
+            mixed = weights @ v
+        else:
+            _, keys, values = project(others)
+            own = torch.eye(width, dtype=torch.bool, device=x.device)
+            scores = torch.where(own, q @ k.transpose(-1, -2), q @ keys.transpose(-1, -2))
+            weights = attention_weights(scores * scale, together)
+            of_itself = weights.diagonal(dim1=-2, dim2=-1)[..., None]
+            mixed = weights @ values + of_itself * (v - values)
+        return self.out(merge_heads(mixed).flatten(0, 1).index_select(0, slot))
 
 
 class FeedForward(nn.Module):
@@ -193,7 +222,9 @@ class MarketNorm(nn.Module):
 class NumberEmbeddings(nn.Module):
     """Piecewise-linear embeddings of numbers with a learned embedding of "missing".
 
-    Version B of `rtdl_num_embeddings` (Gorishniy et al., arXiv 2203.05556 and 2410.24210).
+    Version B of `rtdl_num_embeddings` (Gorishniy et al., arXiv 2203.05556 and 2410.24210), whose
+    parameters and start these are. Its pieces, its straight part, its constant and "missing" are
+    rows of one matrix here, so that a batch is one product of matrices for each column.
 
     **Shape**
 
@@ -217,10 +248,28 @@ class NumberEmbeddings(nn.Module):
 
     def forward(self, x: Tensor, masked: Tensor | None = None) -> Tensor:
         """Embed; a value outside the range seen in training counts as the range's end."""
-        missing = x.isnan() if masked is None else x.isnan() | masked
+        straight = self.embed.linear0
+        rows = [self.embed.linear.weight, straight.weight[:, None], straight.bias[:, None]]
+        weight = torch.cat([*rows, self.missing[:, None]], dim=1)
+        return (self._coded(x, masked) @ weight).transpose(0, 1)
+
+    @torch.no_grad()
+    def _coded(self, x: Tensor, masked: Tensor | None) -> Tensor:
+        """What the rows of the matrix are multiplied with, [n_numbers, batch, n_pieces + 3]."""
+        x = x.T
+        missing = x.isnan() if masked is None else x.isnan() | masked.T
         # clamped because trees cannot extrapolate either, and a network does it badly
-        known = ((x - self.low) / self.width).nan_to_num(0.0).clamp(0.0, 1.0)
-        return torch.where(missing.unsqueeze(-1), self.missing, self.embed(known))
+        scaled = (x - self.low[:, None]) / self.width[:, None]
+        scaled = scaled.nan_to_num(0.0).clamp_(0.0, 1.0).masked_fill_(missing, 0.0)
+        pieces = self.embed.impl
+        n_pieces = pieces.get_max_n_bins()
+        coded = x.new_empty(*x.shape, n_pieces + 3)
+        place = coded[..., :n_pieces]
+        torch.addcmul(pieces.bias[:, None], pieces.weight[:, None], scaled[..., None], out=place)
+        # in [0, 1] the library's clamps, one for each kind of piece, come to this one
+        place.clamp_(0.0, 1.0).masked_fill_(missing[..., None], 0.0)
+        coded[..., -3], coded[..., -2], coded[..., -1] = scaled, ~missing, missing
+        return coded
 
 
 class EnsembleHead(nn.Module):
@@ -251,4 +300,6 @@ class EnsembleHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """One logit of each member."""
         shared = self.trunk(x).unsqueeze(1).expand(-1, self.n_members, -1)
-        return self.out(self.dropout(F.relu(self.members(shared)))).squeeze(-1)
+        hidden = self.dropout(F.relu(self.members(shared)))
+        # one output of each member: a sum of products spares the copies around a matrix product
+        return (hidden * self.out.weight[..., 0]).sum(dim=-1) + self.out.bias[:, 0]

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from purchase_predictor.model.inputs import FusionShape, ProductBatch, SessionBatch
 from purchase_predictor.model.layers import (
+    NEVER,
     POINTWISE_SCALE,
     Dropout,
     FeedForward,
@@ -19,9 +20,6 @@ from purchase_predictor.settings import ModelSettings
 
 N_DISTANCES = 32
 """Events further back than this share a bias."""
-
-NEVER = -1e4
-"""A score whose silu is zero, and its gradient too."""
 
 INTEREST_PRIOR = 3.0
 """Touched products that an empty interest counts for: few touches say little."""
@@ -218,19 +216,28 @@ class NextClickHead(nn.Module):
 
 
 @dataclass(frozen=True)
-class ClickStates:
+class EncodedClicks:
     """What the encoders of products and sessions say of a batch.
 
     Attributes:
         memory: of the products.
         hidden: float [S, L + 1, d_model].
+    """
+
+    memory: ProductMemory
+    hidden: Tensor
+
+
+@dataclass(frozen=True)
+class ClickStates(EncodedClicks):
+    """And what the next-click head makes of it.
+
+    Attributes:
         queries: float [S, L + 1, d_model + 1].
         keys: float [P, d_model + 1].
         types: float [S, L, n_event_types], logits of the type of each event given those before.
     """
 
-    memory: ProductMemory
-    hidden: Tensor
     queries: Tensor
     keys: Tensor
     types: Tensor
@@ -265,11 +272,16 @@ class ClickEncoder(nn.Module):
             n_markets=shape.n_markets, n_event_types=shape.n_event_types, d_model=d_model
         )
 
-    def forward(self, products: ProductBatch, sessions: SessionBatch) -> ClickStates:
+    def encode(self, products: ProductBatch, sessions: SessionBatch) -> EncodedClicks:
         """Products first, then the sessions made of them."""
         memory = self.product(products)
-        hidden = self.session(sessions, memory.vector)
-        interest = interest_so_far(memory.vector, sessions)
-        queries, keys = self.next_click(hidden, interest, sessions.market, memory.vector)
+        return EncodedClicks(memory=memory, hidden=self.session(sessions, memory.vector))
+
+    def forward(self, products: ProductBatch, sessions: SessionBatch) -> ClickStates:
+        """Encode, then project for the next-click head."""
+        encoded = self.encode(products, sessions)
+        vectors, hidden = encoded.memory.vector, encoded.hidden
+        interest = interest_so_far(vectors, sessions)
+        queries, keys = self.next_click(hidden, interest, sessions.market, vectors)
         types = self.next_click.event_type(hidden[:, :-1])
-        return ClickStates(memory=memory, hidden=hidden, queries=queries, keys=keys, types=types)
+        return ClickStates(encoded.memory, hidden, queries=queries, keys=keys, types=types)

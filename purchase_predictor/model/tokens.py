@@ -19,7 +19,8 @@ class ColumnTokens(nn.Module):
     **Shape**
 
     - Input: a `FusionBatch` of N impressions
-    - Output: keys and values ``(N, n_blocks, 2 * d_model)``, flat embeddings ``(N, d_flat)``
+    - Output: keys and values ``(2, N, n_heads, n_blocks, d_model / n_heads)``, as attention reads
+      them, and flat embeddings ``(N, d_flat)``
     """
 
     def __init__(
@@ -29,8 +30,10 @@ class ColumnTokens(nn.Module):
         bins: list[Tensor],
         d_number: int,
         d_model: int,
+        n_heads: int,
     ) -> None:
         super().__init__()
+        self.n_heads = n_heads
         if len(bins) != len(shape.numbers):
             raise ValueError(f"expected {len(shape.numbers)} lists of bins, got {len(bins)}")
         self.numbers = NumberEmbeddings(bins=bins, d_number=d_number) if bins else None
@@ -44,10 +47,8 @@ class ColumnTokens(nn.Module):
             [place for place, column in enumerate(columns) if column.block == block]
             for block in self.blocks
         ]
-        self.sizes = [len(places) for places in members]
-        self.project = nn.ModuleList(
-            nn.Linear(size * d_number, 2 * d_model) for size in self.sizes
-        )
+        self.sizes = [len(places) * d_number for places in members]
+        self.project = nn.ModuleList(nn.Linear(size, 2 * d_model) for size in self.sizes)
         # columns of a block side by side: taking each block out by itself costs a gradient as
         # large as all columns
         order = [place for places in members for place in places]
@@ -81,11 +82,13 @@ class ColumnTokens(nn.Module):
 
     def read(self, columns: Tensor) -> tuple[Tensor, Tensor]:
         """Project each block of embedded columns; and the columns side by side."""
-        blocks = columns.index_select(1, self.order).split(self.sizes, dim=1)
+        blocks = columns.index_select(1, self.order).flatten(1).split(self.sizes, dim=1)
         tokens = [
-            project(block.flatten(1)) for project, block in zip(self.project, blocks, strict=True)
+            project(block).view(len(block), 2, self.n_heads, -1).transpose(0, 1)
+            for project, block in zip(self.project, blocks, strict=True)
         ]
-        return torch.stack(tokens, dim=1), columns.flatten(1)
+        # laid out head by head at once: each layer would copy them for its products of matrices
+        return torch.stack(tokens, dim=3), columns.flatten(1)
 
 
 class MarketToken(nn.Module):

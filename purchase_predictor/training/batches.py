@@ -46,6 +46,28 @@ def ranges(start: NDArray[np.int64], length: NDArray[np.int64]) -> NDArray[np.in
     return np.repeat(start - offsets, length) + np.arange(int(length.sum()))
 
 
+def side_by_side(size: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+    """Lay stretches into rows as wide as the longest, as many in a row as fit.
+
+    A row for each list was nine tenths padding: most lists are of one, the longest of dozens.
+
+    Args:
+        size: int64 [n], 1 at least.
+
+    Returns:
+        int64 [n], where each begins in the flattened rows; and how many rows there are.
+    """
+    width = int(size.max())
+    start = np.empty(len(size), np.int64)
+    place = 0
+    for number, length in enumerate(size.tolist()):
+        if place % width + length > width:  # the next row
+            place += width - place % width
+        start[number] = place
+        place += length
+    return start, -(-place // width)
+
+
 @dataclass(frozen=True)
 class Hidden:
     """How much is hidden from the model in a training step.
@@ -124,12 +146,15 @@ class Batcher:
         # about one length come together (attention grows with its square), and among them those
         # of about as many impressions; sorted by count alone, padding was two thirds of a batch
         bucket = np.round(np.log2(1 + self.stretches.stop - self.stretches.start))
+        # every other bucket downwards: a batch across two buckets would else hold the largest
+        # counts of one beside the smallest of the next, and its grid be nine tenths padding
+        count = np.where(bucket % 2 == 0, self.count, -self.count)
         if epoch is None:
-            return self._split(np.lexsort((self.count, bucket)), size)
+            return self._split(np.lexsort((count, bucket)), size)
         generator = np.random.default_rng([self.seed, epoch])
         order = generator.permutation(len(self.count))
         chunk = np.cumsum(self.count[order]) // (SORTED_BATCHES * size)
-        order = order[np.lexsort((self.count[order], bucket[order], chunk))]
+        order = order[np.lexsort((count[order], bucket[order], chunk))]
         batches = self._split(order, size)
         return [batches[place] for place in generator.permutation(len(batches))]
 
@@ -180,8 +205,9 @@ class Batcher:
         lists = data.list_number[rows]
         opens = np.diff(lists, prepend=lists[0] - 1) != 0
         list_of = np.cumsum(opens) - 1
-        in_list = np.arange(len(rows)) - np.flatnonzero(opens)[list_of]
-        width = int(in_list.max()) + 1
+        first = np.flatnonzero(opens)
+        size = np.diff(first, append=len(rows))
+        list_start, n_list_rows = side_by_side(size)
         return FusionBatch(
             products=product_batch(data.products, distinct, generator, self.hidden),
             sessions=session_batch(
@@ -197,9 +223,10 @@ class Batcher:
             profile=_float(data.row_profile[rows]),
             numbers=_float(data.numbers[rows]),
             categories=_long(data.categories[rows]),
-            list_slot=_long(list_of * width + in_list),
-            n_lists=int(list_of[-1]) + 1,
-            list_width=width,
+            list_number=_long(list_of),
+            list_slot=_long((list_start - first)[list_of] + np.arange(len(rows))),
+            n_list_rows=n_list_rows,
+            list_width=int(size.max()),
             converted=_float(data.converted[rows]),
             masked=modality_mask((len(rows), len(ROW_GROUPS)), self.hidden.modality, generator),
         )

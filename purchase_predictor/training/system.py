@@ -84,14 +84,13 @@ class FusionTask:
 
     def loss(self, model: nn.Module, batch: FusionBatch) -> Tensor:
         """Mean cross-entropy of the members, plus the weighted next-click loss."""
-        output = model(batch, network_only=True)
+        output = model(batch, network_only=True, next_click=self.auxiliary_weight > 0)
         target = batch.converted[:, None].expand_as(output.logits)
         loss = F.binary_cross_entropy_with_logits(output.logits.float(), target)
         if self.auxiliary_weight:
             clicks = next_click_loss(output.clicks, batch.sessions)
             return loss + self.auxiliary_weight * clicks
-        # the click head takes part, as a distributed step wants it
-        return loss + (output.clicks.queries.sum() + output.clicks.keys.sum()) * 0.0
+        return loss
 
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
         """Log-loss of the network's mean logit on the stopping rows."""

@@ -192,7 +192,7 @@ def test_a_list_is_defined_by_the_data(model: FusionTransformer, data: EncodedMa
 def test_gradients_reach_every_parameter(data: EncodedMarket) -> None:
     model = build(data).train()
     batch = next(Batcher(data, batch_size=4096, hidden=Hidden(0.3, 0.3)).training_batches(0))
-    output = model(batch)
+    output = model(batch, next_click=True)
     (output.logits.sum() + (output.clicks.queries[:, :, :-1] @ output.clicks.keys.T[:-1]).sum()
      + output.clicks.keys[:, -1].sum() + output.clicks.types[..., 0].sum()).backward()  # fmt: skip
     silent = [

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from features.arrays import TRAIN, EncodedMarket
-from purchase_predictor.training.batches import Batcher, Hidden, ranges
+from purchase_predictor.training.batches import Batcher, Hidden, ranges, side_by_side
 from purchase_predictor.training.pretraining import event_stretches
 
 
@@ -55,8 +55,18 @@ def test_lists_stay_whole(market: EncodedMarket) -> None:
     for rows, batch in Batcher(market, batch_size=10).scoring_batches():
         lists = market.list_number[rows]
         assert np.isin(market.list_number, lists).sum() == len(rows)
-        assert batch.n_lists == len(np.unique(lists))
-        assert len(set(batch.list_slot.tolist())) == len(rows)
+        slot, number = batch.list_slot.numpy(), batch.list_number.numpy()
+        assert len(set(slot)) == len(rows)
+        assert slot.max() < batch.n_list_rows * batch.list_width
+        row = slot // batch.list_width
+        placed = np.unique(np.stack([lists, number, row]), axis=1)
+        assert placed.shape[1] == len(np.unique(lists)) == len(np.unique(number))
+
+
+def test_short_lists_lie_side_by_side() -> None:
+    start, n_rows = side_by_side(np.array([1, 4, 1, 2, 2, 3]))
+    assert start.tolist() == [0, 4, 8, 9, 12, 16]
+    assert n_rows == 5
 
 
 def test_an_impression_sees_at_least_the_last_history_events(market: EncodedMarket) -> None:
