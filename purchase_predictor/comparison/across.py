@@ -16,8 +16,8 @@ from purchase_predictor.evaluation.meta import (
 )
 from purchase_predictor.settings import Settings
 
-NEW_MARKETS = (100.0, 300.0, 1000.0, 3000.0)
-"""Training conversions for which a new market's gap is predicted."""
+N_SIZES = 4
+"""Sizes at which a new market's gap is predicted, none beyond those of the markets seen."""
 
 
 def across_markets(
@@ -57,7 +57,8 @@ def across_markets(
     found |= asdict(random_effects(effects, variances, confidence=confidence))
     n = np.array([gap["n_train_positive"] for gap in rows], np.float64)
     if len(rows) > FEWEST + 1 and np.ptp(n) > 0:
-        trend = size_trend(effects, variances, n, np.array(NEW_MARKETS), confidence=confidence)
+        sizes = np.geomspace(max(1.0, n.min()), n.max(), N_SIZES)
+        trend = size_trend(effects, variances, n, sizes, confidence=confidence)
         told = {
             name: value.tolist() if isinstance(value, np.ndarray) else value
             for name, value in asdict(trend).items()

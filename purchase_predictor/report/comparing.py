@@ -1,5 +1,6 @@
 """The report of the comparison: one HTML page, and tables for the console."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from rich.table import Table
 from purchase_predictor.report.comparing_charts import (
     arms_chart,
     break_even_text,
+    by_flat,
     curve_chart,
     forest,
     gap_chart,
@@ -42,6 +44,7 @@ def write_report(comparison: Comparison, file: Path, *, language: str = "en") ->
         {
             "words": words,
             "bottom_line": bottom_line(comparison, words),
+            "answers": answers(comparison, words),
             "facts": facts(comparison, words),
             "exploratory": exploratory_rows(comparison),
             "caveats": caveats(comparison, words),
@@ -58,19 +61,20 @@ def charts_of(comparison: Comparison, words: Words) -> list[Chart]:
     if comparison.curves is not None and len(comparison.curves):
         charts.append(curve_chart(comparison, words))
     transfer = comparison.transfer
+    by = by_flat(comparison, words)
     if transfer is not None:
-        charts.append(transfer_chart(transfer, words))
+        charts.append(transfer_chart(transfer, words, by))
     if transfer is not None and transfer.gaps:
         charts.append(
             forest(
-                transfer.gaps, words, title=words.never_seen, note=words.never_seen_note,
-                by="arm", axis=words.auc,
+                transfer.gaps, words, title=words.never_seen, note=words.never_seen_note + by,
+                by="arm", axis=words.auc_difference,
             )
         )  # fmt: skip
         charts.append(
             forest(
-                transfer.culture, words, title=words.culture, note=words.culture_note,
-                by="arm", axis=words.auc,
+                transfer.culture, words, title=words.culture, note=words.culture_note + by,
+                by="arm", axis=words.auc_difference,
             )
         )  # fmt: skip
     return charts
@@ -92,22 +96,64 @@ def bottom_line(comparison: Comparison, words: Words) -> str:
         return line
     bounds = {
         "value": found["mean"], "low": found["low"], "high": found["high"],
-        "new_low": found["new_low"], "new_high": found["new_high"],
     }  # fmt: skip
     told = {name: number(value, "+.3f") for name, value in bounds.items()}
     return line + words.bottom_pooled.format(**told)
 
 
+def answers(comparison: Comparison, words: Words) -> dict[str, str]:
+    """The three questions that people have, each with its answer as far as there is one."""
+    told = {words.own_question: _who_has_their_own(comparison, words)}
+    if comparison.break_even:
+        told[words.size_question] = _from_which_size(comparison.break_even, words)
+    gaps = [] if comparison.transfer is None else comparison.transfer.gaps
+    mean = [gap for gap in gaps if gap["scope"] == "macro" and gap["value"] is not None]
+    single = [g["value"] for g in gaps if g["scope"] == "market" and g["value"] is not None]
+    if mean and single:
+        bounds = {name: mean[0][name] for name in ("value", "low", "high")}
+        bounds |= {"least": min(single), "most": max(single)}
+        told[words.new_question] = words.new_answer.format(
+            **{name: number(value, "+.3f") for name, value in bounds.items()}
+        )
+    return told
+
+
+def _who_has_their_own(comparison: Comparison, words: Words) -> str:
+    known = ("global", "local", "equivalent")
+    named: dict[str, list[str]] = {name: [] for name in (*known, "unknown")}
+    for gap in comparison.primary():
+        named[gap["verdict"] if gap["verdict"] in known else "unknown"].append(gap["market"])
+    lists = {name: ", ".join(markets) or words.nobody for name, markets in named.items()}
+    told = words.own_answer.format(everyone=lists["global"], **lists)
+    return told + words.own_undecided.format(**lists) if named["unknown"] else told
+
+
+def _from_which_size(break_even: Sequence[Mapping[str, Any]], words: Words) -> str:
+    found = [one for one in break_even if one["conversions"] is not None]
+    if found:
+        each = (f"{one['market']} {break_even_text(one, words)}" for one in found)
+        return words.size_answer.format(found="; ".join(each))
+    largest = max(break_even, key=lambda one: one["largest"])
+    return words.size_unseen.format(largest=f"{largest['largest']:,.0f}", market=largest["market"])
+
+
 def facts(comparison: Comparison, words: Words) -> dict[str, str]:
     """What was compared."""
     data = comparison.data
+    n, positive = (
+        sum(market[name] for market in data["markets"].values())
+        for name in ("n_train", "n_train_positive")
+    )
     kappa = [
         words.never if value == float("inf") else f"{value:,.0f}" for value in comparison.kappa
     ]
     return {
         words.data: f"{data['name']} ({data['fingerprint']})",
         words.system: data["system"],
-        words.seeds: str(data["seeds"]),
+        words.rows: words.rows_text.format(
+            n=f"{n:,}", positive=f"{positive:,}", markets=len(data["markets"])
+        ),
+        words.seeds: str(data["seeds"]) if data["seeds"] > 1 else words.preliminary,
         words.kappa: ", ".join(kappa),
     }
 
@@ -135,6 +181,7 @@ def caveats(comparison: Comparison, words: Words) -> list[str]:
     )
     told = [
         words.caveat_primary,
+        words.caveat_averages,
         words.caveat_undecided.format(margin=comparison.data["margin"]),
         words.caveat_seeds.format(and_models=and_models),
         words.caveat_dimensions,

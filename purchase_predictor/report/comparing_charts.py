@@ -147,6 +147,11 @@ def arms_chart(comparison: Comparison, words: Words) -> Chart:
     return finished(bars + dots, title=words.arms, note=note, table=table, height=alt.Step(10))
 
 
+def by_flat(comparison: Comparison, words: Words) -> str:
+    """What is said of charts that LightGBM alone made, "" where the fusion made them."""
+    return "" if comparison.data.get("curves_by") == "fusion" else words.by_flat
+
+
 def curve_chart(comparison: Comparison, words: Words) -> Chart:
     """How far local models of so many conversions are from the model of all markets."""
     curves = comparison.curves
@@ -183,7 +188,8 @@ def curve_chart(comparison: Comparison, words: Words) -> Chart:
             for found in comparison.break_even
         ],
     }
-    return finished(line + zero, title=words.curve, note=words.curve_note, table=table)
+    note = words.curve_note + by_flat(comparison, words)
+    return finished(line + zero, title=words.curve, note=note, table=table)
 
 
 def break_even_text(found: Mapping[str, Any], words: Words) -> str:
@@ -198,8 +204,14 @@ def break_even_text(found: Mapping[str, Any], words: Words) -> str:
     return f"{found['conversions']:,.0f} ({low}–{high})"
 
 
-def transfer_chart(transfer: Transfer, words: Words) -> Chart:
-    """AUC by the market that was trained on and the market that is served."""
+def transfer_chart(transfer: Transfer, words: Words, by: str) -> Chart:
+    """AUC by the market that was trained on and the market that is served.
+
+    Args:
+        transfer: what was found.
+        words: of the page.
+        by: `by_flat`.
+    """
     matrix = transfer.matrix.drop_nulls("auc")
     trained = [EVERY, *sorted(set(matrix["trained_on"]) - {EVERY})]
     served = sorted(set(matrix["market"]))
@@ -228,7 +240,7 @@ def transfer_chart(transfer: Transfer, words: Words) -> Chart:
     }
     return finished(
         cells + labels,
-        title=words.transfer, note=words.transfer_note, table=table, height=alt.Step(26),
+        title=words.transfer, note=words.transfer_note + by, table=table, height=alt.Step(26),
     )  # fmt: skip
 
 
@@ -280,11 +292,9 @@ def trend_chart(comparison: Comparison, words: Words) -> Chart:
             "value": [gap["value"] for gap in gaps],
         }
     )
-    dots = (
-        alt.Chart(markets)
-        .mark_text(fontSize=12)
-        .encode(x="conversions:Q", y="value:Q", text="market:N")
-    )
+    place = alt.Chart(markets).encode(x="conversions:Q", y="value:Q")
+    dots = place.mark_point(filled=True, size=45, color="#333333")
+    dots += place.mark_text(fontSize=12, dy=-10).encode(text="market:N")
     table = {
         "columns": [words.trend_axis, words.gap],
         "rows": [

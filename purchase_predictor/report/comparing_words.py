@@ -13,6 +13,20 @@ class Words:
     what: str
     bottom_line: str
     bottom_pooled: str
+    own_question: str
+    own_answer: str
+    own_undecided: str
+    nobody: str
+    size_question: str
+    size_answer: str
+    size_unseen: str
+    new_question: str
+    new_answer: str
+    preliminary: str
+    rows: str
+    rows_text: str
+    by_flat: str
+    caveat_averages: str
     market: str
     verdict: str
     verdict_global: str
@@ -30,6 +44,7 @@ class Words:
     arms_note: str
     arm: str
     auc: str
+    auc_difference: str
     entropy: str
     curve: str
     curve_axis: str
@@ -55,6 +70,7 @@ class Words:
     exploratory: str
     exploratory_note: str
     against: str
+    metric: str
     table: str
     caveats: str
     caveat_primary: str
@@ -84,7 +100,34 @@ ENGLISH = Words(
     ),
     bottom_pooled=(
         " On average over markets like these the global model's AUC is {value} higher ({low} to "
-        "{high}); in a new market expect {new_low} to {new_high}."
+        "{high}; zero inside means it may be none)."
+    ),
+    own_question="Which markets should have a model of their own?",
+    own_answer="Of their own: {local}. The model for all: {everyone}. Either: {equivalent}.",
+    own_undecided=(
+        " Not shown either way: {unknown}. Until it is, the model for all is the safer choice: it "
+        "is one to keep, and needs no conversions of the market."
+    ),
+    nobody="none",
+    size_question="From how many conversions on?",
+    size_answer="The market's own model drew level at, with 95 % intervals: {found}.",
+    size_unseen=(
+        "Not seen: no market's own model drew level with the model for all within the training "
+        "conversions that it has (at most {largest}, {market})."
+    ),
+    new_question="What to expect in a new country?",
+    new_answer=(
+        "A model that never saw the country has on average an AUC {value} ({low} to {high}) other "
+        "than one that did; in single countries {least} to {most}."
+    ),
+    preliminary="1: preliminary, a published claim needs five",
+    rows="Rows",
+    rows_text="{n} in training with {positive} conversions (purchases), in {markets} markets",
+    by_flat=" By LightGBM on simple columns, so not to be read beside the charts above.",
+    caveat_averages=(
+        "The average in the box allows for markets that differ (random effects). “macro” is the "
+        "mean of these very markets, those without a model of their own left out, and its "
+        "interval is narrower."
     ),
     market="Market",
     verdict="Verdict",
@@ -92,21 +135,29 @@ ENGLISH = Words(
     verdict_local="its own model",
     verdict_equivalent="equivalent (within ±{margin})",
     verdict_not_enough="not enough data: {n} test conversions",
-    verdict_untrained="not enough data: {n} training conversions",
-    verdict_undecided="not enough data: only a difference of {detectable} would have been seen",
+    verdict_untrained="no model of its own: {n} training conversions, or none to stop it by",
+    verdict_undecided="not enough data: {detectable} or more would have been seen, mostly",
     gap="Global minus local",
     gap_axis="AUC, global − local",
     gap_note=(
         "Right of zero one model for all is better. Bars: paired {level} intervals, users "
-        "resampled; p after Holm over markets. The last rows: mean over markets (Hartung–Knapp) "
-        "and the interval for a market not seen yet."
+        "resampled; p after Holm over markets; “smallest detectable” is what would be found "
+        "four times "
+        "in five. The last rows: mean over markets (Hartung–Knapp) and the interval for one more."
     ),
     mean="Mean of markets",
     new_market="A new market",
     arms="All ways to serve a market",
-    arms_note="AUC within each market with {level} intervals; 'pooled' weighs global and local.",
+    arms_note=(
+        "AUC within each market with {level} intervals. global: one model for all, told the "
+        "country; "
+        "with-adapters: its layers are tuned to the country; adapted: trained on with the "
+        "market's "
+        "rows; local: those rows alone; pooled: a weighted mean of global and local."
+    ),
     arm="Arm",
     auc="AUC",
+    auc_difference="Difference in AUC",
     entropy="Normalised entropy",
     curve="When does a market's own model catch up?",
     curve_axis="Training conversions of the local model",
@@ -123,26 +174,34 @@ ENGLISH = Words(
     detectable="Smallest detectable",
     p_holm="p (Holm)",
     transfer="Train on one market, serve another",
-    transfer_note="AUC by the market a model was trained on; rows of the market served.",
+    transfer_note="AUC. A row is the market trained on, a column the market served.",
     trained_on="Trained on",
     served="Serves",
     never_seen="A market never seen",
     never_seen_note=(
         "A model of all other markets, nothing learned from this one, minus one of all: "
-        "what "
-        "it costs to open a market without a single row of it."
+        "below zero is what it costs to open a market without a single row of it."
     ),
     culture="Does culture tell anything of a new market?",
     culture_note=(
         "AUC in a market never seen, by what the model is told of it, minus being told nothing. "
         "Cultural dimensions are worth something only beyond the random vectors."
     ),
-    trend="What to expect in a new market, by its size",
+    trend="Global minus local by the size of a market",
     trend_axis="Training conversions",
-    trend_note="The gap against log conversions; band: {level} interval of a new market.",
+    trend_note=(
+        "The gap against log conversions, within the sizes seen; band: {level} interval of the "
+        "gap "
+        "that is expected of a new market of that size."
+    ),
     exploratory="All contrasts",
-    exploratory_note="Exploratory but for the first: not corrected for their number.",
+    exploratory_note=(
+        "Exploratory but for the first: p is corrected for the markets of a contrast (Holm), "
+        "not for "
+        "the number of contrasts. NE: normalised entropy, lower is better."
+    ),
     against="Against",
+    metric="Metric",
     table="Table",
     caveats="What this does not say",
     caveat_primary=(
@@ -174,7 +233,7 @@ ENGLISH = Words(
     seeds="Seeds",
     system="System",
     data="Data",
-    kappa="A local model counts half at",
+    kappa="Conversions at which pooling counts a local model half",
     never="never",
 )
 
@@ -192,8 +251,38 @@ KOREAN = Words(
         "{n_equivalent}개는 어느 쪽이든 같습니다. {n_unknown}개는 판단할 데이터가 부족합니다."
     ),
     bottom_pooled=(
-        " 이런 시장들에서 평균적으로 글로벌 모델의 AUC가 {value} 높으며({low} ~ {high}), 새로운 "
-        "시장에서는 {new_low} ~ {new_high}를 예상할 수 있습니다."
+        " 이런 시장들에서 평균적으로 글로벌 모델의 AUC가 {value} 높습니다({low} ~ {high}; "
+        "구간에 0이 들면 차이가 없을 수도 있습니다)."
+    ),
+    own_question="어느 시장이 자기 모델을 가져야 하는가?",
+    own_answer="자기 모델: {local}. 모든 시장의 모델: {everyone}. 어느 쪽이든: {equivalent}.",
+    own_undecided=(
+        " 어느 쪽으로도 드러나지 않음: {unknown}. 드러날 때까지는 모든 시장의 모델이 "
+        "안전합니다. 하나만 "
+        "관리하면 되고 그 시장의 구매가 없어도 됩니다."
+    ),
+    nobody="없음",
+    size_question="구매 몇 건부터인가?",
+    size_answer="자기 모델이 따라잡은 건수(95 % 구간): {found}.",
+    size_unseen=(
+        "보이지 않음: 가진 학습 구매(최대 {largest}건, {market}) 안에서 모든 시장의 모델을 "
+        "따라잡은 자기 "
+        "모델이 없습니다."
+    ),
+    new_question="새로운 나라에서는 무엇을 예상하는가?",
+    new_answer=(
+        "그 나라를 본 적 없는 모델의 AUC는 본 모델과 평균 {value}({low} ~ {high}), 나라별로는 "
+        "{least} ~ "
+        "{most} 다릅니다."
+    ),
+    preliminary="1: 잠정적이며, 발표에는 다섯 개가 필요합니다",
+    rows="데이터 수",
+    rows_text="학습 {n}행, 구매 {positive}건, 시장 {markets}개",
+    by_flat=" 단순한 열의 LightGBM으로 측정했으므로 위의 그림과 나란히 읽지 않습니다.",
+    caveat_averages=(
+        "상자의 평균은 시장마다 다를 수 있음을 허용합니다(무작위 효과). “macro”는 자기 모델이 "
+        "있는 바로 이 "
+        "시장들의 평균이라 구간이 더 좁습니다."
     ),
     market="시장",
     verdict="판정",
@@ -201,22 +290,29 @@ KOREAN = Words(
     verdict_local="자기 모델",
     verdict_equivalent="동등 (±{margin} 이내)",
     verdict_not_enough="데이터 부족: 테스트 구매 {n}건",
-    verdict_untrained="데이터 부족: 학습 구매 {n}건",
-    verdict_undecided="데이터 부족: {detectable} 이상의 차이만 보였을 것임",
+    verdict_untrained="자기 모델 없음: 학습 구매 {n}건, 또는 멈출 때를 정할 구매가 없음",
+    verdict_undecided="데이터 부족: 대개 {detectable} 이상의 차이만 보임",
     gap="글로벌 − 로컬",
     gap_axis="AUC, 글로벌 − 로컬",
     gap_note=(
         "0의 오른쪽이면 모든 시장의 모델이 낫습니다. 막대: 사용자를 재표집한 {level} 구간(대응 "
         "비교), "
-        "p는 시장들에 대한 Holm 보정. 마지막 줄: 시장 평균(Hartung–Knapp)과 아직 보지 못한 "
-        "시장의 구간."
+        "p는 시장들에 대한 Holm 보정, “탐지 가능한 최소 차이”는 다섯 번 가운데 네 번 찾아낼 "
+        "차이. 마지막 "
+        "줄: 시장 평균(Hartung–Knapp)과 한 시장이 더 있을 때의 구간."
     ),
     mean="시장 평균",
     new_market="새로운 시장",
     arms="시장을 서비스하는 모든 방법",
-    arms_note="시장 내 AUC와 {level} 구간. 'pooled'는 글로벌과 로컬을 가중 평균합니다.",
+    arms_note=(
+        "시장 내 AUC와 {level} 구간. global: 국가를 아는 모든 시장의 모델, with-adapters: 층을 "
+        "국가에 맞춤, "
+        "adapted: 그 시장의 데이터로 더 학습, local: 그 데이터로만 학습, pooled: global과 "
+        "local의 가중 평균."
+    ),
     arm="방법",
     auc="AUC",
+    auc_difference="AUC의 차이",
     entropy="정규화 엔트로피",
     curve="시장의 자기 모델은 언제 따라잡는가?",
     curve_axis="로컬 모델의 학습 구매 건수",
@@ -233,14 +329,14 @@ KOREAN = Words(
     detectable="탐지 가능한 최소 차이",
     p_holm="p (Holm)",
     transfer="한 시장에서 학습하여 다른 시장에 쓰기",
-    transfer_note="학습한 시장별 AUC. 서비스하는 시장의 데이터에서 측정.",
+    transfer_note="AUC. 행은 학습한 시장, 열은 서비스하는 시장.",
     trained_on="학습한 시장",
     served="서비스하는 시장",
     never_seen="한 번도 보지 못한 시장",
     never_seen_note=(
         "이 시장에서 아무것도 배우지 않은 나머지 시장의 모델에서 모든 시장의 모델을 뺀 "
         "값. "
-        "데이터 없이 시장을 열 때의 비용입니다."
+        "0보다 아래면 데이터 없이 시장을 열 때의 비용입니다."
     ),
     culture="문화는 새로운 시장에 대해 무엇을 말해 주는가?",
     culture_note=(
@@ -248,12 +344,21 @@ KOREAN = Words(
         "AUC를 뺀 값. "
         "문화 차원은 무작위 벡터보다 나을 때만 의미가 있습니다."
     ),
-    trend="새로운 시장에서 예상되는 차이, 규모별",
+    trend="글로벌 − 로컬, 시장의 규모별",
     trend_axis="학습 구매 건수",
-    trend_note="구매 건수의 로그에 대한 차이. 띠: 새로운 시장의 {level} 구간.",
+    trend_note=(
+        "구매 건수의 로그에 대한 차이, 본 규모 안에서만. 띠: 그 규모의 새로운 시장에서 예상되는 "
+        "차이의 "
+        "{level} 구간."
+    ),
     exploratory="모든 비교",
-    exploratory_note="첫 비교를 제외하면 탐색적이며, 비교의 수에 대해 보정하지 않았습니다.",
+    exploratory_note=(
+        "첫 비교를 제외하면 탐색적입니다. p는 한 비교의 시장들에 대해 보정했고(Holm) 비교의 "
+        "수에 대해서는 "
+        "아닙니다. NE: 정규화 엔트로피, 낮을수록 좋음."
+    ),
     against="기준",
+    metric="지표",
     table="표",
     caveats="말하지 않는 것",
     caveat_primary=(
@@ -285,7 +390,7 @@ KOREAN = Words(
     seeds="시드",
     system="시스템",
     data="데이터",
-    kappa="로컬 모델이 절반의 비중을 갖는 구매 건수",
+    kappa="부분 통합에서 로컬 모델이 절반의 비중을 갖는 구매 건수",
     never="없음",
 )
 

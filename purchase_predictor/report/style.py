@@ -74,7 +74,9 @@ def colour(
     spare = iter(SPARE_COLOURS * len(systems))
     colours = [known.get(system) or next(spare) for system in systems]
     legend: dict[str, Any] = {"orient": "bottom", "title": None, "labelLimit": 320}
-    if label is not None:
+    if label is None:  # columns that a telephone has room for
+        legend["columns"] = max(1, min(5, 48 // (4 + max(map(len, systems), default=1))))
+    else:
         legend |= {"direction": "vertical", "columns": 1}
         legend["labelExpr"] = in_lines({system: label(system) for system in systems})
     return alt.Color(

@@ -10,6 +10,7 @@ import pytest
 
 from purchase_predictor.errors import SettingsError
 from purchase_predictor.report.comparing import (
+    answers,
     bottom_line,
     caveats,
     charts_of,
@@ -98,10 +99,42 @@ def test_the_answer_counts_the_verdicts(comparison: Comparison) -> None:
 
     assert "1 of 5 markets are better served by one model for all, 1 by their own" in line
     assert "1 equally well by either; for 2 there is not enough data" in line
-    assert "+0.012 higher (+0.002 to +0.022)" in line
-    assert "−0.030 to +0.050" in line
+    assert "+0.012 higher (+0.002 to +0.022;" in line
     unpooled = replace(comparison, across=[{"reason": "2 markets"}])
     assert bottom_line(unpooled, ENGLISH).endswith("to tell.")
+
+
+def test_the_three_questions_have_answers(comparison: Comparison) -> None:
+    told = answers(comparison, ENGLISH)
+
+    own = told[ENGLISH.own_question]
+    assert f"Of their own: {HOSTILE}. The model for all: KR. Either: JP." in own
+    assert "Not shown either way: DE, MX." in own
+    assert "KR 90 (80–more than 100)" in told[ENGLISH.size_question]
+    assert ENGLISH.new_question not in told  # one market is no average
+    even = {**comparison.break_even[0], "conversions": None}
+    open_ended = answers(replace(comparison, break_even=[even]), ENGLISH)
+    assert "at most 100, KR" in open_ended[ENGLISH.size_question]
+
+
+def test_a_new_country_is_told_from_the_markets_left_out(comparison: Comparison) -> None:
+    assert comparison.transfer is not None
+    seen = comparison.transfer.gaps[0]
+    gaps = [{**seen, "scope": "macro", "value": -0.002}, seen, {**seen, "value": -0.03}]
+    wider = replace(comparison, transfer=replace(comparison.transfer, gaps=gaps))
+    told = answers(wider, ENGLISH)[ENGLISH.new_question]
+    assert "−0.002 (−0.010 to +0.030)" in told
+    assert "in single countries −0.030 to +0.010" in told
+
+
+def test_a_comparison_of_one_seed_calls_itself_preliminary(comparison: Comparison) -> None:
+    counted = {"n_train": 1200, "n_train_positive": 40}
+    data = {**comparison.data, "markets": {"KR": counted, "US": counted}}
+    told = facts(replace(comparison, data=data), ENGLISH)
+    assert "preliminary" in told[ENGLISH.seeds]
+    assert told[ENGLISH.rows].startswith("2,400 in training with 80 conversions")
+    several = facts(replace(comparison, data={**data, "seeds": 5}), ENGLISH)
+    assert several[ENGLISH.seeds] == "5"
 
 
 @pytest.mark.parametrize(
@@ -110,7 +143,7 @@ def test_the_answer_counts_the_verdicts(comparison: Comparison) -> None:
         (0, "one model for all"),
         (1, "its own model"),
         (2, "equivalent (within ±0.01)"),
-        (3, "only a difference of 0.030 would have been seen"),
+        (3, "0.030 or more would have been seen"),
         (4, "3 training conversions"),
     ],
 )
