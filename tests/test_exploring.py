@@ -189,6 +189,14 @@ def test_a_missing_data_folder_is_told_at_once(capsys: pytest.CaptureFixture[str
     assert "there is no data folder nowhere" in capsys.readouterr().err
 
 
+def test_without_gradio_the_extra_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explore, "find_spec", lambda _: None)
+    assert explore.main(["--model", "nothing"]) == 2
+    assert "purchase-predictor[explore]" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # Gradio's own imports warn
 def test_the_page_is_served_without_fonts_of_other_hosts(controls: Controls) -> None:
