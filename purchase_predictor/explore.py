@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Annotated, Literal
 
 import typer
@@ -38,6 +39,10 @@ def explore(
     """
     if data is not None and not data.exists():  # told before anything heavy is imported
         raise DataError(f"there is no data folder {data}")
+    if find_spec("gradio") is None:
+        raise SettingsError(
+            "the page needs Gradio: python -m pip install 'purchase-predictor[explore]'"
+        )
     settings = settings_from(config, overrides, None)
     from features.schema import load_tables
     from purchase_predictor import explore_page

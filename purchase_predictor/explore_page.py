@@ -122,18 +122,10 @@ def _label(title: str | None, product_id: str) -> str:
 
 
 def page(controls: Controls) -> "gradio.Blocks":
-    """The controls of the page, wired to `controls`.
-
-    Raises:
-        SettingsError: Gradio is not installed.
-    """
+    """The controls of the page, wired to `controls`; needs the extra `explore`."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    try:
-        import gradio as gr
-    except ImportError as error:
-        raise SettingsError(
-            "the page needs Gradio: python -m pip install 'purchase-predictor[explore]'"
-        ) from error
+    import gradio as gr
+
     words, market = controls.words, controls.explorer.markets[0]
     with gr.Blocks(title=words.title, analytics_enabled=False) as blocks:
         gr.Markdown(f"## {words.title}")

@@ -19,8 +19,6 @@ from purchase_predictor.explore_page import (
     UPLOADED,
     Controls,
     WithPolicy,
-    application,
-    page,
 )
 from purchase_predictor.exploring_job import Case, Explorer
 from purchase_predictor.predictor import PurchasePredictor
@@ -189,15 +187,9 @@ def test_a_missing_data_folder_is_told_at_once(capsys: pytest.CaptureFixture[str
     assert "there is no data folder nowhere" in capsys.readouterr().err
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("default")  # Gradio's own imports warn
-def test_the_page_is_served_without_fonts_of_other_hosts(controls: Controls) -> None:
-    gradio = pytest.importorskip("gradio")
-    from starlette.testclient import TestClient
-
-    blocks = page(controls)
-    assert {type(block) for block in blocks.blocks.values()} >= {gradio.HTML, gradio.Dropdown}
-    answer = TestClient(application(blocks, max_bytes=1000)).get("/")
-    assert answer.status_code == 200
-    assert answer.headers["content-security-policy"] == POLICY
-    assert "fonts.googleapis.com" not in answer.text
+def test_without_gradio_the_extra_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explore, "find_spec", lambda _: None)
+    assert explore.main(["--model", "nothing"]) == 2
+    assert "purchase-predictor[explore]" in capsys.readouterr().err

@@ -141,15 +141,20 @@ class FusionLayer(nn.Module):
         self,
         x: Tensor,
         market: Tensor,
-        memory: HistoryMemory,
+        hidden: Tensor,
         columns: Tensor,
         batch: FusionBatch,
         view: HistoryView,
         *,
         need_weights: bool = False,
         beside: Tensor | None = None,
+        memory: HistoryMemory | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """One round of looking at everything; `beside` as in `ListAttention`."""
+        """One round of looking at everything; `beside` as in `ListAttention`.
+
+        `memory` is what this layer reads of `hidden`, where it is known already.
+        """
+        memory = memory or self.history.memory(hidden, view)
         readers = self.norm(x, market)
         past, to_events = self.history(readers, memory, batch, view, need_weights=need_weights)
         around, to_columns = self.columns(readers, columns)
@@ -288,15 +293,15 @@ class FusionTransformer(nn.Module):
             float [N, n_members], and attention weights by name, as the layers use them: those of
             events in the grid of sequences.
         """
-        market, flat, hidden = inputs.market, inputs.flat, inputs.hidden
+        market, flat = inputs.market, inputs.flat
         cls = self.cls + market + self.state(inputs.state) + self.circumstances(flat)
         x = torch.stack([cls, inputs.candidate], dim=1)
         attention = {}
         for number, layer in enumerate(self.layers):
-            memory = memories[number] if memories else layer.history.memory(hidden, inputs.view)
             x, weights = layer(
-                x, market, memory, inputs.columns, batch, inputs.view,
+                x, market, inputs.hidden, inputs.columns, batch, inputs.view,
                 need_weights=need_weights, beside=None if beside is None else beside[number],
+                memory=memories[number] if memories else None,
             )  # fmt: skip
             attention.update({f"{name}.{number}": w for name, w in weights.items()})
         # the head also sees every column as it is

@@ -39,8 +39,10 @@ ENGLISH = AttentionWords(
         "effects: 1 is the same order, 0 none, below 0 the opposite ({level} intervals, clustered "
         "by user)."
     ),
-    columns=("", "Rank correlation with contributions in size", "n",
-             "Rank correlation with effects of phrases in size", "n"),
+    columns=(
+        "Rank correlation", "with contributions in size", "n", "with effects of phrases in size",
+        "n",
+    ),
     methods={
         "attention_rollout": "attention, rolled out",
         "attention_gradient": "attention, weighed by gradients",
@@ -61,7 +63,7 @@ KOREAN = AttentionWords(
         "않습니다. 그러니 기여와 효과에 맞는 만큼만 읽으십시오. 1은 같은 순서, 0은 무관, 0보다 "
         "작으면 반대입니다({level} 구간, 사용자별 군집)."
     ),
-    columns=("", "기여 크기와의 순위 상관", "n", "문구 효과 크기와의 순위 상관", "n"),
+    columns=("순위 상관", "기여 크기와", "n", "문구 효과 크기와", "n"),
     methods={
         "attention_rollout": "어텐션 (롤아웃)",
         "attention_gradient": "어텐션 (기울기 가중)",

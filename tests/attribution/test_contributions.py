@@ -104,6 +104,7 @@ def test_no_title_harms_the_page(out: Path) -> None:
     body = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
     assert len(re.findall("<article", body)) == len(re.findall("</article>", body)) > 1
     assert "alert" in body  # it is shown, as text
+    assert "Where the network looks (attention)" in body
     assert not re.findall(r"<(?:img|b)\b(?! src=\"data:)", body)
     assert "<script>alert" not in page
     assert "{{" in body  # what looks like a template is text too
