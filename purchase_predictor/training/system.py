@@ -87,11 +87,12 @@ class FusionTask:
         output = model(batch, network_only=True)
         target = batch.converted[:, None].expand_as(output.logits)
         loss = F.binary_cross_entropy_with_logits(output.logits.float(), target)
+        clicks = output.clicks
+        # every head takes part: processes that share a step wait for the gradients of all of them
+        loss = loss + clicks.types.sum() * 0.0
         if self.auxiliary_weight:
-            clicks = next_click_loss(output.clicks, batch.sessions)
-            return loss + self.auxiliary_weight * clicks
-        # the click head takes part, as a distributed step wants it
-        return loss + (output.clicks.queries.sum() + output.clicks.keys.sum()) * 0.0
+            return loss + self.auxiliary_weight * next_click_loss(clicks, batch.sessions)
+        return loss + (clicks.queries.sum() + clicks.keys.sum()) * 0.0
 
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
         """Log-loss of the network's mean logit on the stopping rows."""
