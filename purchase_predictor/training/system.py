@@ -87,10 +87,11 @@ class FusionTask:
         output = model(batch, network_only=True, next_click=self.auxiliary_weight > 0)
         target = batch.converted[:, None].expand_as(output.logits)
         loss = F.binary_cross_entropy_with_logits(output.logits.float(), target)
-        if self.auxiliary_weight:
-            clicks = next_click_loss(output.clicks, batch.sessions)
-            return loss + self.auxiliary_weight * clicks
-        return loss
+        if not self.auxiliary_weight:
+            return loss
+        loss = loss + self.auxiliary_weight * next_click_loss(output.clicks, batch.sessions)
+        # a head that was run takes part: processes that share a step wait for gradients of all
+        return loss + output.clicks.types.sum() * 0.0
 
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
         """Log-loss of the network's mean logit on the stopping rows."""
