@@ -6,11 +6,10 @@ from numpy.typing import NDArray
 
 from features.arrays import EncodedMarket
 from purchase_predictor.model.readout import Readout
-from purchase_predictor.training.batches import Batcher
+from purchase_predictor.training.batches import SCORING_ROWS, Batcher
 from purchase_predictor.training.evidence import EvidenceFit, fit_by_evidence, refit
 from purchase_predictor.training.loop import Progress
 
-ROWS_AT_ONCE = 4096
 SCALE_ROWS = 50_000
 PENALTY_OF_CHANGE = 30.0
 """At least, where weights are kept: a market differs from what is common by 0.2 or so."""
@@ -100,7 +99,7 @@ def _columns(
 def read_out(readout: Readout, data: EncodedMarket) -> NDArray[np.float32]:
     """The readout's logit of every row, float32 [n]."""
     logits = np.empty(len(data), np.float32)
-    for places, batch in Batcher(data, batch_size=ROWS_AT_ONCE).scoring_batches():
+    for places, batch in Batcher(data, batch_size=SCORING_ROWS).scoring_batches():
         logits[places] = readout(batch)[:, 0].numpy()
     return logits
 
@@ -116,7 +115,7 @@ def _fit_scales(readout: Readout, learn: EncodedMarket, generator: np.random.Gen
     parts = [
         readout.measured(batch)[:, n_numbers:].numpy()
         for _, batch in Batcher(
-            learn.select(_some_rows(learn, SCALE_ROWS, generator)), batch_size=ROWS_AT_ONCE
+            learn.select(_some_rows(learn, SCALE_ROWS, generator)), batch_size=SCORING_ROWS
         ).scoring_batches()
     ]
     # numbers on all rows: among some of them a rare one may not be known at all
@@ -135,7 +134,7 @@ def _design(readout: Readout, data: EncodedMarket) -> NDArray[np.float16]:
     measured, and it halves what is the largest array of a training.
     """
     x = np.ones((len(data), readout.linear.in_features + 1), np.float16)
-    for places, batch in Batcher(data, batch_size=ROWS_AT_ONCE).scoring_batches():
+    for places, batch in Batcher(data, batch_size=SCORING_ROWS).scoring_batches():
         x[places, :-1] = readout.design(batch).half().numpy()
     return x
 

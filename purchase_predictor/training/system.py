@@ -17,7 +17,7 @@ from purchase_predictor.checkpoint import has_folder, read_folder, write_folder
 from purchase_predictor.model.fusion import FusionTransformer
 from purchase_predictor.model.inputs import FusionBatch, FusionShape
 from purchase_predictor.settings import ModelSettings, Settings
-from purchase_predictor.training.batches import Batcher
+from purchase_predictor.training.batches import SCORING_ROWS, Batcher
 from purchase_predictor.training.lever_errors import LeverErrors, measure_errors
 from purchase_predictor.training.loop import (
     Loop,
@@ -42,7 +42,6 @@ from purchase_predictor.training.readout import (
 from purchase_predictor.training.shapes import ContentSizes, converted_rate, number_bins, shape_of
 from purchase_predictor.training.weighing import weigh
 
-SCORING_ROWS = 4096
 MIN_STEPS = 40
 MIN_BATCH = 128
 
