@@ -151,8 +151,7 @@ class PurchasePredictor:
             DataError: `content` was trained on products of the validation or test period.
         """
         training = training_products(tables, split_by(tables, self.settings))
-        if content is None:
-            # one after another: the others find in the cache what the first has trained
+        if content is None:  # one after another: the others find what the first has trained
             with make_accelerator().main_process_first():
                 content = ContentEncoders.fit(
                     tables.products,

@@ -95,8 +95,8 @@ ENGLISH = Words(
     ),
     bottom_line=(
         "{n_global} of {n} markets are better served by one model for all, {n_local} by their "
-        "own, "
-        "{n_equivalent} equally well by either; for {n_unknown} there is not enough data to tell."
+        "own, {n_equivalent} equally well by either; for {n_unknown} there is not enough data to "
+        "tell."
     ),
     bottom_pooled=(
         " On average over markets like these the global model's AUC is {value} higher ({low} to "
@@ -141,19 +141,17 @@ ENGLISH = Words(
     gap_axis="AUC, global − local",
     gap_note=(
         "Right of zero one model for all is better. Bars: paired {level} intervals, users "
-        "resampled; p after Holm over markets; “smallest detectable” is what would be found "
-        "four times "
-        "in five. The last rows: mean over markets (Hartung–Knapp) and the interval for one more."
+        "resampled; p after Holm over markets; “smallest detectable” is what would be found four "
+        "times in five. The last rows: mean over markets (Hartung–Knapp) and the interval for one "
+        "more."
     ),
     mean="Mean of markets",
     new_market="A new market",
     arms="All ways to serve a market",
     arms_note=(
         "AUC within each market with {level} intervals. global: one model for all, told the "
-        "country; "
-        "with-adapters: its layers are tuned to the country; adapted: trained on with the "
-        "market's "
-        "rows; local: those rows alone; pooled: a weighted mean of global and local."
+        "country; with-adapters: its layers are tuned to the country; adapted: trained on with "
+        "the market's rows; local: those rows alone; pooled: a weighted mean of global and local."
     ),
     arm="Arm",
     auc="AUC",
@@ -163,8 +161,7 @@ ENGLISH = Words(
     curve_axis="Training conversions of the local model",
     curve_gap="AUC, local − global",
     curve_note=(
-        "Models of subsets of each market's users; above zero the local model has caught up "
-        "with "
+        "Models of subsets of each market's users; above zero the local model has caught up with "
         "the model of all markets."
     ),
     break_even="Break-even",
@@ -179,8 +176,8 @@ ENGLISH = Words(
     served="Serves",
     never_seen="A market never seen",
     never_seen_note=(
-        "A model of all other markets, nothing learned from this one, minus one of all: "
-        "below zero is what it costs to open a market without a single row of it."
+        "A model of all other markets, nothing learned from this one, minus one of all: below "
+        "zero is what it costs to open a market without a single row of it."
     ),
     culture="Does culture tell anything of a new market?",
     culture_note=(
@@ -191,14 +188,12 @@ ENGLISH = Words(
     trend_axis="Training conversions",
     trend_note=(
         "The gap against log conversions, within the sizes seen; band: {level} interval of the "
-        "gap "
-        "that is expected of a new market of that size."
+        "gap that is expected of a new market of that size."
     ),
     exploratory="All contrasts",
     exploratory_note=(
-        "Exploratory but for the first: p is corrected for the markets of a contrast (Holm), "
-        "not for "
-        "the number of contrasts. NE: normalised entropy, lower is better."
+        "Exploratory but for the first: p is corrected for the markets of a contrast (Holm), not "
+        "for the number of contrasts. NE: normalised entropy, lower is better."
     ),
     against="Against",
     metric="Metric",
@@ -217,14 +212,12 @@ ENGLISH = Words(
         "seeds."
     ),
     caveat_dimensions=(
-        "Cultural dimensions (Hofstede, 2015) describe countries, never persons; the "
-        "reliability of "
-        "uncertainty avoidance and masculinity is disputed (Minkov 2018)."
+        "Cultural dimensions (Hofstede, 2015) describe countries, never persons; the reliability "
+        "of uncertainty avoidance and masculinity is disputed (Minkov 2018)."
     ),
     caveat_flat=(
         "Learning curves, transfer and culture use LightGBM without pictures, titles and "
-        "next-click "
-        "scores, so their AUCs are below those of the arms."
+        "next-click scores, so their AUCs are below those of the arms."
     ),
     caveat_full=(
         "Learning curves, transfer and culture use the fusion, trained anew for each point from "
@@ -241,39 +234,35 @@ KOREAN = Words(
     title="모든 시장에 하나의 모델인가, 시장마다 자기 모델인가?",
     what=(
         "각 시장을 그 시장의 데이터로만 학습한 모델과 모든 시장의 데이터로 학습한 모델로 같은 "
-        "미래 "
-        "노출에서 비교했습니다. 차이는 AUC의 차이, 즉 구매를 비구매보다 높게 매기는 빈도의 "
+        "미래 노출에서 비교했습니다. 차이는 AUC의 차이, 즉 구매를 비구매보다 높게 매기는 빈도의 "
         "차이입니다."
     ),
     bottom_line=(
         "{n}개 시장 가운데 {n_global}개는 모든 시장의 모델이 낫고, {n_local}개는 자기 모델이 "
-        "나으며, "
-        "{n_equivalent}개는 어느 쪽이든 같습니다. {n_unknown}개는 판단할 데이터가 부족합니다."
+        "나으며, {n_equivalent}개는 어느 쪽이든 같습니다. {n_unknown}개는 판단할 데이터가 "
+        "부족합니다."
     ),
     bottom_pooled=(
-        " 이런 시장들에서 평균적으로 글로벌 모델의 AUC가 {value} 높습니다({low} ~ {high}; "
-        "구간에 0이 들면 차이가 없을 수도 있습니다)."
+        " 이런 시장들에서 평균적으로 글로벌 모델의 AUC가 {value} 높습니다({low} ~ {high}; 구간에 "
+        "0이 들면 차이가 없을 수도 있습니다)."
     ),
     own_question="어느 시장이 자기 모델을 가져야 하는가?",
     own_answer="자기 모델: {local}. 모든 시장의 모델: {everyone}. 어느 쪽이든: {equivalent}.",
     own_undecided=(
-        " 어느 쪽으로도 드러나지 않음: {unknown}. 드러날 때까지는 모든 시장의 모델이 "
-        "안전합니다. 하나만 "
-        "관리하면 되고 그 시장의 구매가 없어도 됩니다."
+        " 어느 쪽으로도 드러나지 않음: {unknown}. 드러날 때까지는 모든 시장의 모델이 안전합니다. "
+        "하나만 관리하면 되고 그 시장의 구매가 없어도 됩니다."
     ),
     nobody="없음",
     size_question="구매 몇 건부터인가?",
     size_answer="자기 모델이 따라잡은 건수(95 % 구간): {found}.",
     size_unseen=(
         "보이지 않음: 가진 학습 구매(최대 {largest}건, {market}) 안에서 모든 시장의 모델을 "
-        "따라잡은 자기 "
-        "모델이 없습니다."
+        "따라잡은 자기 모델이 없습니다."
     ),
     new_question="새로운 나라에서는 무엇을 예상하는가?",
     new_answer=(
         "그 나라를 본 적 없는 모델의 AUC는 본 모델과 평균 {value}({low} ~ {high}), 나라별로는 "
-        "{least} ~ "
-        "{most} 다릅니다."
+        "{least} ~ {most} 다릅니다."
     ),
     preliminary="1: 잠정적이며, 발표에는 다섯 개가 필요합니다",
     rows="데이터 수",
@@ -281,8 +270,7 @@ KOREAN = Words(
     by_flat=" 단순한 열의 LightGBM으로 측정했으므로 위의 그림과 나란히 읽지 않습니다.",
     caveat_averages=(
         "상자의 평균은 시장마다 다를 수 있음을 허용합니다(무작위 효과). “macro”는 자기 모델이 "
-        "있는 바로 이 "
-        "시장들의 평균이라 구간이 더 좁습니다."
+        "있는 바로 이 시장들의 평균이라 구간이 더 좁습니다."
     ),
     market="시장",
     verdict="판정",
@@ -296,19 +284,16 @@ KOREAN = Words(
     gap_axis="AUC, 글로벌 − 로컬",
     gap_note=(
         "0의 오른쪽이면 모든 시장의 모델이 낫습니다. 막대: 사용자를 재표집한 {level} 구간(대응 "
-        "비교), "
-        "p는 시장들에 대한 Holm 보정, “탐지 가능한 최소 차이”는 다섯 번 가운데 네 번 찾아낼 "
-        "차이. 마지막 "
-        "줄: 시장 평균(Hartung–Knapp)과 한 시장이 더 있을 때의 구간."
+        "비교), p는 시장들에 대한 Holm 보정, “탐지 가능한 최소 차이”는 다섯 번 가운데 네 번 "
+        "찾아낼 차이. 마지막 줄: 시장 평균(Hartung–Knapp)과 한 시장이 더 있을 때의 구간."
     ),
     mean="시장 평균",
     new_market="새로운 시장",
     arms="시장을 서비스하는 모든 방법",
     arms_note=(
         "시장 내 AUC와 {level} 구간. global: 국가를 아는 모든 시장의 모델, with-adapters: 층을 "
-        "국가에 맞춤, "
-        "adapted: 그 시장의 데이터로 더 학습, local: 그 데이터로만 학습, pooled: global과 "
-        "local의 가중 평균."
+        "국가에 맞춤, adapted: 그 시장의 데이터로 더 학습, local: 그 데이터로만 학습, pooled: "
+        "global과 local의 가중 평균."
     ),
     arm="방법",
     auc="AUC",
@@ -319,8 +304,7 @@ KOREAN = Words(
     curve_gap="AUC, 로컬 − 글로벌",
     curve_note=(
         "각 시장 사용자의 부분집합으로 학습한 모델. 0보다 위면 로컬 모델이 모든 시장의 모델을 "
-        "따라잡은 "
-        "것입니다."
+        "따라잡은 것입니다."
     ),
     break_even="손익 분기",
     more_than="{n}건 초과",
@@ -334,28 +318,24 @@ KOREAN = Words(
     served="서비스하는 시장",
     never_seen="한 번도 보지 못한 시장",
     never_seen_note=(
-        "이 시장에서 아무것도 배우지 않은 나머지 시장의 모델에서 모든 시장의 모델을 뺀 "
-        "값. "
-        "0보다 아래면 데이터 없이 시장을 열 때의 비용입니다."
+        "이 시장에서 아무것도 배우지 않은 나머지 시장의 모델에서 모든 시장의 모델을 뺀 값. 0보다 "
+        "아래면 데이터 없이 시장을 열 때의 비용입니다."
     ),
     culture="문화는 새로운 시장에 대해 무엇을 말해 주는가?",
     culture_note=(
-        "한 번도 보지 못한 시장에서, 모델에 알려 준 정보별 AUC에서 아무것도 알려 주지 않은 "
-        "AUC를 뺀 값. "
-        "문화 차원은 무작위 벡터보다 나을 때만 의미가 있습니다."
+        "한 번도 보지 못한 시장에서, 모델에 알려 준 정보별 AUC에서 아무것도 알려 주지 않은 AUC를 "
+        "뺀 값. 문화 차원은 무작위 벡터보다 나을 때만 의미가 있습니다."
     ),
     trend="글로벌 − 로컬, 시장의 규모별",
     trend_axis="학습 구매 건수",
     trend_note=(
         "구매 건수의 로그에 대한 차이, 본 규모 안에서만. 띠: 그 규모의 새로운 시장에서 예상되는 "
-        "차이의 "
-        "{level} 구간."
+        "차이의 {level} 구간."
     ),
     exploratory="모든 비교",
     exploratory_note=(
-        "첫 비교를 제외하면 탐색적입니다. p는 한 비교의 시장들에 대해 보정했고(Holm) 비교의 "
-        "수에 대해서는 "
-        "아닙니다. NE: 정규화 엔트로피, 낮을수록 좋음."
+        "첫 비교를 제외하면 탐색적입니다. p는 한 비교의 시장들에 대해 보정했고(Holm) 비교의 수에 "
+        "대해서는 아닙니다. NE: 정규화 엔트로피, 낮을수록 좋음."
     ),
     against="기준",
     metric="지표",
@@ -367,21 +347,18 @@ KOREAN = Words(
     ),
     caveat_undecided=(
         "“데이터 부족”은 “같다”가 아닙니다. 동등은 두 단측 검정이 모두 ±{margin} 이내의 차이를 "
-        "보일 "
-        "때만 말합니다."
+        "보일 때만 말합니다."
     ),
     caveat_seeds=(
         "구간은 테스트 데이터의 우연{and_models}을 담습니다. 발표에는 시드 다섯 개가 필요합니다."
     ),
     caveat_dimensions=(
         "문화 차원(Hofstede, 2015)은 국가를 설명하며 개인을 설명하지 않습니다. 불확실성 회피와 "
-        "남성성의 "
-        "신뢰도에는 이견이 있습니다(Minkov 2018)."
+        "남성성의 신뢰도에는 이견이 있습니다(Minkov 2018)."
     ),
     caveat_flat=(
         "학습 곡선, 전이, 문화는 그림, 제목, 다음 클릭 점수 없이 LightGBM을 쓰므로 AUC가 위의 "
-        "방법들보다 "
-        "낮습니다."
+        "방법들보다 낮습니다."
     ),
     caveat_full=(
         "학습 곡선, 전이, 문화는 지점마다 해당 시장의 데이터만으로(그림과 제목의 인코더까지) 새로 "

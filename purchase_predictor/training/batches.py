@@ -150,15 +150,15 @@ class Batcher:
         # about one length come together (attention grows with its square), and among them those
         # of about as many impressions; sorted by count alone, padding was two thirds of a batch
         bucket = np.round(np.log2(1 + self.stretches.stop - self.stretches.start))
-        # every other bucket downwards: a batch across two buckets would else hold the largest
-        # counts of one beside the smallest of the next, and its grid be nine tenths padding
-        count = np.where(bucket % 2 == 0, self.count, -self.count)
         if epoch is None:
+            # every other bucket downwards: a batch across two buckets would else hold the largest
+            # counts of one beside the smallest of the next, and its grid be nine tenths padding
+            count = np.where(bucket % 2 == 0, self.count, -self.count)
             return self._split(np.lexsort((count, bucket)), size)
         generator = np.random.default_rng([self.seed, epoch])
         order = generator.permutation(len(self.count))
         chunk = np.cumsum(self.count[order]) // (SORTED_BATCHES * size)
-        order = order[np.lexsort((count[order], bucket[order], chunk))]
+        order = order[np.lexsort((self.count[order], bucket[order], chunk))]
         batches = self._split(order, size)
         return [batches[place] for place in generator.permutation(len(batches))]
 
