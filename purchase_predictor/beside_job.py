@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from scipy.stats import spearmanr
 
+from features.arrays import N_RESERVED
 from purchase_predictor.attribution import shapley
 from purchase_predictor.attribution.aggregates import SHARE, modality_table
 from purchase_predictor.attribution.contributions import ROWS_AT_ONCE, SHAPLEY
@@ -43,6 +44,23 @@ class Beside:
     files: list[Path]
 
 
+def refuse_strangers(model: PurchasePredictor, other: PurchasePredictor) -> None:
+    """See that two models share a market, before anything takes long.
+
+    Raises:
+        DataError: they share none.
+    """
+    one, two = (
+        set(each.preparation_.features_.vocabularies_["market"].names[N_RESERVED:])
+        for each in (model, other)
+    )
+    if not one & two:
+        raise DataError(
+            f"there is no market that both models know: {', '.join(sorted(one))} and "
+            f"{', '.join(sorted(two))}"
+        )
+
+
 def tell_beside(
     explanation: Explanation,
     other: PurchasePredictor,
@@ -61,14 +79,14 @@ def tell_beside(
         reporter: tells what happens.
 
     Raises:
-        DataError: there is no market that both models know.
+        DataError: the two models have no lever in common.
     """
     reporter.step("the other model's effects")
     asked = levers_of(other, source, reporter=reporter)
     confidence = explanation.facts["confidence"]
     effects = paired(explanation.effects, asked.effects(asked.levers(), confidence=confidence))
     if effects.is_empty():
-        raise DataError("there is no market that both models know")
+        raise DataError("there is no lever that both models have in a market that both know")
     shares = None
     if explanation.single is not None:
         reporter.step("the other model's modalities")

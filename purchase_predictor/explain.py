@@ -96,13 +96,15 @@ def explain(
     folder = output or Path("runs") / "explain"
     make_output(folder)
     from purchase_predictor import explaining_job as job
-    from purchase_predictor.beside_job import tell_beside
+    from purchase_predictor.beside_job import refuse_strangers, tell_beside
     from purchase_predictor.job import sample_folder
     from purchase_predictor.scoring.job import load_model
 
     reporter = Reporter(quiet=quiet)
     predictor, version = load_model(model, settings.tracking)
     other = None if beside is None else load_model(beside, settings.tracking)[0]
+    if other is not None:  # told before the long part
+        refuse_strangers(predictor, other)
     source = sample_folder(reporter) if data is None else data
     explanation = job.explain_model(
         predictor, source, folder,

@@ -90,7 +90,7 @@ def explain_model(
             seed=predictor.settings.seed, reporter=reporter,
         )  # fmt: skip
         if discover:
-            candidates = further.discovered(single, discover)
+            candidates = further.discovered(single, discover, unknown)
             effects = pl.concat([effects, candidates], how="diagonal_relaxed")
     facts = _facts(predictor, tables, source)
     facts |= {"model_version": version, "own_phrases": list(unknown)}
@@ -171,10 +171,10 @@ class _Further:
         with self.reporter.progress(len(groups), "own phrases") as advance:
             return titles.ask(groups, self.confidence, advance=advance, warn=self.reporter.warn)
 
-    def discovered(self, single: ContributionFindings, n: int) -> pl.DataFrame:
-        """Phrases that contributions propose, asked about of other shoppers."""
+    def discovered(self, single: ContributionFindings, n: int, own: Phrases) -> pl.DataFrame:
+        """Phrases that contributions propose and nobody named, asked about of other shoppers."""
         assert single.finder is not None  # noqa: S101 - it was asked for
-        known = self.predictor.preparation_.features_.phrases_
+        known = self.predictor.preparation_.features_.phrases_ | own
         groups = single.finder.candidates(n, known=known, confidence=self.confidence)
         if not groups:
             self.reporter.warn("no words in a row contribute surely enough to be a candidate")

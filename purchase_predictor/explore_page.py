@@ -127,7 +127,8 @@ def page(controls: Controls) -> "gradio.Blocks":
     import gradio as gr
 
     words, market = controls.words, controls.explorer.markets[0]
-    with gr.Blocks(title=words.title, analytics_enabled=False) as blocks:
+    # pictures handed in are deleted within the hour
+    with gr.Blocks(title=words.title, analytics_enabled=False, delete_cache=(600, 3600)) as blocks:
         gr.Markdown(f"## {words.title}")
         with gr.Row():
             with gr.Column(scale=2, min_width=300):

@@ -56,7 +56,7 @@ def test_a_model_beside_itself_says_the_same(
     assert len(shown["rows"]) == len(frame)
 
 
-def test_models_without_a_common_market_are_refused(
+def test_models_without_a_common_lever_are_refused(
     small_model: PurchasePredictor, tiny_folder: Path, tmp_path: Path
 ) -> None:
     quiet = Reporter(quiet=True)
@@ -65,5 +65,5 @@ def test_models_without_a_common_market_are_refused(
     )
     elsewhere = explanation.effects.with_columns(market=pl.lit("XX"))
     other = type(explanation)(explanation.facts, elsewhere, explanation.contrasts)
-    with pytest.raises(DataError, match="no market that both models know"):
+    with pytest.raises(DataError, match="no lever that both models have"):
         tell_beside(other, small_model, tiny_folder, tmp_path, reporter=quiet)

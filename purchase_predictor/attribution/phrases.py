@@ -61,8 +61,8 @@ class TitleEffects:
             listings.
 
         Raises:
-            DataError: a market is misspelt; none of the markets of the data has a phrase, or none
-                of them a title.
+            DataError: a market is misspelt; of the user's own phrases none is of a market of the
+                data, or none of its titles can be asked about.
         """
         labels = set(self.data.market_label.astype(str).tolist())
         self._check_names(groups, labels)
@@ -78,7 +78,7 @@ class TitleEffects:
                     change = self._change(market, markets[market], markets)
                     effects.append(change.row(market, self.lever, group, confidence))
             advance(1)
-        if not effects:
+        if not effects and self.lever != FOUND_PHRASE:
             known = ", ".join(sorted(labels))
             raise DataError(
                 f"no group of phrases has words of a market with titles in the data: {known}"
@@ -87,6 +87,8 @@ class TitleEffects:
             more = len(left_out) - MAX_NAMED
             named = ", ".join(left_out[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
             warn(f"phrases without an effect: {named}")
+        if not effects:
+            return pl.DataFrame()
         bounds = dict.fromkeys(BOUNDS, pl.Float64)
         return pl.DataFrame(effects, schema_overrides=bounds, infer_schema_length=None)
 

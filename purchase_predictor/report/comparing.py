@@ -1,6 +1,5 @@
 """The report of the comparison: one HTML page, and tables for the console."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from purchase_predictor.report.comparing_charts import (
     curve_chart,
     forest,
     gap_chart,
+    level_of,
     transfer_chart,
     trend_chart,
     verdict_text,
@@ -105,7 +105,7 @@ def answers(comparison: Comparison, words: Words) -> dict[str, str]:
     """The three questions that people have, each with its answer as far as there is one."""
     told = {words.own_question: _who_has_their_own(comparison, words)}
     if comparison.break_even:
-        told[words.size_question] = _from_which_size(comparison.break_even, words)
+        told[words.size_question] = _from_which_size(comparison, words)
     gaps = [] if comparison.transfer is None else comparison.transfer.gaps
     mean = [gap for gap in gaps if gap["scope"] == "macro" and gap["value"] is not None]
     single = [g["value"] for g in gaps if g["scope"] == "market" and g["value"] is not None]
@@ -128,12 +128,12 @@ def _who_has_their_own(comparison: Comparison, words: Words) -> str:
     return told + words.own_undecided.format(**lists) if named["unknown"] else told
 
 
-def _from_which_size(break_even: Sequence[Mapping[str, Any]], words: Words) -> str:
-    found = [one for one in break_even if one["conversions"] is not None]
+def _from_which_size(comparison: Comparison, words: Words) -> str:
+    found = [one for one in comparison.break_even if one["conversions"] is not None]
     if found:
         each = (f"{one['market']} {break_even_text(one, words)}" for one in found)
-        return words.size_answer.format(found="; ".join(each))
-    largest = max(break_even, key=lambda one: one["largest"])
+        return words.size_answer.format(level=level_of(comparison), found="; ".join(each))
+    largest = max(comparison.break_even, key=lambda one: one["largest"])
     return words.size_unseen.format(largest=f"{largest['largest']:,.0f}", market=largest["market"])
 
 

@@ -110,7 +110,7 @@ ENGLISH = Words(
     ),
     nobody="none",
     size_question="From how many conversions on?",
-    size_answer="The market's own model drew level at, with 95 % intervals: {found}.",
+    size_answer="The market's own model drew level at, with {level} intervals: {found}.",
     size_unseen=(
         "Not seen: no market's own model drew level with the model for all within the training "
         "conversions that it has (at most {largest}, {market})."
@@ -254,7 +254,7 @@ KOREAN = Words(
     ),
     nobody="없음",
     size_question="구매 몇 건부터인가?",
-    size_answer="자기 모델이 따라잡은 건수(95 % 구간): {found}.",
+    size_answer="자기 모델이 따라잡은 건수({level} 구간): {found}.",
     size_unseen=(
         "보이지 않음: 가진 학습 구매(최대 {largest}건, {market}) 안에서 모든 시장의 모델을 "
         "따라잡은 자기 모델이 없습니다."

@@ -78,8 +78,8 @@ ENGLISH = ExploringWords(
     ),
     groups_note=(
         "Shapley values of the six groups, in log-odds before calibration, against an offer of "
-        "which nothing is known; pale bars: as listed. The shopper, the path and the other offers "
-        "of the list stay as they were."
+        "which nothing is known; pale bars: as listed. The shopper and the terms of other offers "
+        "stay as they were; where they met this listing before, its new title and picture show."
     ),
     caveat=(
         "This explains the model. Sellers choose titles, pictures and terms, so without offers "
@@ -114,7 +114,8 @@ KOREAN = ExploringWords(
     moved="이 시장에 나온 적이 없는 상품입니다. 마지막으로 나온 제안의 자리에 놓았습니다.",
     groups_note=(
         "여섯 묶음의 섀플리 값. 보정 전 로그 오즈이며, 아무것도 알려지지 않은 제안이 기준입니다. "
-        "옅은 막대는 원래 제안입니다. 구매자와 클릭 경로, 목록의 다른 제안은 그대로입니다."
+        "옅은 막대는 원래 제안입니다. 구매자와 다른 제안의 조건은 그대로이며, 이 상품을 "
+        "전에 만난 곳에도 바뀐 제목과 사진이 놓입니다."
     ),
     caveat=(
         "이것은 모델을 설명합니다. 제목과 사진과 조건은 판매자가 고르므로, 무작위로 배정된 제안이 "

@@ -166,6 +166,10 @@ class RayEngine:
                     f"a worker died {MAX_DEATHS + 1} times while it scored, perhaps for want of "
                     "memory: take fewer --workers or --shard-rows; go on with --resume"
                 ) from error
+            except ray.exceptions.RayError as error:
+                raise ClusterError(
+                    f"the cluster gave up ({error}); go on with --resume"
+                ) from error
             finally:
                 for worker in workers:
                     ray.kill(worker)
@@ -207,7 +211,11 @@ def _cluster() -> Iterator[None]:
         yield
         return
     address = os.environ.get("RAY_ADDRESS")
-    own = {} if address else {"include_dashboard": False, "object_store_memory": STORE_BYTES}
+    own: dict[str, Any] = {}
+    if not address:  # one of its own, whatever else runs on this machine
+        own = {
+            "address": "local", "include_dashboard": False, "object_store_memory": STORE_BYTES,
+        }  # fmt: skip
     try:
         ray.init(log_to_driver=False, logging_level="ERROR", **own)
     except (ConnectionError, RuntimeError, ValueError) as error:

@@ -93,7 +93,9 @@ def fingerprint(tables: Tables) -> str:
     digest = hashlib.sha256()
     for frame in (tables.products, tables.events, tables.impressions):
         buffer = io.BytesIO()
-        frame.write_ipc(buffer, compression="uncompressed")
+        # in one piece, texts one after another: as they come, both depend on who reads in threads
+        whole = frame.rechunk()
+        whole.write_ipc(buffer, compression="uncompressed", compat_level=pl.CompatLevel.oldest())
         digest.update(buffer.getbuffer())
     return digest.hexdigest()[:16]
 

@@ -363,12 +363,17 @@ class FusionSystem:
         wanted = self.settings.training.precision
         if wanted != "auto":
             return wanted
+        accelerator, chosen = make_accelerator(), ""
+        if accelerator.is_main_process:
+            chosen = self._measured_precision(task, progress)
+        return agreed(accelerator, chosen)
+
+    def _measured_precision(self, task: FusionTask, progress: Progress) -> str:
         stored = None if self.folder is None else self.folder / "precision"
         if self.resume and stored is not None and has_folder(stored):
             # another measurement might choose otherwise, and the run would not be the same
             return read_folder(stored).document("precision")["chosen"]
-        device = default_device()
-        seconds = agreed(make_accelerator(), measure_precisions(task, device))
+        seconds = measure_precisions(task, default_device())
         chosen = "bfloat16" if seconds["bfloat16"] < 0.9 * seconds["float32"] else "float32"
         if stored is not None:
             write_folder(stored, tensors={}, documents={"precision": {"chosen": chosen}})

@@ -86,6 +86,13 @@ def test_fingerprint_is_of_the_rows(tiny_tables: Tables) -> None:
     assert fingerprint(tiny_tables) != fingerprint(replace(tiny_tables, impressions=dearer))
 
 
+def test_fingerprint_does_not_depend_on_how_rows_lie_in_memory(tiny_tables: Tables) -> None:
+    rows = tiny_tables.products
+    pieces = pl.concat([rows.head(7), rows.tail(len(rows) - 7)], rechunk=False)
+    assert pieces.n_chunks() == 2
+    assert fingerprint(tiny_tables) == fingerprint(replace(tiny_tables, products=pieces))
+
+
 def test_market_is_selected_after_the_cut_times_were_taken(tiny_tables: Tables) -> None:
     split = split_impressions(tiny_tables, validation_fraction=0.2, test_fraction=0.2, seed=0)
     local = select_market(tiny_tables, split, "KR")
