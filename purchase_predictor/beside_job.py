@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from scipy.stats import spearmanr
 
 from features.arrays import N_RESERVED
 from purchase_predictor.attribution import shapley
-from purchase_predictor.attribution.aggregates import SHARE, modality_table
+from purchase_predictor.attribution.aggregates import SHARE, modality_table, rank_or_none
 from purchase_predictor.attribution.contributions import ROWS_AT_ONCE, SHAPLEY
 from purchase_predictor.attribution.effects import EffectsOfLevers
 from purchase_predictor.attribution.shapley import MODALITIES
@@ -24,9 +23,6 @@ from purchase_predictor.explaining_job import Explanation, levers_of
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.report.beside import BesideReport, MarketAgreement
 from purchase_predictor.training.batches import Batcher
-
-FEWEST = 5
-"""Levers of a market from which a rank correlation is told."""
 
 KEYS = ["market", "lever", "phrase"]
 
@@ -133,8 +129,7 @@ def agreement(effects: pl.DataFrame) -> list[MarketAgreement]:
     found = []
     for (market,), own in effects.group_by("market", maintain_order=True):
         one, two = own["logit"].to_numpy(), own["beside"].to_numpy()
-        rank = float(spearmanr(one, two)[0]) if len(own) >= FEWEST else None
-        rank = None if rank is None or not np.isfinite(rank) else rank
+        rank = rank_or_none(one, two)
         surely = own.select(
             ((pl.col("logit_low") > 0) | (pl.col("logit_high") < 0))
             & ((pl.col("beside_low") > 0) | (pl.col("beside_high") < 0))

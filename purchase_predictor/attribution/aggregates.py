@@ -7,12 +7,12 @@ mean is clustered by both. Intervals tell how far contributions differ between
 users, not how sure the model is of its weights: `effects` tells that.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.stats import rankdata, t
+from scipy.stats import rankdata, spearmanr, t
 
 from purchase_predictor.attribution.shapley import MODALITIES
 from purchase_predictor.attribution.tokens import TITLE
@@ -25,6 +25,9 @@ all."""
 
 SHARE, LOG_LOSS = "share", "log_loss"
 """What `modalities.parquet` measures: share of all contributions in size, and log-loss saved."""
+
+FEWEST = 5
+"""Pairs from which a rank correlation is told."""
 
 NOT_ASKED = {"integrated_gradients": ("culture",)}
 """Modalities that a method has no token of: gradients stay within a market (`tokens`). Their share
@@ -121,6 +124,16 @@ def rank_correlations(first: Floats, second: Floats) -> Floats:
             if a.std() and b.std():
                 found[row] = np.corrcoef(a, b)[0, 1]
     return found
+
+
+def rank_or_none(
+    first: Sequence[float] | Floats, second: Sequence[float] | Floats
+) -> float | None:
+    """Rank correlation of n pairs; None for fewer than `FEWEST` and where one side is constant."""
+    if len(first) < FEWEST:
+        return None
+    rank = float(spearmanr(first, second)[0])
+    return rank if np.isfinite(rank) else None
 
 
 def modality_table(

@@ -6,10 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 
 from features.products import Phrases
-from purchase_predictor.attribution.aggregates import clustered_ratio, rank_correlations
+from purchase_predictor.attribution.aggregates import (
+    FEWEST,
+    clustered_ratio,
+    rank_correlations,
+    rank_or_none,
+)
 from purchase_predictor.attribution.attention import METHODS, Attention, attention_of
 from purchase_predictor.attribution.contributions import Contributions, Explained
 from purchase_predictor.attribution.titles import words_of_phrases
@@ -18,9 +22,6 @@ from purchase_predictor.model.inputs import FusionBatch
 Floats = NDArray[np.float64]
 
 WORDS = "(words of the title)"
-
-FEWEST = 5
-"""Pairs of phrase and market from which a rank correlation is told."""
 
 HEADS = {
     "market": pl.String, "layer": pl.Int64, "head": pl.Int64, "token": pl.String,
@@ -220,7 +221,6 @@ def agreements(
                 own = on[(market == name) & np.isfinite(on)]
                 if len(own) >= FEWEST and (str(name), phrase) in asked:
                     pairs.append((own.mean(), asked[str(name), phrase]))
-        rank = float(spearmanr(*zip(*pairs, strict=True))[0]) if len(pairs) >= FEWEST else None
-        rank = None if rank is None or not np.isfinite(rank) else rank
+        rank = rank_or_none([on for on, _ in pairs], [effect for _, effect in pairs])
         found.append(Agreement(method, mean, int(known.sum()), rank, len(pairs)))
     return found

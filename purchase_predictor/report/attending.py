@@ -1,12 +1,13 @@
 """The section of the explanation's page on attention: what it agrees with comes first."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan
 from typing import Any
 
 import polars as pl
 
+from purchase_predictor.report.checking import check_words
 from purchase_predictor.report.contributing_data import ContributionReport
 from purchase_predictor.report.figures import NOTHING, number, text
 from purchase_predictor.report.language import in_language
@@ -21,7 +22,6 @@ class AttentionWords:
     title: str
     note: str
     columns: Sequence[str]
-    methods: Mapping[str, str]
     by_head: str
     by_head_note: str
     layer: str
@@ -43,10 +43,6 @@ ENGLISH = AttentionWords(
         "Rank correlation", "with contributions in size", "n", "with effects of phrases in size",
         "n",
     ),
-    methods={
-        "attention_rollout": "attention, rolled out",
-        "attention_gradient": "attention, weighed by gradients",
-    },
     by_head="By layer and head",
     by_head_note="What each head looks at most: mean weight, over all markets.",
     layer="Layer",
@@ -64,10 +60,6 @@ KOREAN = AttentionWords(
         "작으면 반대입니다({level} 구간, 사용자별 군집)."
     ),
     columns=("순위 상관", "기여 크기와", "n", "문구 효과 크기와", "n"),
-    methods={
-        "attention_rollout": "어텐션 (롤아웃)",
-        "attention_gradient": "어텐션 (기울기 가중)",
-    },
     by_head="층과 헤드별",
     by_head_note="헤드마다 가장 많이 보는 것: 모든 시장의 평균 가중치.",
     layer="층",
@@ -87,6 +79,7 @@ def attention_context(report: ContributionReport, language: str) -> dict[str, An
     words = in_language({"en": ENGLISH, "ko": KOREAN}, language)
     if report.heads is None:
         return None
+    methods = check_words(language).methods
     rows = []
     for agreed in report.attention:
         value, low, high = agreed.with_contributions
@@ -94,7 +87,7 @@ def attention_context(report: ContributionReport, language: str) -> dict[str, An
         effects = agreed.with_effects
         rows.append(
             [
-                words.methods[agreed.method],
+                methods[agreed.method],
                 text({k: None if isnan(v) else v for k, v in known.items()}, "+.2f"),
                 f"{agreed.n:,}",
                 NOTHING if effects is None else number(effects, "+.2f"),

@@ -89,6 +89,11 @@ _WANTED = {
 }  # fmt: skip
 
 
+def check_words(language: str) -> CheckWords:
+    """The words of a language, `en` or `ko`."""
+    return in_language({"en": ENGLISH, "ko": KOREAN}, language)
+
+
 def check_context(
     checks: Sequence[Mapping[str, Any]], confidence: float, language: str
 ) -> dict[str, Any]:
@@ -99,7 +104,7 @@ def check_context(
         confidence: level of the intervals.
         language: `en` or `ko`.
     """
-    words = in_language({"en": ENGLISH, "ko": KOREAN}, language)
+    words = check_words(language)
     verdict = {None: words.told, True: words.passed, False: words.failed}
     return {
         "title": words.title,
