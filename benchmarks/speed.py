@@ -144,12 +144,18 @@ def loop_settings(settings: Settings, precision: str) -> LoopSettings:
     )
 
 
+def fusion_of(predictor: PurchasePredictor) -> FusionSystem:
+    """The transformer of a fitted predictor."""
+    system = predictor.panel_.systems_[FUSION]
+    assert isinstance(system, FusionSystem)  # noqa: S101
+    return system
+
+
 def make_task(
     predictor: PurchasePredictor, auxiliary_weight: float, *, copied: bool
 ) -> FusionTask:
     """The fusion's task over the training rows, its batches shared or copied."""
-    system = predictor.panel_.systems_[FUSION]
-    assert isinstance(system, FusionSystem)  # noqa: S101
+    system = fusion_of(predictor)
     names = [column.name for column in predictor.data_.number_columns]
     kept = [names.index(column.name) for column in system.shape_.numbers]
     data = replace(
@@ -247,6 +253,8 @@ def measure_scoring(
             profiler = cProfile.Profile()
             n = profiler.runcall(score, predictor, folder, name, output)
             shares[name] = stage_shares(profiler)
+        # the counter hooks onto the gradients of what modules are given, and scoring has none
+        fusion_of(predictor).model_.requires_grad_(False)
         with FlopCounterMode(display=False) as counter:
             score(predictor, folder, FUSION, output)
         for _ in range(rounds):
@@ -288,6 +296,7 @@ def _place(function: Callable[..., Any]) -> tuple[str, int, str]:
 def print_profile(predictor: PurchasePredictor, folder: Path, precision: str) -> None:
     """The operators that take most time, in a few training steps and in scoring."""
     weight = predictor.settings.pretraining.auxiliary_weight
+    fusion_of(predictor).model_.requires_grad_(True)
     training = Training(make_task(predictor, weight, copied=False), predictor.settings, precision)
     training.step()
     with tempfile.TemporaryDirectory() as work:
