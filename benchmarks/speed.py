@@ -207,8 +207,10 @@ def measure_training(
         "copied": make_task(predictor, weight, copied=True),
     }
     difference = same_logits(tasks["shared"], tasks["copied"])
-    seconds = measure_precisions(tasks["shared"], CPU)
-    precision = min(seconds, key=seconds.__getitem__)
+    precision = settings.training.precision
+    if precision == "auto":
+        seconds = measure_precisions(tasks["shared"], CPU)
+        precision = min(seconds, key=seconds.__getitem__)
     arms = {name: Training(task, settings, precision) for name, task in tasks.items()}
     found: dict[str, list[float]] = {name: [] for name in arms}
     for arm in arms.values():
