@@ -89,8 +89,8 @@ def key_of(fingerprint: str, settings: Settings, market: str, name: str, dropped
         name: of the system.
         dropped: the modality left out, if any.
     """
-    apart = dict.fromkeys(("evaluation", "tracking", "comparison"), True)
-    values = settings.model_dump(exclude=apart | STORAGE)
+    apart = {"evaluation": True, "tracking": True, "comparison": True, **STORAGE}
+    values = settings.model_dump(exclude=apart)
     values["encoders"].pop("cache")
     values["baselines"] = values["baselines"].get(name)
     text = json.dumps([fingerprint, values, market, name, dropped], sort_keys=True)

@@ -49,8 +49,7 @@ class ArrayStore:
             self.folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.folder) as file:
                 _reserve(file.fileno(), n_bytes)
-                # numpy's types do not know that a file without a name will do
-                mapped = np.memmap(file, dtype, mode="r+", shape=shape)  # type: ignore[call-overload]
+                mapped = np.memmap(file, dtype, mode="r+", shape=shape)
         except OSError as error:
             raise UserError(
                 f"cannot keep {n_bytes / 1e9:.2f} GB of arrays in {self.folder} (setting "

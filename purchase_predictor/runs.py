@@ -34,8 +34,8 @@ def run_key(
     Raises:
         DataError: the user's file of market profiles cannot be used.
     """
-    apart = dict.fromkeys(("evaluation", "tracking", "comparison"), True)
-    values: dict[str, Any] = settings.model_dump(exclude=apart | STORAGE)
+    apart = {"evaluation": True, "tracking": True, "comparison": True, **STORAGE}
+    values: dict[str, Any] = settings.model_dump(exclude=apart)
     values["encoders"].pop("cache")
     values["training"].pop("checkpoint_every")
     values["data"].pop("min_conversions")  # refuses a run, changes none

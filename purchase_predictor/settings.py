@@ -107,7 +107,7 @@ class TrainingSettings(Section):
     storage_folder: str = Field(min_length=1)
 
 
-STORAGE = {"training": {"storage", "storage_folder"}}
+STORAGE: dict[str, Any] = {"training": {"storage", "storage_folder"}}
 """Where arrays lie, as `model_dump` excludes it: nothing that comes out depends on it."""
 
 

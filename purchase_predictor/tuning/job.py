@@ -105,8 +105,8 @@ class TuneJob:
             self.source, require_labels=True, max_title_chars=start.data.max_title_chars
         )
         mark = fingerprint(tables)
-        apart = dict.fromkeys(("evaluation", "tracking", "comparison"), True)
-        values = start.model_dump(exclude=apart | STORAGE)
+        apart = {"evaluation": True, "tracking": True, "comparison": True, **STORAGE}
+        values = start.model_dump(exclude=apart)
         identity = json.dumps([mark, self.market, values], sort_keys=True)
         prepared = prepare(
             tables, start, market=self.market, store=self.folder / "prepared" / mark,
