@@ -7,6 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from features.storage import BLOCK_ROWS, IN_MEMORY, ArrayStore
+
 Group = Literal["terms", "culture", "clickstream", "context"]
 """What a column tells of; whole groups are masked together in training and in attribution."""
 
@@ -140,6 +142,8 @@ class EncodedMarket:
         market_label: object [n], the market as written in the data.
         impression_id: object [n].
         row: int64 [n], row of the table as given, to restore the input's order.
+        flags: bool [n] each, what was missing or unknown.
+        store: where the matrices of these rows lie, and those of rows selected from them.
     """
 
     products: ProductArrays
@@ -168,6 +172,7 @@ class EncodedMarket:
     impression_id: NDArray[np.object_]
     row: NDArray[np.int64]
     flags: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
+    store: ArrayStore = IN_MEMORY
 
     def __len__(self) -> int:
         return len(self.cut)
@@ -176,11 +181,13 @@ class EncodedMarket:
         """The impressions where `rows` (bool [n]) holds; events and products stay whole."""
         names = (
             "sequence", "cut", "time", "session", "unit", "list_number", "product", "market",
-            "row_profile", "numbers", "categories", "converted", "part", "market_label",
-            "impression_id", "row",
+            "converted", "part", "market_label", "impression_id", "row",
         )  # fmt: skip
         flags = {name: values[rows] for name, values in self.flags.items()}
-        return replace(self, flags=flags, **{name: getattr(self, name)[rows] for name in names})
+        taken = {name: getattr(self, name)[rows] for name in names}
+        for name in ("row_profile", "numbers", "categories"):
+            taken[name] = self.store.take(getattr(self, name), rows)
+        return replace(self, flags=flags, **taken)
 
     def before_test(self) -> NDArray[np.bool_]:
         """The labelled rows of TRAIN, STOP and CALIBRATE, bool [n]."""
@@ -200,8 +207,9 @@ class EncodedMarket:
         self, values: NDArray[np.float32], columns: Sequence[Column]
     ) -> "EncodedMarket":
         """The same rows with further number columns (`values`: float32 [n, len(columns)])."""
-        return replace(
-            self,
-            numbers=np.concatenate([self.numbers, values.astype(np.float32)], axis=1),
-            number_columns=(*self.number_columns, *columns),
-        )
+        width = self.numbers.shape[1]
+        numbers = self.store.zeros((len(self), width + len(columns)), np.float32)
+        for start in range(0, len(self), BLOCK_ROWS):
+            rows = slice(start, start + BLOCK_ROWS)
+            numbers[rows, :width], numbers[rows, width:] = self.numbers[rows], values[rows]
+        return replace(self, numbers=numbers, number_columns=(*self.number_columns, *columns))

@@ -8,6 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.arrays import Column, Group
+from features.storage import IN_MEMORY, ArrayStore
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -15,12 +16,18 @@ Bools = NDArray[np.bool_]
 
 _LARGEST = float(np.finfo(np.float32).max)
 _BLOCK_ROWS = 2048
+_BLOCK_COLUMNS = 64
 
 
 @dataclass
 class ColumnSet:
-    """Number and category columns of n rows, in the order in which they were added."""
+    """Number and category columns of n rows, in the order in which they were added.
 
+    Attributes:
+        store: where numbers and matrices lie.
+    """
+
+    store: ArrayStore = IN_MEMORY
     number_columns: list[Column] = field(default_factory=list)
     numbers: list[NDArray[np.float32]] = field(default_factory=list)
     category_columns: list[Column] = field(default_factory=list)
@@ -39,8 +46,16 @@ class ColumnSet:
             known: bool [n], where the values hold; missing elsewhere.
         """
         x = np.clip(values.astype(np.float64), -_LARGEST, _LARGEST).astype(np.float32)
-        self.numbers.append(x if known is None else np.where(known, x, np.float32(np.nan)))
+        self._keep(x if known is None else np.where(known, x, np.float32(np.nan)))
         self.number_columns.append(Column(name, group, block))
+
+    def _keep(self, values: NDArray[np.float32]) -> None:
+        """Copy into a block of columns: every file in the store costs an open one."""
+        place = len(self.numbers) % _BLOCK_COLUMNS
+        if not place:
+            self._block = self.store.zeros((_BLOCK_COLUMNS, len(values)), np.float32)
+        self._block[place] = values
+        self.numbers.append(self._block[place])
 
     def category(
         self, name: str, group: Group, block: str, codes: NDArray[np.int32], n_codes: int
@@ -51,21 +66,20 @@ class ColumnSet:
 
     def number_matrix(self, n: int) -> NDArray[np.float32]:
         """float32 [n, n_numbers]."""
-        return _side_by_side(self.numbers, n, np.float32)
+        return self._side_by_side(self.numbers, n, np.float32)
 
     def category_matrix(self, n: int) -> NDArray[np.int32]:
         """int32 [n, n_categories]."""
-        return _side_by_side(self.categories, n, np.int32)
+        return self._side_by_side(self.categories, n, np.int32)
 
-
-def _side_by_side(columns: Sequence[NDArray], n: int, dtype: type) -> NDArray:
-    """Columns of n rows as one matrix, a block of rows at a time: a block stays in the cache."""
-    matrix: NDArray = np.empty((n, len(columns)), dtype)
-    for start in range(0, n, _BLOCK_ROWS):
-        rows = slice(start, start + _BLOCK_ROWS)
-        for place, column in enumerate(columns):
-            matrix[rows, place] = column[rows]
-    return matrix
+    def _side_by_side(self, columns: Sequence[NDArray], n: int, dtype: type) -> NDArray:
+        """Columns as one matrix, a block of rows at a time: a block stays in the cache."""
+        matrix = self.store.zeros((n, len(columns)), dtype)
+        for start in range(0, n, _BLOCK_ROWS):
+            rows = slice(start, start + _BLOCK_ROWS)
+            for place, column in enumerate(columns):
+                matrix[rows, place] = column[rows]
+        return matrix
 
 
 class Occasions:

@@ -40,6 +40,7 @@ from features.prices import PriceLevels, add_price_taste
 from features.products import Phrases, product_arrays
 from features.schema import Tables
 from features.splits import Split, event_parts
+from features.storage import IN_MEMORY, ArrayStore
 from features.vocabulary import Vocabulary
 
 FORMAT = 3
@@ -132,7 +133,12 @@ class FeatureEncoder:
         )
 
     def transform(
-        self, tables: Tables, split: Split | None, *, products: ProductArrays | None = None
+        self,
+        tables: Tables,
+        split: Split | None,
+        *,
+        products: ProductArrays | None = None,
+        store: ArrayStore = IN_MEMORY,
     ) -> EncodedMarket:
         """Encode tables.
 
@@ -141,6 +147,7 @@ class FeatureEncoder:
             split: where rows are training rows, their statistics are counted in time order; None
                 in scoring, where every row is a TEST row.
             products: `product_arrays` of the catalogue where they are there already.
+            store: where the matrices of rows lie.
 
         Returns:
             The arrays; words, texts and pictures of the products are not in them.
@@ -156,7 +163,8 @@ class FeatureEncoder:
             part = split.part[stream.shown.order]
             events_part = event_parts(tables, split)
         events = self._events(tables, stream, events_part, shown)
-        columns = self._columns(tables, stream, events, shown, part)
+        columns = ColumnSet(store=store)
+        self._add_columns(columns, tables, stream, events, shown, part)
         return self._assemble(products, events, stream, shown, part, columns)
 
     def to_dict(self) -> dict[str, Any]:
@@ -240,16 +248,16 @@ class FeatureEncoder:
             n_types=len(self.vocabularies_["event_type"]),
         )
 
-    def _columns(
+    def _add_columns(
         self,
+        columns: ColumnSet,
         tables: Tables,
         stream: Clickstream,
         events: EventArrays,
         shown: pl.DataFrame,
         part: NDArray[np.int8],
-    ) -> ColumnSet:
+    ) -> None:
         """All number and category columns, in the order of the sorted impressions."""
-        columns = ColumnSet()
         lists = Lists(stream.shown.list_number)
         offers = Offers.of(shown, lists, self.context_)
         behaviour = Behaviour(
@@ -274,7 +282,6 @@ class FeatureEncoder:
         add_popularity(self.popularity_, seen, lists, columns)
         add_list_place(offers, lists, columns)
         self._add_context(shown, stream.shown.time, columns)
-        return columns
 
     def _add_context(
         self, shown: pl.DataFrame, time: NDArray[np.int64], columns: ColumnSet
@@ -344,6 +351,7 @@ class FeatureEncoder:
             impression_id=shown["impression_id"].to_numpy().astype(object),
             row=shown["row"].to_numpy().astype(np.int64),
             flags=_flags(products, stream, shown, market, profiled),
+            store=columns.store,
         )
 
 

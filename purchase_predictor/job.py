@@ -28,7 +28,7 @@ from purchase_predictor.report.run_page import logged_figures, run_note
 from purchase_predictor.runs import HELD, KEY_TAG, held_rows, judged_key, run_key
 from purchase_predictor.scored import unseen_sentences
 from purchase_predictor.scoring_rows import example_rows
-from purchase_predictor.settings import Settings
+from purchase_predictor.settings import STORAGE, Settings
 from purchase_predictor.tracked import appoint
 from purchase_predictor.training.preparation import fingerprint
 from purchase_predictor.training.processes import refuse_lonely_launch
@@ -154,7 +154,7 @@ class Job:
         """The folder of checkpoints, of this very run: other settings or data are refused."""
         folder = self.folder / "checkpoints"
         run = {
-            "settings": self.settings.model_dump(),
+            "settings": self.settings.model_dump(exclude=STORAGE),
             "market": self.market,
             "scope": self.scope,
             "fingerprint": fingerprint(tables),

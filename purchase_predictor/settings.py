@@ -103,6 +103,12 @@ class TrainingSettings(Section):
     checkpoint_every: int = Field(ge=1)
     precision: str = Field(pattern="^(auto|float32|bfloat16)$")
     refit: bool
+    storage: str = Field(pattern="^(memory|disk)$")
+    storage_folder: str = Field(min_length=1)
+
+
+STORAGE: dict[str, Any] = {"training": {"storage", "storage_folder"}}
+"""Where arrays lie, as `model_dump` excludes it: nothing that comes out depends on it."""
 
 
 class EvaluationSettings(Section):

@@ -44,6 +44,28 @@ def saved(fitted: PurchasePredictor, tmp_path_factory: pytest.TempPathFactory) -
     return folder
 
 
+def test_arrays_on_disk_change_no_bit_of_a_model(
+    saved: Path, tiny_tables: Tables, cache: str, tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    changes = [
+        f"encoders.cache={cache}",
+        "training.storage=disk",
+        f"training.storage_folder={work}",
+    ]
+    settings = load_settings(Path("configs/quick.yaml"), [*QUICK, *changes])
+    predictor = PurchasePredictor(settings).fit(tiny_tables)
+    assert predictor.data_.store.folder == work
+    assert not list(work.iterdir())  # its files have no names
+    predictor.save(tmp_path / "model")
+    # manifests tell when they were written, settings where arrays lay
+    files = {path.relative_to(saved) for path in saved.rglob("*") if path.is_file()}
+    compared = {f for f in files if f.name != "manifest.json"} - {Path("settings.json")}
+    assert Path("fusion/weights.safetensors") in compared
+    for file in compared:
+        assert (tmp_path / "model" / file).read_bytes() == (saved / file).read_bytes(), file
+
+
 def test_predicts_every_row_in_the_order_of_the_input(
     fitted: PurchasePredictor, tiny_tables: Tables
 ) -> None:

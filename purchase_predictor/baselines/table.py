@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.arrays import TRAIN, EncodedMarket, ProductArrays
+from features.storage import BLOCK_ROWS
 
 MARKET = "market"
 CONTENT = ("text", "image")
@@ -89,8 +90,7 @@ class TableEncoder:
             if vectors.shape[1] and len(known) > 1:
                 components[kind] = Components.fit(vectors[known], n_components)
         every = cls(_all_columns(data, components), components)
-        x = every.transform(data, rows)
-        kept = _varies(x)
+        kept = _varies(every.transform(data, rows))
         columns = tuple(c for c, keep in zip(every.columns, kept, strict=True) if keep)
         return cls(columns, components)
 
@@ -117,12 +117,14 @@ class TableEncoder:
             float32 [n, n_columns], in the order of `columns`.
         """
         per_product = _product_columns(data.products, self.components)
-        product = data.product[rows]
-        values = _row_columns(data, rows)
-        x = np.empty((len(product), len(self.columns)), np.float32)
-        for place, column in enumerate(self.columns):
-            found = values.get(column.name)
-            x[:, place] = per_product[column.name][product] if found is None else found
+        places = np.arange(len(data))[rows]
+        x = data.store.zeros((len(places), len(self.columns)), np.float32)
+        for block in chunks(len(places), BLOCK_ROWS):
+            here = places[block]
+            values, product = _row_columns(data, here), data.product[here]
+            for place, column in enumerate(self.columns):
+                found = values.get(column.name)
+                x[block, place] = per_product[column.name][product] if found is None else found
         return x
 
     def to_dict(self) -> dict[str, Any]:
@@ -214,7 +216,11 @@ def _product_columns(
 
 def _varies(x: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Columns with two values or more, NaN being one, bool [n_columns]."""
-    missing = np.isnan(x)
-    low = np.where(missing, np.inf, x).min(axis=0, initial=np.inf)
-    high = np.where(missing, -np.inf, x).max(axis=0, initial=-np.inf)
-    return (low < high) | (missing.any(axis=0) & ~missing.all(axis=0))
+    low, high = np.full(x.shape[1], np.inf), np.full(x.shape[1], -np.inf)
+    n_missing = np.zeros(x.shape[1], np.int64)
+    for block in chunks(len(x), BLOCK_ROWS):
+        missing = np.isnan(x[block])
+        low = np.minimum(low, np.where(missing, np.inf, x[block]).min(axis=0))
+        high = np.maximum(high, np.where(missing, -np.inf, x[block]).max(axis=0))
+        n_missing += missing.sum(axis=0)
+    return (low < high) | ((n_missing > 0) & (n_missing < len(x)))

@@ -18,6 +18,7 @@ from scipy.linalg import cho_solve
 from scipy.special import expit
 
 from features.arrays import EncodedMarket
+from features.storage import ArrayStore
 from purchase_predictor.model.readout import Readout
 from purchase_predictor.training.batches import Batcher
 from purchase_predictor.training.evidence import LARGEST, REVIVED, EvidenceFit, factor_of
@@ -94,7 +95,9 @@ def measure_errors(readout: Readout, data: EncodedMarket, fit: EvidenceFit) -> L
     inverse = cho_solve(factor_of(curvature), chosen)
     narrow = inverse.astype(np.float32)  # half the time, and sums are kept in double
     # 2. how each user, each listing and each row pulls
-    by_unit, by_product = (_Sums(owner, len(levers)) for owner in (data.unit, data.product))
+    by_unit, by_product = (
+        _Sums(owner, len(levers), data.store) for owner in (data.unit, data.product)
+    )
     of_rows = np.zeros((len(levers), len(levers)))
     for x, p, rows in _chunks(readout, data, weights, used):
         pull = (x @ narrow) * (data.converted[rows] - p).astype(np.float32)[:, None]
@@ -123,9 +126,9 @@ def _chunks(
 class _Sums:
     """Sums of vectors by owner."""
 
-    def __init__(self, owner: NDArray[np.integer], width: int) -> None:
+    def __init__(self, owner: NDArray[np.integer], width: int, store: ArrayStore) -> None:
         distinct, self.place = np.unique(owner, return_inverse=True)
-        self.total = np.zeros((len(distinct), width))
+        self.total = store.zeros((len(distinct), width), np.float64)
 
     def add(self, rows: NDArray[np.int64], values: NDArray[np.float32]) -> None:
         place = self.place[rows]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from features import splits
 from features.arrays import (
@@ -26,6 +27,7 @@ from features.encoding import FeatureEncoder
 from features.products import load_phrases, product_arrays
 from features.schema import Tables
 from features.splits import Split
+from features.storage import ArrayStore
 from purchase_predictor.encoders.content import ContentEncoders
 from purchase_predictor.errors import DataError, nearest
 from purchase_predictor.settings import Settings
@@ -198,11 +200,11 @@ class Preparation:
         )
         self.identities_ = True
         tables = selection.tables
-        data = self.features_.transform(tables, selection.split)
+        data = self.features_.transform(tables, selection.split, store=self._store())
         products = self._with_content(data.products, tables.products, tables.folder)
         data = self._seen(replace(data, products=products))
         self.coverage_ = {
-            name: identity_coverage(data.select(data.part == part))
+            name: identity_coverage(data.products, data.product[data.part == part])
             for name, part in (("training", TRAIN), ("validation", STOP))
         }
         if self.coverage_["validation"] < MIN_COVERAGE * self.coverage_["training"]:
@@ -244,6 +246,10 @@ class Preparation:
             DataError: the file cannot be read, or has dimensions that the model does not know.
         """
         self.features_ = self.features_.with_profiles(load_profiles(file), str(file))
+
+    def _store(self) -> ArrayStore:
+        training = self.settings.training
+        return ArrayStore(Path(training.storage_folder) if training.storage == "disk" else None)
 
     def _why_no_clicks(self, data: EncodedMarket) -> str:
         products = data.products
@@ -315,9 +321,9 @@ class Preparation:
         return replace(products, identity=unseen.astype(np.int32))
 
 
-def identity_coverage(data: EncodedMarket) -> float:
-    """Share of the impressions of a product whose product has an identity of its own."""
-    shown = data.products.identity[data.product[data.product > 0]]
+def identity_coverage(products: ProductArrays, product: NDArray[np.int32]) -> float:
+    """Share of the impressions of a product (int32 [n]) whose product has its own identity."""
+    shown = products.identity[product[product > 0]]
     return float((shown >= N_RESERVED).mean()) if len(shown) else 0.0
 
 

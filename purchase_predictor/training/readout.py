@@ -1,10 +1,13 @@
 """Solving the readout: logistic regression whose penalties the training rows choose."""
 
+from itertools import chain
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from features.arrays import EncodedMarket
+from features.storage import column_by_column
 from purchase_predictor.model.readout import Readout
 from purchase_predictor.training.batches import SCORING_ROWS, Batcher
 from purchase_predictor.training.evidence import EvidenceFit, fit_by_evidence, refit
@@ -92,7 +95,8 @@ def _columns(
     readout: Readout, data: EncodedMarket, generator: np.random.Generator
 ) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
     rows = _some_rows(data, MAX_CELLS // readout.linear.in_features, generator)
-    return _design(readout, data.select(rows)), data.converted[rows]
+    # a copy of all rows would be one too many
+    return _design(readout, data if rows.all() else data.select(rows)), data.converted[rows]
 
 
 @torch.inference_mode()
@@ -119,7 +123,7 @@ def _fit_scales(readout: Readout, learn: EncodedMarket, generator: np.random.Gen
         ).scoring_batches()
     ]
     # numbers on all rows: among some of them a rare one may not be known at all
-    columns = [*learn.numbers.T, *np.concatenate(parts).T]
+    columns = chain(column_by_column(learn.numbers), np.concatenate(parts).T)
     for place, column in enumerate(columns):
         known = column[~np.isnan(column)].astype(np.float64)
         if len(known) and known.std() > 0:
@@ -133,7 +137,8 @@ def _design(readout: Readout, data: EncodedMarket) -> NDArray[np.float16]:
     Columns are standard, flags or shares: what half precision rounds off is far below what is
     measured, and it halves what is the largest array of a training.
     """
-    x = np.ones((len(data), readout.linear.in_features + 1), np.float16)
+    x = data.store.zeros((len(data), readout.linear.in_features + 1), np.float16)
+    x[:, -1] = 1
     for places, batch in Batcher(data, batch_size=SCORING_ROWS).scoring_batches():
         x[places, :-1] = readout.design(batch).half().numpy()
     return x

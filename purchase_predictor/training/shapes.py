@@ -10,6 +10,7 @@ from rtdl_num_embeddings import compute_bins
 from torch import Tensor
 
 from features.arrays import TRAIN, EncodedMarket
+from features.storage import column_by_column
 from purchase_predictor.model.inputs import FusionShape
 
 BIN_ROWS = 100_000
@@ -59,10 +60,9 @@ def converted_rate(data: EncodedMarket) -> float:
 
 def varying_numbers(data: EncodedMarket) -> NDArray[np.bool_]:
     """Number columns with at least two known values in training rows, bool [n_numbers]."""
-    x = data.numbers[data.part == TRAIN]
-    low = np.where(np.isnan(x), np.inf, x).min(axis=0, initial=np.inf)
-    high = np.where(np.isnan(x), -np.inf, x).max(axis=0, initial=-np.inf)
-    return low < high
+    rows = data.part == TRAIN
+    known = (column[rows & ~np.isnan(column)] for column in column_by_column(data.numbers))
+    return np.array([len(x) > 0 and x.min() < x.max() for x in known], bool)
 
 
 def number_bins(x: NDArray[np.float32], n_bins: int, seed: int) -> list[Tensor]:
@@ -74,7 +74,10 @@ def number_bins(x: NDArray[np.float32], n_bins: int, seed: int) -> list[Tensor]:
         seed: of the rows drawn where there are many.
     """
     generator = np.random.default_rng(seed)
-    return [_column_bins(column[~np.isnan(column)], n_bins, generator) for column in x.T]
+    return [
+        _column_bins(column[~np.isnan(column)], n_bins, generator)
+        for column in column_by_column(x)
+    ]
 
 
 def _column_bins(

@@ -163,7 +163,7 @@ class FusionSystem:
         if self.start_from is None:
             self.shape_ = shape_of(data, self.sizes)
             kept = self._kept(data)
-            training = data.numbers[data.part == TRAIN][:, kept]
+            training = data.store.take(data.numbers, data.part == TRAIN, kept)
             self.bins_ = number_bins(training, self.settings.model.n_bins, seed)
         else:
             self.shape_, self.bins_ = self.start_from.shape_, self.start_from.bins_
@@ -333,7 +333,7 @@ class FusionSystem:
         """The rows with the number columns that this system was fitted on."""
         return replace(
             data,
-            numbers=np.ascontiguousarray(data.numbers[:, self._kept(data)]),
+            numbers=data.store.take(data.numbers, columns=self._kept(data)),
             number_columns=self.shape_.numbers,
         )
 

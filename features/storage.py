@@ -1,0 +1,96 @@
+"""Where large arrays lie: in memory, or in mapped files, whose pages the kernel may take back."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from features.errors import UserError
+
+BLOCK_ROWS = 16_384
+"""Rows that are copied at a time."""
+
+BLOCK_COLUMNS = 16
+"""Columns that are read at a time: one alone touches as many pages of a file as all of them."""
+
+
+@dataclass(frozen=True)
+class ArrayStore:
+    """Makes the arrays that grow with rows and are wide.
+
+    On disk every array is a file of its own that has no name (its space is free again when the
+    array is gone or the process has died, however it died), mapped shared: its pages are not
+    anonymous memory. What is computed is the same, bit for bit, wherever arrays lie.
+
+    Attributes:
+        folder: of the files; None keeps arrays in memory.
+    """
+
+    folder: Path | None = None
+
+    def zeros(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray:
+        """An array of zeros, to be written.
+
+        Args:
+            shape: of the array.
+            dtype: of its values.
+
+        Raises:
+            UserError: the folder cannot be written, or its disk has no room.
+        """
+        n_bytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        if self.folder is None or not n_bytes:
+            return np.zeros(shape, dtype)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder) as file:
+                _reserve(file.fileno(), n_bytes)
+                mapped = np.memmap(file, dtype, mode="r+", shape=shape)
+        except OSError as error:
+            raise UserError(
+                f"cannot keep {n_bytes / 1e9:.2f} GB of arrays in {self.folder} (setting "
+                f"training.storage_folder): {error.strerror}"
+            ) from error
+        return np.asarray(mapped)
+
+    def take(
+        self,
+        x: NDArray,
+        rows: NDArray[np.bool_] | None = None,
+        columns: NDArray[np.int64] | None = None,
+    ) -> NDArray:
+        """A copy of some rows and columns of a matrix, made a block at a time.
+
+        Args:
+            x: [n, n_columns].
+            rows: bool [n]; None takes all.
+            columns: places, in the order wanted; None takes all.
+        """
+        places = np.arange(len(x)) if rows is None else np.flatnonzero(rows)
+        width = x.shape[1] if columns is None else len(columns)
+        taken = self.zeros((len(places), width), x.dtype)
+        for start in range(0, len(places), BLOCK_ROWS):
+            part = x[places[start : start + BLOCK_ROWS]]
+            taken[start : start + len(part)] = part if columns is None else part[:, columns]
+        return taken
+
+
+IN_MEMORY = ArrayStore()
+
+
+def column_by_column(x: NDArray) -> Iterator[NDArray]:
+    """The columns of a matrix, each contiguous; the matrix is read a block of them at a time."""
+    for start in range(0, x.shape[1], BLOCK_COLUMNS):
+        yield from np.ascontiguousarray(x[:, start : start + BLOCK_COLUMNS].T)
+
+
+def _reserve(descriptor: int, n_bytes: int) -> None:
+    """Room on the disk before it is written: a full one would kill a process that maps it."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, n_bytes)
+    else:
+        os.ftruncate(descriptor, n_bytes)

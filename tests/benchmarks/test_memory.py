@@ -1,0 +1,34 @@
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.memory import STAGES, Watch
+
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/status").is_file(), reason="memory is read from Linux's /proc"
+)
+
+
+@pytest.mark.parametrize(("module", "name"), [(module, name) for _, module, name in STAGES])
+def test_every_stage_is_a_function_that_is_there(module: str, name: str) -> None:
+    found = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    assert callable(found)
+
+
+def test_a_stage_holds_its_peak_and_a_stage_inside_it_is_told_apart() -> None:
+    watch = Watch()
+    kept = []
+
+    def grow() -> int:
+        kept.append(np.ones(8_000_000))
+        return 7
+
+    inner = watch("inner", grow)
+    assert watch("outer", inner)() == 7
+    assert {"outer", "inner"} <= watch.peaks.keys()
+    # the thread may count what is held now to any stage, but not to one that ended before
+    assert watch.peaks["inner"]["RssAnon"] > watch.peaks["outer"]["RssAnon"] - 1e6

@@ -1,0 +1,78 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from features.columns import ColumnSet
+from features.errors import UserError
+from features.storage import BLOCK_ROWS, IN_MEMORY, ArrayStore, column_by_column
+
+
+def mapped_files(folder: Path) -> int:
+    """Mappings of this process whose file was in a folder."""
+    maps = Path("/proc/self/maps")
+    if not maps.is_file():
+        pytest.skip("needs /proc")
+    return maps.read_text("utf-8").count(str(folder.resolve()))
+
+
+def test_an_array_on_disk_is_a_mapped_file_of_zeros_that_has_no_name(tmp_path: Path) -> None:
+    x = ArrayStore(tmp_path).zeros((300, 7), np.float32)
+    assert x.dtype == np.float32
+    assert not x.any()
+    assert mapped_files(tmp_path) == 1
+    assert not list(tmp_path.iterdir())
+    del x
+    assert not mapped_files(tmp_path)
+
+
+def test_an_array_in_memory_has_no_file(tmp_path: Path) -> None:
+    assert IN_MEMORY.zeros((3, 2), np.int32).shape == (3, 2)
+    assert ArrayStore(tmp_path / "unused").zeros((0, 4), np.int32).shape == (0, 4)
+    assert not (tmp_path / "unused").exists()
+
+
+@pytest.mark.parametrize("rows", [None, "some"])
+@pytest.mark.parametrize("columns", [None, np.array([4, 0])])
+def test_rows_and_columns_are_taken_over_blocks(
+    tmp_path: Path, rows: str | None, columns: np.ndarray | None
+) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2 * BLOCK_ROWS + 5, 6))
+    mask = None if rows is None else rng.random(len(x)) < 0.7
+    wanted = x if mask is None else x[mask]
+    wanted = wanted if columns is None else wanted[:, columns]
+    for store in (IN_MEMORY, ArrayStore(tmp_path)):
+        np.testing.assert_array_equal(store.take(x, mask, columns), wanted)
+
+
+def test_columns_come_one_by_one_in_order() -> None:
+    x = np.random.default_rng(0).normal(size=(5, 40))
+    np.testing.assert_array_equal(list(column_by_column(x)), x.T)
+    assert not list(column_by_column(x[:, :0]))
+
+
+def test_columns_are_gathered_in_blocks(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(9, 130)).astype(np.float32)
+    columns = ColumnSet(store=ArrayStore(tmp_path))
+    for place, column in enumerate(x.T):
+        columns.number(f"x{place}", "context", "context", column)
+    assert mapped_files(tmp_path) == 3
+    np.testing.assert_array_equal(columns.number_matrix(9), x)
+
+
+def test_no_room_is_told_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"8\.00 GB of arrays in .*storage_folder.*directory"):
+        ArrayStore(tmp_path / "file" / "folder").zeros((10**9,), np.float64)
+
+
+def test_a_full_disk_is_told_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full, raising=False)
+    with pytest.raises(UserError, match="No space left on device"):
+        ArrayStore(tmp_path).zeros((4, 4), np.float64)
