@@ -70,10 +70,13 @@ def _world(value: float, refused: str | None = None) -> list[dict[str, Any]]:
     entry: dict[str, Any] = {
         "refused": refused,
         "true": {"arm": 0.5, "against": 0.5, "difference": 0.5},
-        "estimates": dict.fromkeys(("ips", "snips", "dr"), dict.fromkeys(policy_worlds.SIDES, figure)),
+        "estimates": {
+            estimator: dict.fromkeys(policy_worlds.SIDES, figure)
+            for estimator in policy_worlds.ESTIMATORS
+        },
         "effective": {"arm": 90.0, "against": 80.0},
         "n_positive": {"arm": 9, "against": 8},
-    }  # fmt: skip
+    }
     return [entry, entry]
 
 
