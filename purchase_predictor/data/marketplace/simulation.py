@@ -10,7 +10,12 @@ from purchase_predictor.data.marketplace.catalogue import Catalogue, make_catalo
 from purchase_predictor.data.marketplace.fitted import fitted_probability
 from purchase_predictor.data.marketplace.labels import Logit, draw_labels, make_logit, sigmoid
 from purchase_predictor.data.marketplace.offers import Offers, make_offers
-from purchase_predictor.data.marketplace.shoppers import Sessions, make_choice, make_sessions
+from purchase_predictor.data.marketplace.shoppers import (
+    Choice,
+    Sessions,
+    make_choice,
+    make_sessions,
+)
 from purchase_predictor.data.marketplace.truth import Truth, observe
 from purchase_predictor.data.marketplace.world import (
     Culture,
@@ -19,6 +24,31 @@ from purchase_predictor.data.marketplace.world import (
     World,
     make_world,
 )
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What is drawn, before anything is worked out from it; n impressions.
+
+    Attributes:
+        world: effects and kinds of shopper.
+        catalogue: listings.
+        choice: what shoppers look at.
+        sessions: shoppers and events.
+        offers: impressions.
+        logit: of a conversion, for every kind of shopper.
+        p_true: [n], the latent truth.
+        converted: bool [n], drawn from it.
+    """
+
+    world: World
+    catalogue: Catalogue
+    choice: Choice
+    sessions: Sessions
+    offers: Offers
+    logit: Logit
+    p_true: Floats
+    converted: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -48,10 +78,10 @@ class Marketplace:
     p_fitted: Floats
 
 
-def simulate(
+def draw(
     size: SampleSize, *, seed: int, culture: Culture, progress: Callable[[str], None]
-) -> Marketplace:
-    """Draw a marketplace and work out its truth; without titles and pictures."""
+) -> Drawn:
+    """Draw a marketplace; without titles and pictures."""
     progress("shoppers and their sessions")
     world = make_world(size, seed=seed, culture=culture)
     catalogue = make_catalogue(world)
@@ -62,8 +92,18 @@ def simulate(
     logit = make_logit(world, catalogue, sessions, offers)
     p_true = sigmoid(logit.of_shoppers(world, sessions.kind[offers.session]))
     converted = draw_labels(world, p_true)
-    truth = observe(world, catalogue, choice, sessions, offers, logit, converted, progress)
-    p_fitted = fitted_probability(catalogue, sessions, offers, logit, truth, converted)
+    return Drawn(world, catalogue, choice, sessions, offers, logit, p_true, converted)
+
+
+def simulate(
+    size: SampleSize, *, seed: int, culture: Culture, progress: Callable[[str], None]
+) -> Marketplace:
+    """Draw a marketplace and work out its truth; without titles and pictures."""
+    d = draw(size, seed=seed, culture=culture, progress=progress)
+    truth = observe(
+        d.world, d.catalogue, d.choice, d.sessions, d.offers, d.logit, d.converted, progress
+    )
+    p_fitted = fitted_probability(d.catalogue, d.sessions, d.offers, d.logit, truth, d.converted)
     return Marketplace(
-        world, catalogue, sessions, offers, logit, p_true, converted, truth, p_fitted
+        d.world, d.catalogue, d.sessions, d.offers, d.logit, d.p_true, d.converted, truth, p_fitted
     )
