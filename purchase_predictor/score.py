@@ -114,6 +114,8 @@ def score(
     ).run()
     rows = [[name, f"{manifest['rows'][name]:,}"] for name in ("read", "scored", "set_aside")]
     reporter.table(f"Impressions scored by {manifest['system']}", ["rows", "number"], rows)
+    if manifest["set_aside_of_all_tables"]:
+        reporter.line(f"rows set aside, with reasons: {output.stem}.quarantine.parquet beside it")
     reporter.line(f"scores: {output}")
 
 

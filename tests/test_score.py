@@ -147,6 +147,31 @@ def test_a_market_never_seen_is_scored_by_its_profile_and_flagged(
     assert "the dimension 'wealth'" in re.sub(r"\s+", " ", capsys.readouterr().err)
 
 
+def test_tables_and_columns_that_are_not_there_are_told(
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    rows = pl.read_parquet(tiny_folder / "impressions.parquet").head(40)
+    rows.rename({"discount_rate": "discount"}).write_parquet(data / "impressions.parquet")
+
+    command = [
+        "--model",
+        "run/model",
+        "--input",
+        str(data),
+        "--output",
+        str(tmp_path / "s.parquet"),
+    ]
+    assert score.main([*command, "--quiet"]) == 0
+
+    shown = re.sub(r"\s+", " ", "".join(capsys.readouterr()))
+    assert "no table 'products'" in shown
+    assert "no table 'events'" in shown
+    assert "no column 'discount_rate'; did you mean 'discount'?" in shown
+    assert "no column 'price'" not in shown
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -18,6 +18,7 @@ from purchase_predictor.errors import SettingsError
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.reference import Counts, Reference
 from purchase_predictor.scored import unseen_markets, unseen_sentences
+from purchase_predictor.scoring.absent import absent_inputs
 from purchase_predictor.scoring.drift import drift_report, table_rows
 from purchase_predictor.scoring.engines import Engine, LocalEngine, RayEngine, WorkerTask
 from purchase_predictor.scoring.shards import ScoredShards, score_shards
@@ -109,11 +110,16 @@ class ScoringJob:
         if self.profiles is not None:
             predictor.preparation_.add_profiles(self.profiles)
         system = predictor.system_named(self.system)
-        inputs = InputFiles(read_folder(self.source))
+        raw = read_folder(self.source)
+        inputs = InputFiles(raw)
         made_from = self._made_from(checksum, version, system, inputs)
         if self.resume and not self.work.is_dir() and self._is_finished(made_from):
             self.reporter.step(f"{self.output} is finished: nothing is left to do")
             return self._document()
+        if predictor.reference_ is not None:
+            context = predictor.preparation_.features_.context_
+            for absent in absent_inputs(raw, predictor.reference_, context):
+                self.reporter.warn(absent)
         self.output.parent.mkdir(parents=True, exist_ok=True)
         with WorkFolder.opened(self.work, made_from, resume=self.resume) as work:
             try:

@@ -1,0 +1,61 @@
+"""Tables and columns that a model learned from and that the input does not have."""
+
+from collections.abc import Collection
+
+from features.errors import nearest
+from features.reading import RawTables, stored_schema
+from features.rules import Impressions
+from purchase_predictor.reference import Reference
+
+CONTENT = {"title": "missing_title", "image": "missing_image"}
+"""Columns of products, and the flag of rows that lack what they hold."""
+
+
+def absent_inputs(raw: RawTables, reference: Reference, context: Collection[str]) -> list[str]:
+    """A sentence for each table or column that is not there, though the model's test rows had it.
+
+    All of these may be absent, and rows are scored without them; but where the model knew them, a
+    renamed column or a forgotten table gives other probabilities and no error.
+
+    Args:
+        raw: the input.
+        reference: what the model's test rows were like.
+        context: names of the context columns that the model knows.
+    """
+    told = []
+    if raw.products is None:
+        if _seldom(reference, "unknown_product"):
+            told.append(
+                "there is no table 'products': every title, picture and product is unknown"
+            )
+    else:
+        columns = stored_schema(raw.products, "products", raw.files["products"]).names()
+        told += [
+            f"the table 'products' has no column '{name}'{nearest(name, columns)}"
+            for name, flag in CONTENT.items()
+            if name not in columns and _seldom(reference, flag)
+        ]
+    if raw.events is None and _seldom(reference, "empty_history"):
+        told.append("there is no table 'events': every shopper counts as one without a history")
+    columns = stored_schema(raw.impressions, "impressions", raw.files["impressions"]).names()
+    contract = set(Impressions.columns())
+    spare = [name for name in columns if name not in contract]
+    told += [
+        f"the table 'impressions' has no column '{name}'{nearest(name, spare)}"
+        for name in [*sorted(contract), *context]
+        if name not in columns and _was_there(reference, name)
+    ]
+    return [f"{sentence} (the model was tested with it)" for sentence in told]
+
+
+def _seldom(reference: Reference, flag: str) -> bool:
+    """Whether some of the test rows did not raise a flag."""
+    return reference.counts.flags.get(flag, 0) < reference.counts.n
+
+
+def _was_there(reference: Reference, name: str) -> bool:
+    """Whether an input had a value in some of the test rows."""
+    counted = {"price": "log_price"}.get(name, name)
+    histogram = reference.counts.inputs.get(counted)
+    # the last two places are rows where it is missing, and where it is a value never seen
+    return histogram is not None and sum(histogram[:-2]) > 0
