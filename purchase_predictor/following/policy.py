@@ -280,8 +280,8 @@ def _figures(
 ) -> dict[str, Any]:
     level = settings.confidence
     return {
-        "arm": values[0].figure(level, known=positive[0] > 0),
-        "against": values[1].figure(level, known=positive[1] > 0),
+        "arm": values[0].rate(level, known=positive[0] > 0),
+        "against": values[1].rate(level, known=positive[1] > 0),
         "difference": values[0].minus(values[1]).figure(level, known=sum(positive) > 0),
     }
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.special import expit, logit
 from scipy.stats import norm
 from threadpoolctl import threadpool_limits
 
@@ -53,6 +54,30 @@ class Sums:
         """
         found = percentile_interval(float(self.value), self.draws, confidence)
         return found if known else {**found, "low": None, "high": None}
+
+    def rate(self, confidence: float, *, known: bool = True) -> Figure:
+        """`value`, `low` and `high` of a rate that few conversions make up.
+
+        Resamples of two dozen conversions lie as far below the rate as above it, but a rate that
+        is not known may rather be higher: the percentile interval ends too low. This one is the
+        normal interval of the log-odds (as of proportions in surveys: Korn and Graubard 1998),
+        with the standard error of the resamples.
+
+        Args:
+            confidence: level.
+            known: as in `figure`.
+
+        Returns:
+            As `figure`, also where the value has no log-odds or the resamples say nothing.
+        """
+        found = self.figure(confidence, known=known)
+        value = found["value"]
+        if value is None or found["low"] is None or not 0 < value < 1:
+            return found
+        spread = float(np.nanstd(self.draws, ddof=1)) / (value * (1 - value))
+        reach = float(norm.isf((1 - confidence) / 2)) * spread
+        low, high = expit(logit(value) + np.array([-reach, reach]))
+        return {"value": value, "low": float(low), "high": float(high)}
 
 
 def resampled_sums(

@@ -31,6 +31,30 @@ def test_a_ratio_by_nothing_is_not_defined() -> None:
     assert ratio.figure(0.95) == {"value": None, "low": None, "high": None}
 
 
+def test_the_interval_of_a_rate_of_few_conversions_does_not_lie_too_low() -> None:
+    rng = np.random.default_rng(0)
+    n, truth = 1400, 0.018
+    below = {"rate": 0, "figure": 0}
+    for _ in range(2000):
+        value = rng.binomial(n, truth) / n
+        sums = Sums(np.array(value), rng.binomial(n, value, 200) / n)
+        for name in below:
+            high = getattr(sums, name)(0.95)["high"]
+            below[name] += high is None or high < truth
+    # 2.5 % is what each side of the interval may miss
+    assert below["rate"] < 2000 * 0.035
+    assert below["figure"] > 2000 * 0.035
+
+
+def test_a_rate_of_nothing_or_of_everything_has_no_log_odds() -> None:
+    for value in (0.0, 1.0, 1.2):
+        sums = Sums(np.array(value), np.linspace(0.5, 1.5, 50) * value)
+        assert sums.rate(0.95) == sums.figure(0.95)
+    rate = Sums(np.array(0.02), np.linspace(0.01, 0.03, 50)).rate(0.95)
+    assert rate["value"] == 0.02
+    assert rate["high"] - 0.02 > 0.02 - rate["low"] > 0
+
+
 @pytest.mark.parametrize(
     ("mean", "positive", "verdict"),
     [
