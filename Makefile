@@ -21,7 +21,7 @@ help:
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; name one with make PYTHON=python3.12"; exit 1; }
-	@echo "Installing into $(VENV): about 3 minutes and 6 GB on Linux, most of it torch ..."
+	@echo "Installing into $(VENV): about 3 minutes and 7 GB on Linux, most of it torch ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@echo "Installed."

@@ -164,7 +164,8 @@ def _read_time(name: str, column: pl.Expr, dtype: pl.DataType) -> Reading | None
     if dtype != pl.String:
         return None
     cell = column.str.strip_chars()
-    naive = cell.str.contains(_NAIVE)
+    day = cell.str.extract(r"^(\d{4}-\d{1,2}-\d{1,2})").str.to_date("%Y-%m-%d", strict=False)
+    naive = cell.str.contains(_NAIVE) & day.is_not_null()  # there is no 45th day to give a zone to
     value = (
         cell.str.replace(r"^(\S+) +(\d)", "${1}T${2}")
         .str.replace(r" *(Z|z|UTC)$", "+00:00")

@@ -315,6 +315,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
+def _leaf(path: str, value: Any) -> str:
+    """The path of the first setting under a key."""
+    while isinstance(value, dict) and value:
+        key, value = next(iter(value.items()))
+        path = f"{path}.{key}"
+    return path
+
+
 def _merge(
     values: dict[str, Any],
     changes: dict[str, Any],
@@ -325,8 +333,8 @@ def _merge(
     for key, value in changes.items():
         path = f"{prefix}{key}"
         if key not in values:
-            hint = nearest(path, known)
-            raise SettingsError(f"{origin}: there is no setting '{path}'{hint}")
+            whole = _leaf(path, value)  # the section alone says too little to guess from
+            raise SettingsError(f"{origin}: there is no setting '{whole}'{nearest(whole, known)}")
         if isinstance(values[key], dict):
             if not isinstance(value, dict):
                 raise SettingsError(f"{origin}: '{path}' is a section of keys, not {value!r}")

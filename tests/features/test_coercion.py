@@ -106,11 +106,13 @@ def test_written_times_with_an_offset_are_read_in_utc(cell: str) -> None:
 
 
 def test_written_times_mixed_with_naive_and_broken_ones_are_told_by_row() -> None:
-    column = pl.Series(["2024-05-01T09:30:00Z", "2024-05-01 09:30:00", "2024-05-01", "noon", None])
+    column = pl.Series(
+        ["2024-05-01T09:30:00Z", "2024-05-01 09:30:00", "2024-05-01", "noon", "2026-13-45", None]
+    )
     values, reasons = _read(column, TIME)
-    assert values[1:] == [None] * 4
-    naive = "x has no time zone"
-    assert reasons == [None, naive, naive, "x is not a date and time", None]
+    assert values[1:] == [None] * 5
+    naive, bad = "x has no time zone", "x is not a date and time"
+    assert reasons == [None, naive, naive, bad, bad, None]
 
 
 def test_stored_times_of_other_zones_and_units_become_utc_microseconds() -> None:
