@@ -65,7 +65,7 @@ def rich_table(result: Result) -> Table:
     )
     rows = metrics_table(result)
     shown = [name for name in rows[0] if any(row[name] for row in rows)]
-    heads = {"system": "system", **COLUMNS, "share_closed": "way closed"}
+    heads = {"system": "system", **COLUMNS, "share_closed": "to ceiling"}
     for name in shown:
         table.add_column(heads[name])
     for row in rows:

@@ -158,7 +158,7 @@ class _Shards:
         """
         facts = self.work.facts(SPILLED)
         if facts is not None:
-            progress(f"the rows of {self.n_shards} hashes of sessions were checked before")
+            progress(f"the rows of all {self.n_shards} parts were checked before")
             return int(facts["n_set_aside"])
         self.work.clear("sessions", "ids", "units", "aside")
         (self.folder / "aside").mkdir()
@@ -167,7 +167,7 @@ class _Shards:
             self._by_hash(table, "session_id", self.folder / "sessions" / table)
         self._by_hash("impressions", "impression_id", self.folder / "ids", ["impression_id"])
         repeated = self._repeated_rows()
-        progress(f"checking the rows of {self.n_shards} hashes of sessions")
+        progress(f"checking the rows, in parts: {self.n_shards}")
         for part in range(self.n_shards):
             self._spill_part(part, repeated)
         aside = sorted((self.folder / "aside").iterdir())
