@@ -17,7 +17,7 @@ from features.arrays import CALIBRATE, TEST, EncodedMarket
 from purchase_predictor.baselines.system import Progress, Refitting, System
 from purchase_predictor.checkpoint import write_file
 from purchase_predictor.panel import STACKED, Panel
-from purchase_predictor.settings import STORAGE, Settings
+from purchase_predictor.settings import Settings
 from purchase_predictor.tuning.prepared import Prepared, make_system
 
 UNITS = ("impression_id", "market", "converted", "unit", "list_number")
@@ -89,8 +89,7 @@ def key_of(fingerprint: str, settings: Settings, market: str, name: str, dropped
         name: of the system.
         dropped: the modality left out, if any.
     """
-    apart = {"evaluation": True, "tracking": True, "comparison": True, **STORAGE}
-    values = settings.model_dump(exclude=apart)
+    values = settings.model_values()
     values["encoders"].pop("cache")
     values["baselines"] = values["baselines"].get(name)
     text = json.dumps([fingerprint, values, market, name, dropped], sort_keys=True)

@@ -10,7 +10,7 @@ import polars as pl
 from features.culture import load_profiles
 from features.encoding import FORMAT
 from purchase_predictor.predictor import PurchasePredictor
-from purchase_predictor.settings import STORAGE, Settings
+from purchase_predictor.settings import Settings
 
 HELD = "held.parquet"
 """Artifact of a run: calibrated probabilities of the rows that it did not learn from."""
@@ -34,8 +34,7 @@ def run_key(
     Raises:
         DataError: the user's file of market profiles cannot be used.
     """
-    apart = {"evaluation": True, "tracking": True, "comparison": True, **STORAGE}
-    values: dict[str, Any] = settings.model_dump(exclude=apart)
+    values = settings.model_values()
     values["encoders"].pop("cache")
     values["training"].pop("checkpoint_every")
     values["data"].pop("min_conversions")  # refuses a run, changes none

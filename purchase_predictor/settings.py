@@ -157,6 +157,11 @@ class Settings(Section):
     tracking: TrackingSettings
     comparison: ComparisonSettings
 
+    def model_values(self) -> dict[str, Any]:
+        """What a trained model can depend on: not how it is judged, told of and stored."""
+        apart = {"evaluation": True, "tracking": True, "comparison": True, **STORAGE}
+        return self.model_dump(exclude=apart)
+
 
 class ViewSettings(Section):
     """Encoders of one view of a listing, and how each is trained by match groups (ArcFace)."""

@@ -155,15 +155,9 @@ def test_tables_and_columns_that_are_not_there_are_told(
     rows = pl.read_parquet(tiny_folder / "impressions.parquet").head(40)
     rows.rename({"discount_rate": "discount"}).write_parquet(data / "impressions.parquet")
 
-    command = [
-        "--model",
-        "run/model",
-        "--input",
-        str(data),
-        "--output",
-        str(tmp_path / "s.parquet"),
-    ]
-    assert score.main([*command, "--quiet"]) == 0
+    output = tmp_path / "s.parquet"
+    command = ["--model", "run/model", "--input", str(data), "--output", str(output), "--quiet"]
+    assert score.main(command) == 0
 
     shown = re.sub(r"\s+", " ", "".join(capsys.readouterr()))
     assert "no table 'products'" in shown

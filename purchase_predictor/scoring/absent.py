@@ -1,10 +1,10 @@
 """Tables and columns that a model learned from and that the input does not have."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from features.errors import nearest
 from features.reading import RawTables, stored_schema
-from features.rules import Impressions
+from features.rules import Impressions, Products
 from purchase_predictor.reference import Reference
 
 CONTENT = {"title": "missing_title", "image": "missing_image"}
@@ -24,31 +24,39 @@ def absent_inputs(raw: RawTables, reference: Reference, context: Collection[str]
     """
     told = []
     if raw.products is None:
-        if _seldom(reference, "unknown_product"):
+        if _some_without(reference, "unknown_product"):
             told.append(
                 "there is no table 'products': every title, picture and product is unknown"
             )
     else:
         columns = stored_schema(raw.products, "products", raw.files["products"]).names()
-        told += [
-            f"the table 'products' has no column '{name}'{nearest(name, columns)}"
-            for name, flag in CONTENT.items()
-            if name not in columns and _seldom(reference, flag)
-        ]
-    if raw.events is None and _seldom(reference, "empty_history"):
+        wanted = [name for name, flag in CONTENT.items() if _some_without(reference, flag)]
+        told += _lacking("products", columns, wanted, Products.columns())
+    if raw.events is None and _some_without(reference, "empty_history"):
         told.append("there is no table 'events': every shopper counts as one without a history")
     columns = stored_schema(raw.impressions, "impressions", raw.files["impressions"]).names()
-    contract = set(Impressions.columns())
-    spare = [name for name in columns if name not in contract]
-    told += [
-        f"the table 'impressions' has no column '{name}'{nearest(name, spare)}"
-        for name in [*sorted(contract), *context]
-        if name not in columns and _was_there(reference, name)
-    ]
+    contract = Impressions.columns()
+    wanted = [name for name in [*contract, *context] if _was_there(reference, name)]
+    told += _lacking("impressions", columns, wanted, contract)
     return [f"{sentence} (the model was tested with it)" for sentence in told]
 
 
-def _seldom(reference: Reference, flag: str) -> bool:
+def _lacking(
+    table: str, columns: Sequence[str], wanted: Sequence[str], contract: Collection[str]
+) -> list[str]:
+    """A sentence for each wanted column that a table lacks.
+
+    A column of another meaning in the contract is nobody's misspelling: it is not suggested.
+    """
+    spare = [name for name in columns if name not in contract]
+    return [
+        f"the table '{table}' has no column '{name}'{nearest(name, spare)}"
+        for name in wanted
+        if name not in columns
+    ]
+
+
+def _some_without(reference: Reference, flag: str) -> bool:
     """Whether some of the test rows did not raise a flag."""
     return reference.counts.flags.get(flag, 0) < reference.counts.n
 

@@ -17,7 +17,7 @@ from purchase_predictor.errors import SettingsError
 from purchase_predictor.panel import FUSION
 from purchase_predictor.report import pages
 from purchase_predictor.report.tuning_charts import history_chart, importance_chart
-from purchase_predictor.settings import STORAGE, Settings, load_settings
+from purchase_predictor.settings import Settings, load_settings
 from purchase_predictor.training.preparation import fingerprint
 from purchase_predictor.training.search import Space, load_spaces, starting_values
 from purchase_predictor.tuning.chosen import laid_over, nested, override_of, write_chosen
@@ -105,8 +105,7 @@ class TuneJob:
             self.source, require_labels=True, max_title_chars=start.data.max_title_chars
         )
         mark = fingerprint(tables)
-        apart = {"evaluation": True, "tracking": True, "comparison": True, **STORAGE}
-        values = start.model_dump(exclude=apart)
+        values = start.model_values()
         identity = json.dumps([mark, self.market, values], sort_keys=True)
         prepared = prepare(
             tables, start, market=self.market, store=self.folder / "prepared" / mark,
