@@ -139,14 +139,15 @@ class GatedNetwork:
         words, fixed, events = self.grid.split(gates)
         # 1. columns
         gate = torch.stack([fixed[name] for name in self.columns], dim=1)
-        columns, flat = self.model.columns.read(self.embedded.at(gate[..., None]))
+        keys, values, flat = self.model.columns.read(self.embedded.at(gate[..., None]))
         # 2. the events so far
         present = (events * self.in_sight)[:, None]
         visible = F.pad(present, (1, 0), value=1.0)
         candidate, to_product = self._candidate(words, fixed)
         inputs = ReaderInputs(
             market=self.market,
-            columns=columns,
+            keys=keys,
+            values=values,
             flat=flat,
             candidate=candidate,
             state=self.state.at(fixed[PATH][:, None]),

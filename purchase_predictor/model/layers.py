@@ -281,15 +281,17 @@ class EnsembleHead(nn.Module):
     - Output: ``(batch, n_members)`` logits
     """
 
-    def __init__(self, *, d_in: int, d_hidden: int, n_members: int, dropout: float):
+    def __init__(
+        self, *, d_in: int, d_hidden: int, d_member: int, n_members: int, dropout: float
+    ):
         super().__init__()
         self.n_members = n_members
         self.trunk = nn.Sequential(nn.Linear(d_in, d_hidden), nn.ReLU(), Dropout(dropout))
         self.members = LinearBatchEnsemble(
-            d_hidden, d_hidden, k=n_members, scaling_init=("random-signs", "ones")
+            d_hidden, d_member, k=n_members, scaling_init=("random-signs", "ones")
         )
         self.dropout = Dropout(dropout)
-        self.out = LinearEnsemble(d_hidden, 1, k=n_members)
+        self.out = LinearEnsemble(d_member, 1, k=n_members)
 
     def start_from_rate(self, rate: float) -> None:
         """Begin at the share of conversions: the first steps need not learn that they are rare."""

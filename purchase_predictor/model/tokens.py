@@ -19,8 +19,8 @@ class ColumnTokens(nn.Module):
     **Shape**
 
     - Input: a `FusionBatch` of N impressions
-    - Output: keys and values ``(2, N, n_heads, n_blocks, d_model / n_heads)``, as attention reads
-      them, and flat embeddings ``(N, d_flat)``
+    - Output: keys and values of the blocks, each ``(N, n_blocks, d_read)``, and flat embeddings
+      ``(N, d_flat)``
     """
 
     def __init__(
@@ -29,11 +29,10 @@ class ColumnTokens(nn.Module):
         shape: FusionShape,
         bins: list[Tensor],
         d_number: int,
-        d_model: int,
-        n_heads: int,
+        d_read: int,
     ) -> None:
         super().__init__()
-        self.n_heads = n_heads
+        self.d_read = d_read
         if len(bins) != len(shape.numbers):
             raise ValueError(f"expected {len(shape.numbers)} lists of bins, got {len(bins)}")
         self.numbers = NumberEmbeddings(bins=bins, d_number=d_number) if bins else None
@@ -48,7 +47,7 @@ class ColumnTokens(nn.Module):
             for block in self.blocks
         ]
         self.sizes = [len(places) * d_number for places in members]
-        self.project = nn.ModuleList(nn.Linear(size, 2 * d_model) for size in self.sizes)
+        self.project = nn.ModuleList(nn.Linear(size, 2 * d_read) for size in self.sizes)
         # columns of a block side by side: taking each block out by itself costs a gradient as
         # large as all columns
         order = [place for places in members for place in places]
@@ -60,7 +59,7 @@ class ColumnTokens(nn.Module):
         self.category_group: Tensor
         self.d_flat = len(columns) * d_number
 
-    def forward(self, batch: FusionBatch) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: FusionBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Embed the columns, mask whole groups, project each block."""
         return self.read(self.embed(batch))
 
@@ -80,15 +79,13 @@ class ColumnTokens(nn.Module):
             parts.append(x)
         return torch.cat(parts, dim=1)
 
-    def read(self, columns: Tensor) -> tuple[Tensor, Tensor]:
+    def read(self, columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Project each block of embedded columns; and the columns side by side."""
         blocks = columns.index_select(1, self.order).flatten(1).split(self.sizes, dim=1)
-        tokens = [
-            project(block).view(len(block), 2, self.n_heads, -1).transpose(0, 1)
-            for project, block in zip(self.project, blocks, strict=True)
-        ]
-        # laid out head by head at once: each layer would copy them for its products of matrices
-        return torch.stack(tokens, dim=3), columns.flatten(1)
+        tokens = [project(block) for project, block in zip(self.project, blocks, strict=True)]
+        read = torch.cat(tokens, dim=1).view(len(columns), len(tokens), -1)
+        keys, values = read.split(self.d_read, dim=-1)
+        return keys, values, columns.flatten(1)
 
 
 class MarketToken(nn.Module):

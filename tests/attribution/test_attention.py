@@ -55,9 +55,12 @@ def test_gradients_by_attention_are_those_of_finite_differences(
     direction = torch.randn(weights[name].shape, generator=torch.Generator().manual_seed(0))
     attend, step, sign = model.layers[1].columns, 1e-2, 1.0
 
-    def moved(readers: torch.Tensor, columns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def moved(
+        readers: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         changed = weights[name] + sign * step * direction
-        return (changed @ columns[1]).transpose(1, 2).flatten(2), changed
+        by_head = values.unflatten(2, (changed.shape[1], -1)).transpose(1, 2)
+        return (changed @ by_head).transpose(1, 2).flatten(2), changed
 
     monkeypatch.setattr(attend, "forward", moved)
     ones = torch.ones(len(network.batch), len(network.grid))

@@ -111,7 +111,7 @@ def test_market_norm_begins_the_same_for_every_market() -> None:
 
 def test_ensemble_members_differ() -> None:
     torch.manual_seed(0)
-    head = EnsembleHead(d_in=6, d_hidden=8, n_members=4, dropout=0.0)
+    head = EnsembleHead(d_in=6, d_hidden=8, d_member=5, n_members=4, dropout=0.0)
     x = torch.randn(5, 6)
 
     logits = head(x)
@@ -122,7 +122,7 @@ def test_ensemble_members_differ() -> None:
 
 def test_ensemble_begins_near_the_rate() -> None:
     torch.manual_seed(0)
-    head = EnsembleHead(d_in=6, d_hidden=8, n_members=4, dropout=0.0)
+    head = EnsembleHead(d_in=6, d_hidden=8, d_member=5, n_members=4, dropout=0.0)
     x = torch.randn(200, 6)
     spread = head(x).std()
     head.start_from_rate(0.03)
