@@ -281,9 +281,7 @@ class EnsembleHead(nn.Module):
     - Output: ``(batch, n_members)`` logits
     """
 
-    def __init__(
-        self, *, d_in: int, d_hidden: int, d_member: int, n_members: int, dropout: float
-    ):
+    def __init__(self, *, d_in: int, d_hidden: int, d_member: int, n_members: int, dropout: float):
         super().__init__()
         self.n_members = n_members
         self.trunk = nn.Sequential(nn.Linear(d_in, d_hidden), nn.ReLU(), Dropout(dropout))
