@@ -3,9 +3,14 @@
     python -m purchase_predictor.explain --model M --data data/claims-0 --output runs/effects
     python benchmarks/effects.py --effects runs/effects --truth data/claims-0/truth
 
-For each market: how many effects, rank correlation, signs of the large ones,
-coverage of the intervals, null phrases taken for real. Then the two contrasts that the project is
-about.
+For each market: how many effects, rank correlation, signs of the large ones, coverage of the
+intervals, null phrases taken for real, and the bias (mean error). Then how many differences
+between markets are claimed, and the two that the project is about.
+
+What sellers' own choices do to the effects is told by the same commands on the offers that they
+chose, without those assigned at random:
+
+    python benchmarks/effects.py --confounded data/claims-0 --output data/claims-0-confounded
 """
 
 import argparse
@@ -22,6 +27,8 @@ from purchase_predictor.errors import UserError
 
 LARGE = 0.3
 """Log-odds from which a sign must be right."""
+
+ALPHA = 0.05
 
 HEADLINES = (("limited_quantity", "KR", "US"), ("free_shipping", "US", "KR"))
 
@@ -69,6 +76,7 @@ def compare(effects: pl.DataFrame, truth: pl.DataFrame) -> list[dict[str, Any]]:
                 "large": f"{int(large['same'].sum())}/{len(large)}",
                 "covered": float(np.mean(part["covered"].to_numpy())),
                 "null_flagged": f"{int(null['flagged'].sum())}/{len(null)}",
+                "bias": float(np.mean((part["logit"] - part["planted"]).to_numpy())),
             }
         )
     return rows
@@ -90,26 +98,57 @@ def headlines(contrasts: pl.DataFrame) -> list[str]:
     return told
 
 
+def claimed(contrasts: pl.DataFrame) -> str:
+    """How many differences between markets are claimed after Holm's correction."""
+    sure = int((contrasts["p_holm"] < ALPHA).sum())
+    return f"contrasts with p after Holm below {ALPHA}: {sure} of {len(contrasts)}"
+
+
+def write_confounded(data: Path, folder: Path) -> int:
+    """A data folder without the offers that were assigned at random; rows left.
+
+    Args:
+        data: a sample marketplace.
+        folder: to write; what is the same is linked to.
+    """
+    folder.mkdir(parents=True)
+    for source in data.iterdir():
+        if source.name != "impressions.parquet":
+            (folder / source.name).symlink_to(source.resolve())
+    chosen = pl.read_parquet(data / "impressions.parquet").filter(~pl.col("randomised"))
+    chosen.write_parquet(folder / "impressions.parquet")
+    return len(chosen)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Read, compare, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--effects", type=Path, required=True, help="output folder of explain")
-    parser.add_argument("--truth", type=Path, required=True, help="folder with effects.json")
-    parser.add_argument("--output", type=Path, help="JSON file")
+    parser.add_argument("--effects", type=Path, help="output folder of explain")
+    parser.add_argument("--truth", type=Path, help="folder with effects.json")
+    parser.add_argument("--confounded", type=Path, help="sample marketplace to write a part of")
+    parser.add_argument("--output", type=Path, help="JSON file, or the folder to write")
     options = parser.parse_args(arguments)
+    if options.confounded is not None and options.output is not None:
+        print(f"{write_confounded(options.confounded, options.output):,} impressions left")
+        return 0
+    if options.effects is None or options.truth is None:
+        parser.error("--effects and --truth, or --confounded and --output")
     try:
         rows = compare(
             pl.read_parquet(options.effects / "effects.parquet"), planted(options.truth)
         )
-        told = headlines(pl.read_parquet(options.effects / "contrasts.parquet"))
+        contrasts = pl.read_parquet(options.effects / "contrasts.parquet")
+        told = [claimed(contrasts), *headlines(contrasts)]
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{'market':8}{'n':>4}{'rank corr.':>12}{'signs':>8}{'covered':>9}{'null':>7}")
+    print(
+        f"{'market':8}{'n':>4}{'rank corr.':>12}{'signs':>8}{'covered':>9}{'null':>7}{'bias':>7}"
+    )
     for row in rows:
         print(
             f"{row['market']:8}{row['n']:>4}{row['rank_correlation']:>12.2f}{row['large']:>8}"
-            f"{row['covered']:>9.2f}{row['null_flagged']:>7}"
+            f"{row['covered']:>9.2f}{row['null_flagged']:>7}{row['bias']:>+7.2f}"
         )
     print("\n".join(told))
     if options.output is not None:

@@ -44,6 +44,25 @@ def test_signs_coverage_and_null_phrases_are_counted(folder: Path) -> None:
     assert (kr["large"], us["large"]) == ("1/2", "1/2")  # shipping has the wrong sign in both
     assert (kr["null_flagged"], us["null_flagged"]) == ("1/1", "0/1")
     assert every["covered"] == pytest.approx(5 / 8)
+    assert us["bias"] == pytest.approx(-0.2)  # the mean of 0, 0, 0 and -0.8
+
+
+def test_contrasts_that_are_claimed_are_counted(folder: Path) -> None:
+    contrasts = pl.read_parquet(folder / "contrasts.parquet")
+    doubted = contrasts.with_columns(p_holm=pl.lit(0.2))
+    assert effects.claimed(pl.concat([contrasts, doubted])).endswith("1 of 2")
+
+
+def test_offers_assigned_at_random_are_left_out(tmp_path: Path) -> None:
+    data, chosen = tmp_path / "data", tmp_path / "chosen"
+    (data / "images").mkdir(parents=True)
+    rows = pl.DataFrame({"impression_id": ["a", "b", "c"], "randomised": [True, False, False]})
+    rows.write_parquet(data / "impressions.parquet")
+    command = ["--confounded", str(data), "--output", str(chosen)]
+    assert effects.main(command) == 0
+    assert pl.read_parquet(chosen / "impressions.parquet")["impression_id"].to_list() == ["b", "c"]
+    assert (chosen / "images").is_dir()
+    assert len(pl.read_parquet(data / "impressions.parquet")) == 3
 
 
 def test_a_contrast_is_turned_the_way_it_is_told(
