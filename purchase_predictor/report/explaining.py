@@ -230,10 +230,13 @@ def rich_effects(effects: pl.DataFrame) -> Table:
         header_style="bold underline",
         pad_edge=False,
     )
-    for column in ("market", "lever", "log-odds", "percentage points"):
+    for column in ("market", "lever", "log-odds", "percentage points", "surely not zero"):
         table.add_column(column)
     for row in named.iter_rows(named=True):
-        table.add_row(escape(row["market"]), escape(row["name"]), _interval(row), _points(row))
+        # the interval of an effect without a p leaves out how sure the model is of its weights
+        sure = "not tested" if row["p"] is None else "yes" if row["sure"] else "no"
+        place = escape(row["market"]), escape(row["name"])
+        table.add_row(*place, _interval(row), _points(row), sure)
     return table
 
 

@@ -15,7 +15,7 @@ from purchase_predictor import explain
 from purchase_predictor.attribution.effects import EffectsOfLevers
 from purchase_predictor.panel import FUSION
 from purchase_predictor.predictor import PurchasePredictor
-from purchase_predictor.report.explaining import bottom_line, words_of
+from purchase_predictor.report.explaining import bottom_line, rich_effects, words_of
 from purchase_predictor.report.explaining_words import ENGLISH, KOREAN
 from purchase_predictor.settings import load_settings
 from purchase_predictor.training.system import FusionSystem
@@ -163,6 +163,14 @@ def test_the_answer_names_the_strongest_effect_that_is_sure() -> None:
     # a phrase that has no p can never be sure, so it is not counted either
     own = named.head(1).with_columns(p=pl.lit(None, pl.Float64), sure=pl.lit(value=False))
     assert bottom_line(pl.concat([named, own]), ENGLISH).startswith("1 of 2 effects")
+
+
+def test_the_console_says_which_effects_were_tested(effects: pl.DataFrame) -> None:
+    untested = effects.head(1).with_columns(p=pl.lit(None, pl.Float64))
+    told = rich_effects(pl.concat([effects.head(3), untested])).columns[-1]
+    assert told.header == "surely not zero"
+    assert list(told.cells)[-1] == "not tested"
+    assert set(list(told.cells)[:-1]) <= {"yes", "no"}
 
 
 def test_phrases_of_one_s_own_are_asked_of_the_whole_model(place: Path, tiny_folder: Path) -> None:
