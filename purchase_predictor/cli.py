@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,6 +38,10 @@ MISTAKE, INTERRUPTED = 2, 130
 
 SECONDS_BETWEEN_LINES = 15.0
 """How often a bar prints a line where there is no terminal."""
+
+_made: list[Path] = []
+"""Folders that this process made for its output: those of a command that failed before it wrote
+anything are taken away again."""
 
 Data = Annotated[
     Path | None,
@@ -85,6 +89,7 @@ def make_output(folder: Path, *, beside_data: bool = False) -> None:
     Raises:
         SettingsError: a file is in the way, or the folder holds the tables of a data set.
     """
+    new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
@@ -95,6 +100,8 @@ def make_output(folder: Path, *, beside_data: bool = False) -> None:
             f"--output {folder} holds data ({', '.join(tables)}), and results are not written "
             "among it: name another folder"
         )
+    if new:
+        _made.append(folder)
 
 
 def run(
@@ -111,6 +118,7 @@ def run(
     Returns:
         The exit code: 0, 2 for a mistake or a disk that cannot be written, 130 for Ctrl-C.
     """
+    _made.clear()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a title may hold what the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
@@ -149,6 +157,9 @@ def _guarded(command: Command) -> Command:
 
 def _fail(sentence: str, code: int) -> None:
     typer.echo(f"Error: {printable(sentence)}", err=True)
+    for folder in _made:
+        with suppress(OSError):  # something was written to it
+            folder.rmdir()
     raise SystemExit(code)
 
 

@@ -247,3 +247,22 @@ def test_quiet_and_other_processes_keep_warnings_only(
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err == "Warning: careful\n"
+
+
+@pytest.mark.parametrize(("written", "left"), [(False, False), (True, True)])
+def test_a_failed_command_leaves_no_empty_folder(
+    tmp_path: Path, written: bool, left: bool
+) -> None:
+    folder, given = tmp_path / "runs" / "one", tmp_path / "given"
+    given.mkdir()
+
+    def command() -> None:
+        cli.make_output(given)
+        cli.make_output(folder)
+        if written:
+            (folder / "part").touch()
+        raise DataError("there are no rows")
+
+    assert cli.run(command, "train", []) == cli.MISTAKE
+    assert folder.is_dir() == left
+    assert given.is_dir()
