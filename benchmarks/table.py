@@ -1,6 +1,6 @@
-"""Tables out of the results of `quality.py` and `tuning.py`: nothing in them is typed.
+"""Tables out of the results of `quality.py` and of `tune`: nothing in them is typed.
 
-    python benchmarks/table.py runs/claims.json runs/trivago.json runs/tuned.json
+    python benchmarks/table.py runs/claims.json runs/trivago.json runs/tuned/trials.json
 
 Writes `docs/quality.md` and rewrites the block between the two marks `<!-- quality -->` and
 `<!-- /quality -->` of `README.md`. Each file of `quality.py` is one section; its data folders are
@@ -219,8 +219,8 @@ def tuning_table(documents: Sequence[Mapping[str, Any]]) -> str:
 
 def quality_page(documents: Sequence[Mapping[str, Any]]) -> str:
     """The whole of `docs/quality.md`."""
-    quality = [one for one in documents if one["benchmark"] == "quality"]
-    tuning = [one for one in documents if one["benchmark"] == "tuning"]
+    quality = [one for one in documents if one.get("benchmark") == "quality"]
+    tuning = [one for one in documents if "ranked_by" in one]
     first = quality[0]["runs"][0]["intervals"]
     parts = [
         "# Quality\n\nMade by `python benchmarks/table.py` from the results of "
@@ -272,7 +272,7 @@ def readme_block(documents: Sequence[Mapping[str, Any]]) -> str:
     """The short table: one row for each results file and system."""
     rows = []
     for document in documents:
-        if document["benchmark"] == "quality":
+        if document.get("benchmark") == "quality":
             rows += _short_rows(document["runs"])
     heads = [
         "data", "system", "AUC", "AP", "NE", "ECE", "MRR", "way to ceiling", "AUC − LightGBM",
@@ -336,13 +336,13 @@ def with_block(page: str, block: str, name: str) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Read results, write the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("files", type=Path, nargs="+", help="JSON of quality.py and tuning.py")
+    parser.add_argument("files", type=Path, nargs="+", help="JSON of quality.py, trials.json of tune")
     parser.add_argument("--docs", type=Path, default=Path("docs/quality.md"))
     parser.add_argument("--readme", type=Path, default=Path("README.md"))
     options = parser.parse_args(arguments)
     try:
         documents = [json.loads(file.read_text("utf-8")) for file in options.files]
-        if not any(one["benchmark"] == "quality" and one["runs"] for one in documents):
+        if not any(one.get("benchmark") == "quality" and one["runs"] for one in documents):
             raise UserError("none of the files has a run of benchmarks/quality.py")
         page, short = quality_page(documents), readme_block(documents)
         readme = with_block(options.readme.read_text("utf-8"), short, str(options.readme))

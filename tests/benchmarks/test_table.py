@@ -85,7 +85,6 @@ def document() -> dict[str, Any]:
 
 
 TUNING = {
-    "benchmark": "tuning",
     "data": "world-100",
     "ranked_by": "log-loss",
     "sampler": "TPE",
