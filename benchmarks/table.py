@@ -30,6 +30,7 @@ from purchase_predictor.report.figures import (
     text,
 )
 
+READMES = [Path("README.md"), Path("README.ko.md")]
 BEGIN, END = "<!-- quality -->", "<!-- /quality -->"
 QUALIFIED = 300
 """Test conversions from which a market's calibration is judged."""
@@ -336,22 +337,25 @@ def with_block(page: str, block: str, name: str) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Read results, write the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("files", type=Path, nargs="+", help="JSON of quality.py, trials.json of tune")
+    parser.add_argument("files", type=Path, nargs="+", help="JSON of quality.py and tune")
     parser.add_argument("--docs", type=Path, default=Path("docs/quality.md"))
-    parser.add_argument("--readme", type=Path, default=Path("README.md"))
+    parser.add_argument("--readme", type=Path, nargs="+", default=READMES)
     options = parser.parse_args(arguments)
     try:
         documents = [json.loads(file.read_text("utf-8")) for file in options.files]
         if not any(one.get("benchmark") == "quality" and one["runs"] for one in documents):
             raise UserError("none of the files has a run of benchmarks/quality.py")
         page, short = quality_page(documents), readme_block(documents)
-        readme = with_block(options.readme.read_text("utf-8"), short, str(options.readme))
+        readmes = {
+            file: with_block(file.read_text("utf-8"), short, str(file)) for file in options.readme
+        }
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     write_file(options.docs, lambda path: path.write_text(page, "utf-8"))
-    write_file(options.readme, lambda path: path.write_text(readme, "utf-8"))
-    print(f"written: {options.docs}, {options.readme}")
+    for file, readme in readmes.items():
+        write_file(file, lambda path, readme=readme: path.write_text(readme, "utf-8"))
+    print("written:", *[options.docs, *readmes])
     return 0
 
 
