@@ -1,6 +1,6 @@
 """What carries the decision, market by market: price, position, repetition, device.
 
-    python -m purchase_predictor.explain --model M --data data/trivago --impressions 5000 \
+    python -m purchase_predictor.explain --model M --data data/trivago --impressions 20000 \
         --output runs/explain
     python -m benchmarks.carriers --explained runs/explain --data data/trivago \
         --output carriers.json
@@ -28,6 +28,8 @@ from scipy.stats import spearmanr
 
 from purchase_predictor.attribution.aggregates import clustered_ratio
 from purchase_predictor.attribution.contributions import GRADIENTS, TREES
+from purchase_predictor.errors import UserError
+from purchase_predictor.report.figures import number, text
 
 CONFIDENCE = 0.95
 GROUPS = {
@@ -56,32 +58,42 @@ def sums(explained: Path) -> pl.DataFrame:
     """
     rows = pl.scan_parquet(explained / "contributions.parquet")
     rows = rows.filter(pl.col("method").is_in(list(NAMES)))
-    tokens = rows.select("token").unique().collect()["token"].to_list()
-    known = pl.DataFrame({"token": tokens, "group": [group_of(token) for token in tokens]})
+    tokens = rows.select("modality", "token").unique().collect()
+    groups = [
+        # a title's words are no columns, whatever they are called
+        REST if modality == "text" else group_of(token)
+        for modality, token in tokens.iter_rows()
+    ]
+    known = tokens.with_columns(group=pl.Series(groups, dtype=pl.String))
     keys = ["impression_id", "market", "method", "group"]
-    total = rows.join(known.lazy(), on="token").group_by(keys).agg(pl.col("value").sum())
+    total = (
+        rows.join(known.lazy(), on=["modality", "token"]).group_by(keys).agg(pl.col("value").sum())
+    )
     wide = total.collect().pivot("group", index=keys[:3], values="value").fill_null(0.0)
     missing = [pl.lit(0.0).alias(name) for name in (*GROUPS, REST) if name not in wide.columns]
     return wide.with_columns(missing)
 
 
-def shares(rows: pl.DataFrame) -> dict[str, list[float]]:
-    """Share of each group with its interval; `rows`: of one method, with `unit`."""
+def shares(rows: pl.DataFrame) -> dict[str, list[float | None]]:
+    """Share of each group with its interval, None of few users; `rows`: of one method."""
     sizes = np.abs(rows.select(*GROUPS, REST).to_numpy())
     unit = rows["unit"].to_numpy()
     return {
-        name: list(clustered_ratio(size, sizes.sum(axis=1), unit, CONFIDENCE))
+        name: [
+            None if np.isnan(value) else value
+            for value in clustered_ratio(size, sizes.sum(axis=1), unit, CONFIDENCE)
+        ]
         for name, size in zip((*GROUPS, REST), sizes.T, strict=True)
     }
 
 
-def agreement(by_method: Mapping[str, pl.DataFrame]) -> dict[str, float]:
-    """Rank correlation of each group's sums between the two systems; NaN of what is constant."""
+def agreement(by_method: Mapping[str, pl.DataFrame]) -> dict[str, float | None]:
+    """Rank correlation of each group's sums between the two systems; None of what is constant."""
     both = by_method[GRADIENTS].join(by_method[TREES], on="impression_id", suffix="_trees")
 
-    def likeness(name: str) -> float:
+    def likeness(name: str) -> float | None:
         pair: list[NDArray[np.float64]] = [both[name].to_numpy(), both[f"{name}_trees"].to_numpy()]
-        return float("nan") if any(np.ptp(x) == 0 for x in pair) else float(spearmanr(*pair)[0])
+        return None if any(np.ptp(x) == 0 for x in pair) else float(spearmanr(*pair)[0])
 
     return {name: likeness(name) for name in GROUPS}
 
@@ -100,7 +112,7 @@ def carriers(rows: pl.DataFrame) -> list[dict[str, Any]]:
             for method in NAMES
             if method in part["method"]
         }
-        if len(by_method[GRADIENTS]) < MIN_IMPRESSIONS:
+        if GRADIENTS not in by_method or len(by_method[GRADIENTS]) < MIN_IMPRESSIONS:
             continue
         found.append(
             {
@@ -127,10 +139,13 @@ def table_of(found: list[dict[str, Any]]) -> Table:
     table = Table("market", "n", "system", *GROUPS, REST, box=None)
     for row in found:
         for system, own in row["shares"].items():
-            cells = [f"{v:.0%} ({low:.0%}–{high:.0%})" for v, low, high in own.values()]
+            cells = [
+                text(dict(zip(("value", "low", "high"), share, strict=True)), ".0%")
+                for share in own.values()
+            ]
             table.add_row(row["market"], f"{row['n']:,}", system, *cells)
         if row["agreement"]:
-            cells = [f"{row['agreement'][name]:+.2f}" for name in GROUPS]
+            cells = [number(row["agreement"][name], "+.2f") for name in GROUPS]
             table.add_row("", "", "rank correlation", *cells)
     return table
 
@@ -142,9 +157,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="data folder that was explained")
     parser.add_argument("--output", type=Path, required=True, help="JSON file")
     options = parser.parse_args(arguments)
-    found = carriers(sums(options.explained).join(units(options.data), on="impression_id"))
+    try:
+        rows = sums(options.explained).join(units(options.data), on="impression_id")
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    found = carriers(rows)
     Console(width=150).print(table_of(found))
-    options.output.write_text(json.dumps(found, indent=1) + "\n")
+    left = set(rows["market"]) - {row["market"] for row in found}
+    if left:
+        print(f"with fewer than {MIN_IMPRESSIONS} impressions: {', '.join(sorted(left))}")
+    options.output.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n")
     return 0
 
 

@@ -8,9 +8,7 @@ intervals, null phrases taken for real, and the bias (mean error). Then how many
 between markets are claimed, and the two that the project is about.
 
 What sellers' own choices do to the effects is told by the same commands on the offers that they
-chose, without those assigned at random:
-
-    python benchmarks/effects.py --confounded data/claims-0 --output data/claims-0-confounded
+chose (`confounded.py`).
 """
 
 import argparse
@@ -98,47 +96,24 @@ def headlines(contrasts: pl.DataFrame) -> list[str]:
     return told
 
 
-def claimed(contrasts: pl.DataFrame) -> str:
+def claimed(contrasts: pl.DataFrame) -> int:
     """How many differences between markets are claimed after Holm's correction."""
-    sure = int((contrasts["p_holm"] < ALPHA).sum())
-    return f"contrasts with p after Holm below {ALPHA}: {sure} of {len(contrasts)}"
-
-
-def write_confounded(data: Path, folder: Path) -> int:
-    """A data folder without the offers that were assigned at random; rows left.
-
-    Args:
-        data: a sample marketplace.
-        folder: to write; what is the same is linked to.
-    """
-    folder.mkdir(parents=True)
-    for source in data.iterdir():
-        if source.name != "impressions.parquet":
-            (folder / source.name).symlink_to(source.resolve())
-    chosen = pl.read_parquet(data / "impressions.parquet").filter(~pl.col("randomised"))
-    chosen.write_parquet(folder / "impressions.parquet")
-    return len(chosen)
+    return int((contrasts["p_holm"] < ALPHA).sum())
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Read, compare, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--effects", type=Path, help="output folder of explain")
-    parser.add_argument("--truth", type=Path, help="folder with effects.json")
-    parser.add_argument("--confounded", type=Path, help="sample marketplace to write a part of")
-    parser.add_argument("--output", type=Path, help="JSON file, or the folder to write")
+    parser.add_argument("--effects", type=Path, required=True, help="output folder of explain")
+    parser.add_argument("--truth", type=Path, required=True, help="folder with effects.json")
+    parser.add_argument("--output", type=Path, help="JSON file")
     options = parser.parse_args(arguments)
-    if options.confounded is not None and options.output is not None:
-        print(f"{write_confounded(options.confounded, options.output):,} impressions left")
-        return 0
-    if options.effects is None or options.truth is None:
-        parser.error("--effects and --truth, or --confounded and --output")
     try:
         rows = compare(
             pl.read_parquet(options.effects / "effects.parquet"), planted(options.truth)
         )
         contrasts = pl.read_parquet(options.effects / "contrasts.parquet")
-        told = [claimed(contrasts), *headlines(contrasts)]
+        told, n_claimed = headlines(contrasts), claimed(contrasts)
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -150,9 +125,10 @@ def main(arguments: list[str] | None = None) -> int:
             f"{row['market']:8}{row['n']:>4}{row['rank_correlation']:>12.2f}{row['large']:>8}"
             f"{row['covered']:>9.2f}{row['null_flagged']:>7}{row['bias']:>+7.2f}"
         )
+    print(f"contrasts with p after Holm below {ALPHA}: {n_claimed} of {len(contrasts)}")
     print("\n".join(told))
     if options.output is not None:
-        document = {"markets": rows, "headlines": told}
+        document = {"markets": rows, "headlines": told, "contrasts_claimed": n_claimed}
         options.output.write_text(json.dumps(document, indent=1) + "\n")
     return 0
 

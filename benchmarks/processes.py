@@ -12,6 +12,7 @@ folder is not trained again.
 """
 
 import argparse
+import hashlib
 import json
 import subprocess
 import sys
@@ -42,7 +43,10 @@ def command(options: argparse.Namespace, n_processes: int, seed: int, folder: Pa
 
 def metrics_of(options: argparse.Namespace, n_processes: int, seed: int) -> dict[str, float]:
     """Test metrics of the transformer, averaged over markets."""
-    folder = options.work / f"{n_processes}-processes-seed-{seed}"
+    line = command(options, n_processes, seed, Path())
+    # runs of other data or settings in the same work folder are other runs
+    key = hashlib.sha256(json.dumps(line[1:]).encode()).hexdigest()[:12]
+    folder = options.work / f"{n_processes}-processes-seed-{seed}-{key}"
     if not (folder / "metrics.json").is_file():
         subprocess.run(command(options, n_processes, seed, folder), check=True)
     macro = json.loads((folder / "metrics.json").read_text("utf-8"))["systems"]["fusion"]["macro"]
@@ -82,10 +86,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.seeds < 2 or options.processes < 2:
         parser.error("two seeds and two processes at least")
-    found = [
-        [metrics_of(options, n, seed) for seed in range(options.seeds)]
-        for n in (1, options.processes)
-    ]
+    try:
+        found = [
+            [metrics_of(options, n, seed) for seed in range(options.seeds)]
+            for n in (1, options.processes)
+        ]
+    except (OSError, subprocess.CalledProcessError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     judged = {
         metric: judge(*(np.array([run[metric] for run in runs]) for runs in found))
         for metric in METRICS
@@ -97,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
             f"between seeds of one process {own['deviation_between_seeds']:.5f}"
         )
     document = {"data": options.data.name, "market": options.market, "metrics": judged}
-    options.output.write_text(json.dumps(document, indent=1) + "\n")
+    options.output.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
     return 0
 
 

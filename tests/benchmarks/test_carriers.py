@@ -33,6 +33,10 @@ def explained(tmp_path: Path) -> Path:
         "price_rank_in_list": np.zeros(400),
         "position": draw.choice([-1.0, 1.0], 400),
     }
+    word = pl.DataFrame(
+        {"impression_id": names, "market": "US", "modality": "text", "token": "half-price",
+         "value": np.tile([0.0, 4.0], 200), "method": GRADIENTS}
+    )  # fmt: skip
     frames = [
         pl.DataFrame(
             {"impression_id": names, "market": "US", "modality": "terms", "token": token,
@@ -41,7 +45,7 @@ def explained(tmp_path: Path) -> Path:
         for method, scale in ((GRADIENTS, 1.0), (TREES, 2.0))
         for token, value in values.items()
     ]  # fmt: skip
-    pl.concat(frames).write_parquet(tmp_path / "contributions.parquet")
+    pl.concat([*frames, word]).write_parquet(tmp_path / "contributions.parquet")
     data = pl.DataFrame({"impression_id": names, "user_id": [f"u{n // 4}" for n in range(400)],
                          "session_id": names})  # fmt: skip
     data.write_parquet(tmp_path / "impressions.parquet")
@@ -55,18 +59,24 @@ def test_shares_and_agreement(explained: Path, capsys: pytest.CaptureFixture[str
     rows = carriers.sums(explained).join(carriers.units(explained), on="impression_id")
     us, every = carriers.carriers(rows)
     assert (us["market"], every["market"], us["n"]) == ("US", "all", 400)
-    for own in us["shares"].values():
-        assert own["price"] == pytest.approx([0.75, 0.75, 0.75])
-        assert own["position"][0] == pytest.approx(0.25)
-        assert own["device"] == [0.0, 0.0, 0.0]
+    trees, fusion = us["shares"]["lightgbm"], us["shares"]["fusion"]
+    assert trees["price"] == pytest.approx([0.75, 0.75, 0.75])
+    assert trees["position"][0] == pytest.approx(0.25)
+    assert trees["device"] == [0.0, 0.0, 0.0]
+    # a word of the title counts for the rest, whatever it says: half of the impressions have it
+    assert fusion["price"][0] == pytest.approx(3 / 6)
+    assert fusion[carriers.REST][0] == pytest.approx(2 / 6)
+    assert 0 < fusion["price"][1] <= 0.5 <= fusion["price"][2]
     assert us["agreement"]["price"] == pytest.approx(1.0)
-    assert np.isnan(us["agreement"]["device"])
+    assert us["agreement"]["device"] is None
     assert "75% (75%–75%)" in capsys.readouterr().out
 
 
 def test_few_impressions_are_no_market(explained: Path) -> None:
     rows = carriers.sums(explained).with_columns(
-        market=pl.when(pl.int_range(pl.len()) < 20).then(pl.lit("JP")).otherwise("market")
+        market=pl.when(pl.col("impression_id").is_in([f"i{n}" for n in range(20)]))
+        .then(pl.lit("JP"))
+        .otherwise("market")
     )
     found = carriers.carriers(rows.join(carriers.units(explained), on="impression_id"))
     assert [row["market"] for row in found] == ["US", "all"]

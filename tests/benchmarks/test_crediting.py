@@ -40,12 +40,13 @@ def listings(truth: Path, of_title: str, of_picture: str) -> pl.DataFrame:
 
 
 def test_each_place_is_credited_with_its_own(truth: Path) -> None:
-    found = crediting.credits(
+    found = crediting.credit_of(
         listings(truth, "phrase_limited_quantity", "badge_limited_quantity"), truth
     )
     picture, title = found[:2]
-    assert (picture["shown in"], title["shown in"]) == ("picture", "title")
+    assert (picture["shown_in"], title["shown_in"]) == ("picture", "title")
     assert (picture["planted"], title["planted"]) == (0.3, 0.6)
+    assert picture["markets"] == ["KR"]
     assert picture["listings"] == title["listings"] == 40
     assert picture["picture"][0] == pytest.approx(0.2, abs=0.05)
     assert picture["title"][1] < 0 < picture["title"][2]
@@ -54,7 +55,7 @@ def test_each_place_is_credited_with_its_own(truth: Path) -> None:
 
 
 def test_credit_in_the_wrong_place_is_seen(truth: Path) -> None:
-    found = crediting.credits(
+    found = crediting.credit_of(
         listings(truth, "badge_limited_quantity", "phrase_limited_quantity"), truth
     )
     assert found[0]["title"][1] > 0.4
@@ -62,5 +63,5 @@ def test_credit_in_the_wrong_place_is_seen(truth: Path) -> None:
 
 
 def test_phrases_without_an_effect_are_not_judged(truth: Path) -> None:
-    rows = crediting.credits(listings(truth, "phrase_number_one", "badge_number_one"), truth)
+    rows = crediting.credit_of(listings(truth, "phrase_number_one", "badge_number_one"), truth)
     assert {row["phrase"] for row in rows} == {"limited_quantity"}

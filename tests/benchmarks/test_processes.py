@@ -19,25 +19,35 @@ def test_a_shift_beyond_the_noise_is_told() -> None:
 
 
 def test_finished_runs_are_read_and_not_trained_again(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for n in (1, 2):
-        for seed in range(3):
-            folder = tmp_path / f"{n}-processes-seed-{seed}"
-            folder.mkdir()
-            macro = {
-                "auc": {"value": 0.7 + 0.01 * seed},
-                "log_loss": {"value": 0.1 + (0.02 if n == 2 else 0.0) + 0.001 * seed * n},
-            }
-            (folder / "metrics.json").write_text(
-                json.dumps({"systems": {"fusion": {"macro": macro}}})
-            )
+    trained = []
+
+    def train(line: list[str], check: bool) -> None:
+        """What a training leaves, without the training."""
+        folder = Path(line[line.index("--output") + 1])
+        trained.append(folder.name)
+        n, seed = (int(folder.name.split("-")[place]) for place in (0, 3))
+        folder.mkdir()
+        macro = {
+            "auc": {"value": 0.7 + 0.01 * seed},
+            "log_loss": {"value": 0.1 + (0.02 if n == 2 else 0.0) + 0.001 * seed * n},
+        }
+        found = {"systems": {"fusion": {"macro": macro}}}
+        (folder / "metrics.json").write_text(json.dumps(found))
+
+    monkeypatch.setattr(processes.subprocess, "run", train)
     output = tmp_path / "found.json"
     line = ["--data", "none", "--seeds", "3", "--work", str(tmp_path), "--output", str(output)]
     assert processes.main(line) == 0
+    assert len(trained) == 6
+    assert processes.main(line) == 0
+    assert len(trained) == 6
     found = json.loads(output.read_text())["metrics"]
     assert found["auc"]["mean_difference"] == pytest.approx(0, abs=1e-12)
     assert found["log_loss"]["low"] > 0.018
+    assert processes.main([*line, "--market", "JP"]) == 0
+    assert len(trained) == 12  # of another market
     assert "auc: 2 processes less one, 3 seeds: +0.00000" in capsys.readouterr().out
 
 
