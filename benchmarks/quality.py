@@ -288,9 +288,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds of the models")
     parser.add_argument("--market", default="all", help="a market, or all")
     parser.add_argument("--systems", default=DEFAULT_SYSTEMS, help="comma-separated")
-    parser.add_argument(
-        "--config", type=Path, help="settings, of benchmarks/tuning.py for example"
-    )
+    parser.add_argument("--config", type=Path, help="settings, best.yaml of tune for example")
     parser.add_argument("--set", action="append", default=[], help="key.path=value")
     parser.add_argument(
         "--drop", action="append", default=[], choices=list(DROPPED_COLUMNS),

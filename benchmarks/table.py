@@ -3,7 +3,7 @@
     python benchmarks/table.py runs/claims.json runs/trivago.json runs/tuned/trials.json
 
 Writes `docs/quality.md` and rewrites the block between the two marks `<!-- quality -->` and
-`<!-- /quality -->` of `README.md`. Each file of `quality.py` is one section; its data folders are
+`<!-- /quality -->` of both READMEs. Each file of `quality.py` is one section; its data folders are
 taken as draws of the same thing (worlds of a simulated marketplace) and averaged in the README.
 """
 
@@ -334,6 +334,13 @@ def with_block(page: str, block: str, name: str) -> str:
     return f"{before}{BEGIN}\n{block}\n{END}{rest.split(END)[1]}"
 
 
+def _results(file: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    if document.get("benchmark") != "quality" and "ranked_by" not in document:
+        raise UserError(f"{file} is neither of quality.py nor trials.json of tune")
+    return document
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Read results, write the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -342,7 +349,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--readme", type=Path, nargs="+", default=READMES)
     options = parser.parse_args(arguments)
     try:
-        documents = [json.loads(file.read_text("utf-8")) for file in options.files]
+        documents = [_results(file) for file in options.files]
         if not any(one.get("benchmark") == "quality" and one["runs"] for one in documents):
             raise UserError("none of the files has a run of benchmarks/quality.py")
         page, short = quality_page(documents), readme_block(documents)

@@ -40,8 +40,8 @@ SECONDS_BETWEEN_LINES = 15.0
 """How often a bar prints a line where there is no terminal."""
 
 _made: list[Path] = []
-"""Folders that this process made for its output: those of a command that failed before it wrote
-anything are taken away again."""
+"""Folders that this process made for its output, the innermost first: those of a command that
+failed before it wrote anything are taken away again."""
 
 Data = Annotated[
     Path | None,
@@ -89,7 +89,7 @@ def make_output(folder: Path, *, beside_data: bool = False) -> None:
     Raises:
         SettingsError: a file is in the way, or the folder holds the tables of a data set.
     """
-    new = not folder.exists()
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
@@ -100,8 +100,7 @@ def make_output(folder: Path, *, beside_data: bool = False) -> None:
             f"--output {folder} holds data ({', '.join(tables)}), and results are not written "
             "among it: name another folder"
         )
-    if new:
-        _made.append(folder)
+    _made.extend(new)
 
 
 def run(

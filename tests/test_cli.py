@@ -265,4 +265,5 @@ def test_a_failed_command_leaves_no_empty_folder(
 
     assert cli.run(command, "train", []) == cli.MISTAKE
     assert folder.is_dir() == left
+    assert folder.parent.is_dir() == left
     assert given.is_dir()

@@ -145,7 +145,7 @@ class EffectsOfLevers:
                         "n_impressions": len(here), "p": _p(logit[place], error[place]),
                     }
                 )  # fmt: skip
-        return pl.DataFrame(rows)
+        return pl.DataFrame(rows, schema=_EFFECTS)  # of no lever too: no terms, no phrases
 
     def contrasts(self, levers: Sequence[Lever], *, confidence: float) -> pl.DataFrame:
         """`contrasts.parquet`: each lever in one market less in another.
@@ -231,6 +231,12 @@ class EffectsOfLevers:
         return means
 
 
+_EFFECTS = {
+    "market": pl.String, "lever": pl.String, "phrase": pl.String,
+    "logit": pl.Float64, "logit_low": pl.Float64, "logit_high": pl.Float64,
+    "points": pl.Float64, "points_low": pl.Float64, "points_high": pl.Float64,
+    "n_impressions": pl.Int64, "p": pl.Float64,
+}  # fmt: skip
 _CONTRASTS = {
     "lever": pl.String, "phrase": pl.String, "market": pl.String, "against": pl.String,
     "logit": pl.Float64, "low": pl.Float64, "high": pl.Float64, "p": pl.Float64,

@@ -146,8 +146,8 @@ class GatedNetwork:
         candidate, to_product = self._candidate(words, fixed)
         inputs = ReaderInputs(
             market=self.market,
-            keys=keys,
-            values=values,
+            column_keys=keys,
+            column_values=values,
             flat=flat,
             candidate=candidate,
             state=self.state.at(fixed[PATH][:, None]),

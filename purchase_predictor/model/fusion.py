@@ -54,8 +54,8 @@ class ReaderInputs:
 
     Attributes:
         market: float [N, d_model].
-        keys: float [N, n_blocks, d_read], of the columns.
-        values: likewise.
+        column_keys: float [N, n_blocks, d_read].
+        column_values: likewise.
         flat: float [N, d_flat], the columns as they are.
         candidate: float [N, d_model].
         state: float [N, d_model], what the events before each impression amount to.
@@ -64,8 +64,8 @@ class ReaderInputs:
     """
 
     market: Tensor
-    keys: Tensor
-    values: Tensor
+    column_keys: Tensor
+    column_values: Tensor
     flat: Tensor
     candidate: Tensor
     state: Tensor
@@ -266,8 +266,8 @@ class FusionTransformer(nn.Module):
         )
         inputs = ReaderInputs(
             market=market,
-            keys=keys,
-            values=values,
+            column_keys=keys,
+            column_values=values,
             flat=flat,
             candidate=candidate,
             state=self.state_before(clicks, batch),
@@ -309,12 +309,13 @@ class FusionTransformer(nn.Module):
             events in the grid of sequences.
         """
         market, flat = inputs.market, inputs.flat
+        columns = inputs.column_keys, inputs.column_values
         cls = self.cls + market + self.state(inputs.state) + self.circumstances(flat)
         x = torch.stack([cls, inputs.candidate], dim=1)
         attention = {}
         for number, layer in enumerate(self.layers):
             x, weights = layer(
-                x, market, inputs.hidden, (inputs.keys, inputs.values), batch, inputs.view,
+                x, market, inputs.hidden, columns, batch, inputs.view,
                 need_weights=need_weights, beside=None if beside is None else beside[number],
                 memory=memories[number] if memories else None,
             )  # fmt: skip

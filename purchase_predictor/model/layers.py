@@ -275,6 +275,8 @@ class NumberEmbeddings(nn.Module):
 class EnsembleHead(nn.Module):
     """Several cheap heads over a shared trunk (TabM, arXiv 2410.24210).
 
+    The trunk is `d_hidden` wide, the hidden layer of each member `d_member`.
+
     **Shape**
 
     - Input: ``(batch, d_in)``

@@ -62,7 +62,9 @@ def write_explanation(
     """
     words = words_of(language)
     named = _named(effects, words)
-    charts = [grid_chart(named, words), forest_chart(named, facts, words)]
+    charts = []
+    if len(named):  # data without terms, titles, pictures and brands have no lever
+        charts += [grid_chart(named, words), forest_chart(named, facts, words)]
     single = attention = beside_section = None
     if beside is not None:
         modalities = contribution_words(language).modalities

@@ -118,7 +118,7 @@ class TuneJob:
             "market": self.market,
             "trials": self.n_trials,
             "ranked_by": "log-loss on the rows that stop training, uncalibrated",
-            "sampler": f"TPE, seed {start.seed}; the first trial are the settings started from",
+            "sampler": f"TPE, seed {start.seed}; the first trial is the settings started from",
             "prepare_s": prepared.seconds,
             "systems": {},
         }

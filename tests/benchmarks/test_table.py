@@ -13,6 +13,7 @@ from benchmarks.comparing import GAP_METRICS, calibration_rows, fusion_gaps, ove
 from purchase_predictor.errors import UserError
 from purchase_predictor.evaluation.summary import evaluate
 from purchase_predictor.settings import load_settings
+from purchase_predictor.training.search import load_spaces
 
 SETTINGS = load_settings(overrides=["evaluation.resamples=40"]).evaluation
 SYSTEMS = ["fusion", "lightgbm"]
@@ -219,3 +220,17 @@ def test_results_of_tuning_alone_make_no_table(
     assert table.main([str(file)]) == 2
 
     assert "none of the files has a run" in capsys.readouterr().err
+
+
+def test_a_file_of_something_else_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "ablation.json"
+    file.write_text(json.dumps({"benchmark": "ablation", "runs": []}))
+    assert table.main([str(file)]) == 2
+    assert "ablation.json is neither" in capsys.readouterr().err
+
+
+def test_lightgbm_is_tuned_where_the_tune_command_tunes_it() -> None:
+    file = Path(table.__file__).with_name("tune.yaml")
+    assert load_spaces(file)["lightgbm"] == load_spaces(None)["lightgbm"]

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from features.arrays import EncodedMarket
-from purchase_predictor.model.fusion import FusionTransformer
+from purchase_predictor.model.fusion import ColumnAttention, FusionTransformer
 from purchase_predictor.model.inputs import FusionBatch, FusionShape
 from purchase_predictor.settings import load_settings
 from purchase_predictor.training.batches import Batcher, Hidden
@@ -207,6 +207,19 @@ def test_gradients_reach_every_parameter(data: EncodedMarket) -> None:
 def test_shape_survives_json(data: EncodedMarket) -> None:
     shape = shape_of(data, SIZES)
     assert FusionShape.from_dict(json.loads(json.dumps(shape.to_dict()))) == shape
+
+
+def test_columns_are_read_head_by_head() -> None:
+    """As attention is written down: each head by itself, softmax of its own scores."""
+    torch.manual_seed(0)
+    attend = ColumnAttention(d_model=12, d_read=8, n_heads=2)
+    readers, keys, values = torch.randn(5, 2, 12), torch.randn(5, 3, 8), torch.randn(5, 3, 8)
+    found, weights = attend(readers, keys, values)
+    query = attend.query(readers)
+    for head, part in enumerate((slice(0, 4), slice(4, 8))):
+        scores = query[..., part] @ keys[..., part].transpose(1, 2) / 2
+        torch.testing.assert_close(weights[:, head], scores.softmax(dim=-1))
+        torch.testing.assert_close(found[..., part], scores.softmax(dim=-1) @ values[..., part])
 
 
 def golden_logits() -> list[float]:
