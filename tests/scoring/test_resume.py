@@ -188,7 +188,7 @@ def test_input_truncated_midway_ends_in_a_sentence_and_resume_works_when_it_is_b
         assert score.main(command(output)) == 2
     told = capsys.readouterr().err
     assert "events.parquet cannot be read, it may be truncated" in told
-    assert list(output.parent.iterdir()) == []
+    assert not output.parent.exists()
 
     events.write_bytes(content)
     assert score.main(command(output, "--resume")) == 0
