@@ -8,12 +8,13 @@ WORKERS ?= 2
 SUITE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format clean
+.PHONY: help demo test test-slow test-gpu lint format clean
 
 help:
 	@echo "make demo       train on the sample marketplace, results under runs/demo"
 	@echo "make test       linters, types and the fast suite"
 	@echo "make test-slow  the slow tests only"
+	@echo "make test-gpu   the tests that need a GPU, which the others do without"
 	@echo "make lint       linters and types only"
 	@echo "make format     format the code"
 	@echo "make clean      remove caches and results; the environment and mlruns/ stay"
@@ -41,6 +42,9 @@ test: lint
 
 test-slow: $(STAMP)
 	@$(SUITE) -m slow
+
+test-gpu: $(STAMP)
+	@$(SUITE) -m gpu
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

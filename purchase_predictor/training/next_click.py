@@ -22,7 +22,7 @@ from purchase_predictor.model.choice import ChoiceModel
 from purchase_predictor.model.inputs import FusionBatch, FusionShape
 from purchase_predictor.model.session import ClickEncoder
 from purchase_predictor.settings import ModelSettings, Settings
-from purchase_predictor.training.batches import SCORING_ROWS, Batcher
+from purchase_predictor.training.batches import Batcher, scoring_rows
 from purchase_predictor.training.choosing import fit_choice, tastes
 from purchase_predictor.training.loop import (
     Loop,
@@ -350,7 +350,8 @@ class NextClick:
     def _scores(
         self, model: ClickEncoder, choice: ChoiceModel | None, data: EncodedMarket
     ) -> NDArray[np.float32]:
-        scores = score_clicks(model, data, batch_size=SCORING_ROWS, device=default_device())
+        device = default_device()
+        scores = score_clicks(model, data, batch_size=scoring_rows(device), device=device)
         model.cpu()
         taste = np.full(len(data), np.nan, np.float32)
         if choice is not None:

@@ -17,7 +17,7 @@ from purchase_predictor.checkpoint import has_folder, read_folder, write_folder
 from purchase_predictor.model.fusion import FusionTransformer
 from purchase_predictor.model.inputs import FusionBatch, FusionShape
 from purchase_predictor.settings import ModelSettings, Settings
-from purchase_predictor.training.batches import SCORING_ROWS, Batcher
+from purchase_predictor.training.batches import Batcher, scoring_rows
 from purchase_predictor.training.lever_errors import LeverErrors, measure_errors
 from purchase_predictor.training.loop import (
     Loop,
@@ -71,7 +71,8 @@ class FusionTask:
             hidden=hidden_in_training(settings),
             seed=seed,
         )
-        self.stop = Batcher(data.select(data.part == STOP), batch_size=SCORING_ROWS)
+        stop = data.select(data.part == STOP)
+        self.stop = Batcher(stop, batch_size=scoring_rows(default_device()))
 
     def n_batches(self, world: int) -> int:
         """Batches of an epoch in each process."""
@@ -264,7 +265,7 @@ class FusionSystem:
         of_readout, of_network, constant = self.model_.weights.tolist()
         if of_network:
             model = self.model_.to(device).eval()
-            logits = mean_logits(model, Batcher(rows, batch_size=SCORING_ROWS), device)
+            logits = mean_logits(model, Batcher(rows, batch_size=scoring_rows(device)), device)
         else:  # a network that counts nothing would be nearly all of the time
             logits = of_readout * read_out(self.model_.cpu().readout, rows) + constant
         return 1 / (1 + np.exp(-logits.astype(np.float64)))

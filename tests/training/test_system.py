@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from features.arrays import STOP, TEST, TRAIN, EncodedMarket
 from purchase_predictor.settings import load_settings
+from purchase_predictor.training import system
 from purchase_predictor.training.batches import Batcher
 from purchase_predictor.training.loop import Loop
 from purchase_predictor.training.next_click import (
@@ -157,6 +158,18 @@ def test_shuffled_training_labels_teach_nothing(big: EncodedMarket) -> None:
     )
     n = int((big.part == TEST).sum())
     assert abs(auc(system, big, TEST) - 0.5) < 3 * (1 / (3 * n)) ** 0.5 * 1.5
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_a_gpu_predicts_what_the_processor_predicts(
+    fitted: FusionSystem, big: EncodedMarket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_gpu = fitted.predict_proba(big)
+    assert next(fitted.model_.parameters()).device.type == "cuda"
+    monkeypatch.setattr(system, "default_device", lambda: torch.device("cpu"))
+
+    np.testing.assert_allclose(on_gpu, fitted.predict_proba(big), atol=1e-5)
 
 
 def test_saved_and_loaded_predicts_the_same(
