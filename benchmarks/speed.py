@@ -90,7 +90,8 @@ class Training:
     def __init__(self, task: FusionTask, settings: Settings, precision: str) -> None:
         self.task = task
         self.loop = Loop(task, loop_settings(settings, precision), progress=silent)
-        self.loop.averaged_.to(CPU)
+        self.device = self.loop.accelerator.device
+        self.loop.averaged_.to(self.device)
         self.loop.model_, self.loop.optimizer_ = self.loop.accelerator.prepare(
             task.model, self.loop.optimizer_
         )
@@ -106,7 +107,7 @@ class Training:
     def step(self) -> int:
         """Make a batch and take a step down its gradient; impressions in it."""
         batch = next(self.batches)
-        self.loop.train_step(batch)
+        self.loop.train_step(batch.to(self.device))
         return len(batch)
 
     def rate(self, n_steps: int) -> float:
