@@ -7,6 +7,7 @@ sellers' habits do to effects: they put phrases on discounted and on weak goods.
 """
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ TABLE = "impressions.parquet"
 
 
 def write_confounded(data: Path, folder: Path) -> int:
-    """Write them; what is the same is linked to. Rows that are left.
+    """Write them beside copies of all else (links out of a folder are refused). Rows left.
 
     Args:
         data: a sample marketplace.
@@ -30,10 +31,7 @@ def write_confounded(data: Path, folder: Path) -> int:
     if folder.exists():
         raise UserError(f"{folder} is there already: name a new folder")
     chosen = pl.read_parquet(data / TABLE).filter(~pl.col("randomised").fill_null(value=False))
-    folder.mkdir(parents=True)
-    for source in data.iterdir():
-        if source.name != TABLE:
-            (folder / source.name).symlink_to(source.resolve())
+    shutil.copytree(data, folder, ignore=lambda _, names: {TABLE} & set(names))
     chosen.write_parquet(folder / TABLE)
     return len(chosen)
 

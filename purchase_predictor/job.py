@@ -14,12 +14,14 @@ from typing import Any
 
 import polars as pl
 
+from features.encoding import FORMAT
 from features.schema import Tables, load_tables
 from purchase_predictor import tracking
 from purchase_predictor.checkpoint import has_folder, read_folder, write_file, write_folder
 from purchase_predictor.cli import Reporter, make_output
 from purchase_predictor.encoders.content import ContentEncoders
 from purchase_predictor.errors import SettingsError
+from purchase_predictor.model.fusion import LAYOUT
 from purchase_predictor.panel import FUSION
 from purchase_predictor.predictor import PurchasePredictor, Scope
 from purchase_predictor.report import charts, pages
@@ -154,6 +156,7 @@ class Job:
         """The folder of checkpoints, of this very run: other settings or data are refused."""
         folder = self.folder / "checkpoints"
         run = {
+            "version": [FORMAT, LAYOUT],
             "settings": self.settings.model_dump(exclude=STORAGE),
             "market": self.market,
             "scope": self.scope,
@@ -163,11 +166,8 @@ class Job:
         if self.resume:
             if not has_folder(folder / "run"):
                 raise SettingsError(f"there is nothing to resume in {self.folder}")
-            changed = [
-                name
-                for name, value in read_folder(folder / "run").document("run").items()
-                if run[name] != value
-            ]
+            begun = read_folder(folder / "run").document("run")
+            changed = [name for name, value in run.items() if begun.get(name) != value]
             if changed:
                 raise SettingsError(
                     f"cannot resume in {self.folder}: {', '.join(changed)} changed since"

@@ -9,6 +9,7 @@ import polars as pl
 
 from features.culture import load_profiles
 from features.encoding import FORMAT
+from purchase_predictor.model.fusion import LAYOUT
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.settings import Settings
 
@@ -22,6 +23,8 @@ def run_key(
     fingerprint: str, settings: Settings, market: str, scope: str, encoders: str | None = None
 ) -> str:
     """Hash of everything that a run's predictions follow from, its code excepted.
+
+    Of the code it holds what a change of features or of the network counts up.
 
     Args:
         fingerprint: of the data.
@@ -46,7 +49,7 @@ def run_key(
     if settings.data.profiles_file is not None:
         beside["markets.yaml"] = load_profiles(settings.data.profiles_file)
     text = json.dumps(
-        [fingerprint, values, market, scope, encoders, FORMAT, beside], sort_keys=True
+        [fingerprint, values, market, scope, encoders, FORMAT, LAYOUT, beside], sort_keys=True
     )
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from purchase_predictor import runs
 from purchase_predictor.errors import DataError
 from purchase_predictor.runs import run_key
 from purchase_predictor.settings import load_settings
@@ -24,3 +25,9 @@ def test_profiles_of_ones_own_make_another_run_wherever_they_lie(tmp_path: Path)
 def test_a_file_of_profiles_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere.yaml cannot be read"):
         _key(tmp_path / "nowhere.yaml")
+
+
+def test_another_layout_of_the_network_makes_another_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = _key("''")
+    monkeypatch.setattr(runs, "LAYOUT", runs.LAYOUT + 1)
+    assert _key("''") != before

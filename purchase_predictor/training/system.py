@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from features.arrays import STOP, TRAIN, EncodedMarket
 from purchase_predictor.checkpoint import has_folder, read_folder, write_folder
-from purchase_predictor.model.fusion import FusionTransformer
+from purchase_predictor.errors import ModelFolderError
+from purchase_predictor.model.fusion import LAYOUT, FusionTransformer
 from purchase_predictor.model.inputs import FusionBatch, FusionShape
 from purchase_predictor.settings import ModelSettings, Settings
 from purchase_predictor.training.batches import Batcher, scoring_rows
@@ -274,6 +275,7 @@ class FusionSystem:
         """Write weights and bins as safetensors, the shape as JSON."""
         bins = {str(number): edges.numpy() for number, edges in enumerate(self.bins_)}
         document = {
+            "layout": LAYOUT,
             "shape": self.shape_.to_dict(),
             "model": self.settings.model.model_dump(),
             "precision": self.precision_,
@@ -298,10 +300,15 @@ class FusionSystem:
             settings: those of the run; the model's own come from the folder.
 
         Raises:
-            ModelFolderError: if the folder is not whole.
+            ModelFolderError: if the folder is not whole, or its weights are laid out as in
+                another version.
         """
         saved = read_folder(folder)
         document = saved.document("fusion")
+        if document.get("layout") != LAYOUT:
+            raise ModelFolderError(
+                f"{folder} holds a network of another version: train it again, or install that one"
+            )
         shape = FusionShape.from_dict(document["shape"])
         settings = settings.model_copy(
             update={"model": ModelSettings.model_validate(document["model"])}

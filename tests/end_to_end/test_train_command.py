@@ -9,7 +9,7 @@ import mlflow
 import polars as pl
 import pytest
 
-from purchase_predictor import train
+from purchase_predictor import job, train
 from purchase_predictor.settings import TrackingSettings
 from purchase_predictor.training.loop import Loop
 
@@ -133,6 +133,9 @@ def test_resuming_under_other_settings_is_refused(
     assert command(*common) == 130
     assert command(*common, "--resume", "--seed", 5) == 2
     assert "settings changed since" in capsys.readouterr().err
+    monkeypatch.setattr(job, "LAYOUT", job.LAYOUT + 1)
+    assert command(*common, "--resume") == 2
+    assert "version changed since" in capsys.readouterr().err
 
 
 def test_rows_set_aside_are_written_counted_and_told(

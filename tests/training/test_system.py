@@ -8,6 +8,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from features.arrays import STOP, TEST, TRAIN, EncodedMarket
+from purchase_predictor.errors import ModelFolderError
 from purchase_predictor.settings import load_settings
 from purchase_predictor.training import system
 from purchase_predictor.training.batches import Batcher
@@ -180,6 +181,16 @@ def test_saved_and_loaded_predicts_the_same(
     np.testing.assert_array_equal(loaded.predict_proba(big), fitted.predict_proba(big))
     names = {path.suffix for path in (tmp_path / "fusion").rglob("*") if path.is_file()}
     assert names <= {".safetensors", ".json"}
+
+
+def test_a_network_of_another_layout_is_refused(
+    fitted: FusionSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted.save(tmp_path)
+    monkeypatch.setattr(system, "LAYOUT", system.LAYOUT + 1)
+
+    with pytest.raises(ModelFolderError, match="network of another version: train it again"):
+        FusionSystem.load(tmp_path, SETTINGS)
 
 
 def test_same_seed_same_model_other_seed_other_model(big: EncodedMarket) -> None:
