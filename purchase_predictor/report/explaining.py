@@ -194,9 +194,9 @@ def forest_chart(named: pl.DataFrame, facts: Mapping[str, Any], words: Words) ->
     zero = alt.Chart().mark_rule(strokeDash=[4, 4], color=GREY).encode(x=alt.datum(0))
     level = f"{facts['confidence'] * 100:g}\N{NO-BREAK SPACE}%"
     table = {
-        "columns": [words.market, words.lever, words.effect, words.points],
+        "columns": [words.market, words.lever, words.effect, words.points, words.sure],
         "rows": [
-            [row["market"], row["name"], _interval(row), _points(row)]
+            [row["market"], row["name"], _interval(row), _points(row), _sure(row, words)]
             for row in named.iter_rows(named=True)
         ],
     }
@@ -235,11 +235,19 @@ def rich_effects(effects: pl.DataFrame) -> Table:
     for column in ("market", "lever", "log-odds", "percentage points", "surely not zero"):
         table.add_column(column)
     for row in named.iter_rows(named=True):
-        # the interval of an effect without a p leaves out how sure the model is of its weights
-        sure = "not tested" if row["p"] is None else "yes" if row["sure"] else "no"
         place = escape(row["market"]), escape(row["name"])
-        table.add_row(*place, _interval(row), _points(row), sure)
+        table.add_row(*place, _interval(row), _points(row), _sure(row, ENGLISH))
     return table
+
+
+def _sure(row: Mapping[str, Any], words: Words) -> str:
+    """Whether an effect is surely not zero.
+
+    The interval of one without a p leaves out how sure the model is of its weights.
+    """
+    if row["p"] is None:
+        return words.not_tested
+    return words.yes if row["sure"] else words.no
 
 
 def _interval(row: Mapping[str, Any] | None) -> str:

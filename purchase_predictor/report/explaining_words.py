@@ -26,6 +26,10 @@ class Words:
     points: str
     difference: str
     p_holm: str
+    sure: str
+    yes: str
+    no: str
+    not_tested: str
     table: str
     discount_rate: str
     free_shipping: str
@@ -53,12 +57,13 @@ ENGLISH = Words(
     grid="Effect of each lever in each market",
     grid_note=(
         "Log-odds of buying with the lever less without it, averaged over the market's "
-        "impressions. Blue attracts, orange deters; pale figures could be zero."
+        "impressions. Blue attracts, orange deters; pale figures could be zero or were not tested."
     ),
     forest="The same with {level} intervals",
     forest_note=(
         "Errors hold what the rows leave open, what was drawn to the other markets, and what "
-        "rows of one user or one listing share."
+        "rows of one user or one listing share. Where an effect was not tested, the interval "
+        "leaves out how sure the model is of its weights."
     ),
     contrasts="Differences between markets",
     contrasts_note=(
@@ -71,6 +76,10 @@ ENGLISH = Words(
     points="Percentage points",
     difference="Difference",
     p_holm="p (Holm)",
+    sure="Surely not zero",
+    yes="yes",
+    no="no",
+    not_tested="not tested",
     table="Table",
     discount_rate="discount, ten points more",
     free_shipping="free shipping (the term)",
@@ -121,13 +130,15 @@ KOREAN = Words(
     grid_note=(
         "요소가 있을 때의 구매 로그 오즈에서 없을 때를 뺀 값을 시장의 노출에 대해 평균한 "
         "것입니다. "
-        "파란색은 끌어당기고 주황색은 밀어냅니다. 옅은 숫자는 0일 수 있습니다."
+        "파란색은 끌어당기고 주황색은 밀어냅니다. 옅은 숫자는 0일 수 있거나 "
+        "검정하지 않은 것입니다."
     ),
     forest="같은 효과와 {level} 구간",
     forest_note=(
         "오차에는 데이터가 정하지 못한 것, 다른 시장 쪽으로 당겨진 것, 한 사용자나 한 상품의 "
         "행들이 "
-        "공유하는 것이 모두 들어 있습니다."
+        "공유하는 것이 모두 들어 있습니다. "
+        "검정하지 않은 효과의 구간에는 모형이 가중치를 얼마나 확신하는지가 들어 있지 않습니다."
     ),
     contrasts="시장 사이의 차이",
     contrasts_note="시장에서 기준을 뺀 값. p는 모든 요소와 쌍에 대한 Holm 보정, 작은 것부터.",
@@ -138,6 +149,10 @@ KOREAN = Words(
     points="퍼센트포인트",
     difference="차이",
     p_holm="p (Holm)",
+    sure="0이 아님이 확실",
+    yes="예",
+    no="아니요",
+    not_tested="검정하지 않음",
     table="표",
     discount_rate="할인 10포인트 추가",
     free_shipping="무료 배송 (조건)",

@@ -17,6 +17,7 @@ from purchase_predictor.panel import FUSION
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.report.explaining import (
     bottom_line,
+    forest_chart,
     rich_effects,
     words_of,
     write_explanation,
@@ -187,7 +188,7 @@ def test_the_answer_names_the_strongest_effect_that_is_sure() -> None:
     assert bottom_line(pl.concat([named, own]), ENGLISH).startswith("1 of 2 effects")
 
 
-def test_the_console_says_which_effects_were_tested(effects: pl.DataFrame) -> None:
+def test_console_and_page_say_which_effects_were_tested(effects: pl.DataFrame) -> None:
     bounds = [(0.1, 0.9, 0.01), (-0.2, 0.9, 0.2), (0.1, 0.9, None)]
     rows = pl.concat([effects.head(1)] * 3).with_columns(
         pl.Series(name, [row[place] for row in bounds], dtype=pl.Float64)
@@ -196,6 +197,11 @@ def test_the_console_says_which_effects_were_tested(effects: pl.DataFrame) -> No
     told = rich_effects(rows).columns[-1]
     assert told.header == "surely not zero"
     assert list(told.cells) == ["yes", "no", "not tested"]
+    named = rows.with_columns(name=pl.lit("a"), sure=pl.col("logit_low") > 0)
+    for words in (ENGLISH, KOREAN):
+        page = forest_chart(named, {"confidence": 0.95}, words).to_dict()["usermeta"]["table"]
+        assert page["columns"][-1] == words.sure
+        assert [row[-1] for row in page["rows"]] == [words.yes, words.no, words.not_tested]
 
 
 def test_phrases_of_one_s_own_are_asked_of_the_whole_model(place: Path, tiny_folder: Path) -> None:
