@@ -22,7 +22,7 @@ from purchase_predictor.model.choice import ChoiceModel
 from purchase_predictor.model.inputs import FusionBatch, FusionShape
 from purchase_predictor.model.session import ClickEncoder
 from purchase_predictor.settings import ModelSettings, Settings
-from purchase_predictor.training.batches import Batcher, scoring_rows
+from purchase_predictor.training.batches import SCORING_ROWS, Batcher, scoring_rows
 from purchase_predictor.training.choosing import fit_choice, tastes
 from purchase_predictor.training.loop import (
     Loop,
@@ -86,7 +86,9 @@ def centre(
     share = CENTRED_ON / max(1, int(training.sum()))
     taken = np.random.default_rng(seed).random(len(data)) < share
     model.to(device).eval()
-    for _, batch in Batcher(data.select(training & taken), batch_size=4096).scoring_batches():
+    # of a sample each impression brings a history of its own: many at once take gigabytes
+    sample = data.select(training & taken)
+    for _, batch in Batcher(sample, batch_size=SCORING_ROWS).scoring_batches():
         moved = batch.to(device)
         queries, keys = _of_impressions(model, moved)
         shown = (moved.product > 0).float()[:, None]
