@@ -25,6 +25,7 @@ from purchase_predictor.model.fusion import LAYOUT
 from purchase_predictor.panel import FUSION
 from purchase_predictor.predictor import PurchasePredictor, Scope
 from purchase_predictor.report import charts, pages
+from purchase_predictor.report.calibrated import calibration_sentences
 from purchase_predictor.report.console import gap_sentences, rich_table
 from purchase_predictor.report.run_page import logged_figures, run_note
 from purchase_predictor.runs import HELD, KEY_TAG, held_rows, judged_key, run_key
@@ -312,7 +313,7 @@ class Job:
                 f"{facts.n_straddling:,} sessions lie on both sides of a cut and are left out"
             )
         reporter.show(rich_table(result))
-        for sentence in gap_sentences(result):
+        for sentence in [*gap_sentences(result), *calibration_sentences(result)]:
             reporter.line(sentence)
         reporter.line(
             f"champion by validation log-loss: {facts.champion} "

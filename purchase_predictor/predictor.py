@@ -1,7 +1,5 @@
 """PurchasePredictor: fit, predict, evaluate, save and load, without the command line."""
 
-import warnings
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self, get_args
@@ -10,18 +8,18 @@ import numpy as np
 import polars as pl
 
 from features.arrays import TEST, TRAIN, EncodedMarket
-from features.context import Kind
 from features.encoding import FeatureEncoder
 from features.leaks import leaky_columns
-from features.schema import Tables, load_tables
+from features.schema import Tables
 from features.splits import training_products
 from purchase_predictor.baselines.registry import make_baseline
 from purchase_predictor.checkpoint import ModelFolder, read_folder, write_folder
 from purchase_predictor.encoders.content import ContentEncoders, silent
-from purchase_predictor.errors import DataError, ModelFolderError, SettingsError, nearest
+from purchase_predictor.errors import ModelFolderError, SettingsError, nearest
 from purchase_predictor.evaluation.summary import evaluate
 from purchase_predictor.facts import Facts, Scope
 from purchase_predictor.fitting import FittedSystems, Fitting, predictions
+from purchase_predictor.given import read_given
 from purchase_predictor.panel import Panel
 from purchase_predictor.reference import Reference
 from purchase_predictor.scored import scored_frame, unseen_in
@@ -107,7 +105,8 @@ class PurchasePredictor:
             DataError: the rows cannot be learned from or judged on, or `content` was trained on
                 products of the validation or test period.
         """
-        tables = self._tables(data, require_labels=True)
+        max_title_chars = self.settings.data.max_title_chars
+        tables = read_given(data, require_labels=True, max_title_chars=max_title_chars)
         split = split_by(tables, self.settings)
         learns_from = self.market if self.scope == "local" else ALL_MARKETS
         if shared is not None and learns_from != ALL_MARKETS:
@@ -242,7 +241,8 @@ class PurchasePredictor:
 
         Returns:
             `impression_id, market, probability, flags`, in the order of the input. Rows of a
-            folder that cannot be used are not among them: a warning tells how many.
+            folder that cannot be used are not among them: a warning tells how many; another one
+            tells of each table or column that the model was tested with and the folder lacks.
         """
         name = self.system_named(system)
         encoded = self.preparation_.encode(self._scored_tables(data))
@@ -259,7 +259,7 @@ class PurchasePredictor:
         if name not in self.system_names:
             known = ", ".join(self.system_names)
             hint = nearest(name, self.system_names)
-            raise SettingsError(f"the model has no system '{name}'{hint}; it has {known}")
+            raise SettingsError(f"the model has no system '{name}' among {known}{hint}")
         return name
 
     def predict_test(self) -> pl.DataFrame:
@@ -321,32 +321,13 @@ class PurchasePredictor:
 
     def _scored_tables(self, data: Path | str | Tables, *, require_labels: bool = False) -> Tables:
         """Tables in which context columns have the types they had in training."""
-        return self._tables(
-            data, require_labels=require_labels, context=self.preparation_.features_.context_
-        )
-
-    def _tables(
-        self,
-        data: Path | str | Tables,
-        *,
-        require_labels: bool,
-        context: Mapping[str, Kind] | None = None,
-    ) -> Tables:
-        if isinstance(data, Tables):
-            if require_labels and data.impressions["converted"].null_count():
-                raise DataError("column 'converted' of impressions is needed here")
-            return data
-        tables = load_tables(
-            Path(data),
+        return read_given(
+            data,
             require_labels=require_labels,
             max_title_chars=self.settings.data.max_title_chars,
-            context=context,
+            context=self.preparation_.features_.context_,
+            reference=self.reference_,
         )
-        if len(tables.quarantine):
-            n, reason = len(tables.quarantine), tables.quarantine["reason"][0]
-            told = f"{data}: {n:,} rows are set aside and not scored, the first because: {reason}"
-            warnings.warn(told, stacklevel=3)
-        return tables
 
     # ---- save and load
 

@@ -152,9 +152,7 @@ class ComparisonJob:
         for market in self.wanted or []:
             if market not in known:
                 hint = nearest(market, known)
-                raise DataError(
-                    f"there is no market '{market}'{hint}; there are {', '.join(known)}"
-                )
+                raise DataError(f"there is no market '{market}' among {', '.join(known)}{hint}")
         return list(dict.fromkeys(self.wanted)) if self.wanted else known
 
     def _not_served(

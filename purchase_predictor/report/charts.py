@@ -12,6 +12,7 @@ import polars as pl
 
 from purchase_predictor.evaluation.metrics import HIGHER_IS_BETTER
 from purchase_predictor.report import curves
+from purchase_predictor.report.calibrated import ECE_NOTE, calibration_sentences
 from purchase_predictor.report.figures import (
     METRIC_NAMES,
     describe_scope,
@@ -115,7 +116,9 @@ def calibration_chart(
         title="Calibration",
         note=(
             f"All test rows pooled, about {each:,.0f} impressions a point; bars are Wilson's "
-            f"{level(result)} intervals, rows taken as independent; square-root axes."
+            f"{level(result)} intervals, rows taken as independent; square-root axes. "
+            + "".join(f"{sentence}. " for sentence in calibration_sentences(result))
+            + ECE_NOTE
         ),
         table={
             "columns": ["System", "Bin", "Impressions", "Mean prediction", "Rate", "Interval"],
@@ -164,13 +167,14 @@ def lift_chart(predictions: pl.DataFrame, result: dict[str, Any]) -> Chart:
             ],
         )
     )
+    scope = describe_scope(result)
     even = alt.Chart().mark_rule(strokeDash=[4, 4], color=GREY).encode(y=alt.datum(1))
     tenth = alt.Chart().mark_rule(strokeDash=[1, 3], color=GREY).encode(x=alt.datum(0.1))
     return finished(
         line + even + tenth,
         title="Lift",
         note=(
-            f"{describe_scope(result).capitalize()}. Legend: lift among the tenth of "
+            f"{scope[:1].upper()}{scope[1:]}. Legend: lift among the tenth of "
             f"impressions predicted highest, with {level(result)} intervals."
         ),
         table=_figure_table(result, ["lift_10", "mrr"]),

@@ -5,6 +5,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from purchase_predictor.report.calibrated import ECE_NOTE
 from purchase_predictor.report.figures import (
     Result,
     describe_scope,
@@ -62,6 +63,8 @@ def rich_table(result: Result) -> Table:
         padding=(0, 1, 0, 0),
         header_style="bold underline",
         pad_edge=False,
+        caption=ECE_NOTE,
+        caption_justify="left",
     )
     rows = metrics_table(result)
     shown = [name for name in rows[0] if any(row[name] for row in rows)]

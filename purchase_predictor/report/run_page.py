@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from purchase_predictor.report.calibrated import calibration_sentences
 from purchase_predictor.report.console import COLUMNS, gap_sentences, metrics_table
 from purchase_predictor.report.figures import METRIC_NAMES, Result, describe_scope
 
@@ -74,7 +75,7 @@ def run_note(result: Result, *, market: str, scope: str, champion: str, n_train:
         f"| {row['system']} | " + " | ".join(row[metric] for metric in COLUMNS) + " |"
         for row in metrics_table(result)
     ]
-    sentences = gap_sentences(result)
+    sentences = [*gap_sentences(result), *calibration_sentences(result)]
     if sentences:
         lines += ["", *(f"- {sentence}" for sentence in sentences)]
     return "\n".join(lines) + "\n"

@@ -12,13 +12,13 @@ import torch
 
 from features.reading import read_folder
 from purchase_predictor import __version__
+from purchase_predictor.absent import absent_inputs
 from purchase_predictor.checkpoint import MANIFEST, write_file, write_json
 from purchase_predictor.cli import Reporter
 from purchase_predictor.errors import SettingsError
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.reference import Counts, Reference
 from purchase_predictor.scored import unseen_markets, unseen_sentences
-from purchase_predictor.scoring.absent import absent_inputs
 from purchase_predictor.scoring.drift import drift_report, table_rows
 from purchase_predictor.scoring.engines import Engine, LocalEngine, RayEngine, WorkerTask
 from purchase_predictor.scoring.shards import ScoredShards, score_shards

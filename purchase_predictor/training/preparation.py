@@ -118,7 +118,7 @@ def select_market(tables: Tables, split: Split, market: str) -> Selection:
     markets = tables.impressions["market"].unique().sort().to_list()
     if market not in markets:
         hint = nearest(market, markets)
-        raise DataError(f"there is no market '{market}'{hint}; there are {', '.join(markets)}")
+        raise DataError(f"there is no market '{market}' among {', '.join(markets)}{hint}")
     return Selection(*splits.select_markets(tables, split, [market]))
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from scipy.special import expit
 
 from purchase_predictor.evaluation.summary import evaluate
+from purchase_predictor.report.calibrated import calibration_sentences
 from purchase_predictor.report.console import gap_sentences, metrics_table, rich_table
 from purchase_predictor.report.figures import number, text
 from purchase_predictor.settings import EvaluationSettings
@@ -81,6 +82,24 @@ def test_one_market_without_truth_has_no_way_closed() -> None:
     assert [str(column.header) for column in table.columns] == [
         "system", "AUC", "AP", "norm. entropy", "ECE",
     ]  # fmt: skip
+
+
+def test_only_what_is_surely_off_is_said_of_calibration() -> None:
+    result = make_result("AB", with_truth=False)
+    for entry in result["systems"].values():
+        for metric in ("slope", "mean_ratio"):
+            entry["pooled"][metric] = {"value": 1.01, "low": 0.98, "high": 1.04}
+    assert calibration_sentences(result) == []
+    result["systems"]["fusion"]["pooled"]["slope"] = {"value": 0.8, "low": 0.65, "high": 0.96}
+    result["systems"]["lightgbm"]["pooled"]["mean_ratio"] = {
+        "value": 1.2, "low": 1.1, "high": 1.3,
+    }  # fmt: skip
+    assert calibration_sentences(result) == [
+        "fusion, calibration slope (all rows): 0.80 (0.65–0.96): the highest are too high and the "
+        "lowest too low",
+        "lightgbm, mean prediction / rate (all rows): 1.20 (1.10–1.30): more conversions are "
+        "predicted than came",
+    ]
 
 
 def test_gap_sentences_say_what_could_have_been_seen() -> None:

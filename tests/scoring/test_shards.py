@@ -135,7 +135,8 @@ def test_works_without_events(
 
     score_shards(small_model, folder, tmp_path / "scores.parquet", system="fusion", shard_rows=400)
 
-    whole = small_model.predict_proba(folder, "fusion")
+    with pytest.warns(UserWarning, match="there is no table 'events'"):
+        whole = small_model.predict_proba(folder, "fusion")
     assert_frame_equal(pl.read_parquet(tmp_path / "scores.parquet"), whole, abs_tol=1e-6)
 
 
