@@ -75,6 +75,10 @@ def explain_model(
         )
     reporter.step("phrases and terms, with and without")
     known, unknown = _own_phrases(predictor, phrases)
+    nowhere = sorted(known & set(asked.unknown_phrases()))
+    if nowhere:
+        reporter.warn(f"left out, since no title has them: {', '.join(nowhere)}")
+    known -= set(nowhere)
     levers = [lever for lever in asked.levers() if lever.kind != PHRASE or lever.phrase in known]
     confidence = predictor.settings.evaluation.confidence
     effects = asked.effects(levers, confidence=confidence)
@@ -93,7 +97,7 @@ def explain_model(
             candidates = further.discovered(single, discover, unknown)
             effects = pl.concat([effects, candidates], how="diagonal_relaxed")
     facts = _facts(predictor, tables, source)
-    facts |= {"model_version": version, "own_phrases": list(unknown)}
+    facts |= {"model_version": version, "own_phrases": list(unknown), "nowhere": nowhere}
     contrasts = asked.contrasts(levers, confidence=confidence)
     return Explanation(facts=facts, effects=effects, contrasts=contrasts, single=single)
 

@@ -85,6 +85,7 @@ class Job:
         make_output(self.folder)
         source = sample_folder(self.reporter) if self.data is None else self.data
         tables = self._read(source)
+        self._tell_replaced(tables, source)
         experiment = self.settings.tracking.experiment or source.resolve().name
         encoders = None if self.encoders is None else folder_hash(self.encoders)
         key = run_key(fingerprint(tables), self.settings, self.market, self.scope, encoders)
@@ -152,6 +153,17 @@ class Job:
                     "products is among these"
                 )
         return content
+
+    def _tell_replaced(self, tables: Tables, source: Path) -> None:
+        """Warn of a run on other data that this one is going to replace."""
+        file = self.folder / "metrics.json"
+        if file.is_file():
+            there = json.loads(file.read_text("utf-8"))["data"]
+            if there["fingerprint"] != fingerprint(tables):
+                self.reporter.warn(
+                    f"{self.folder} holds a run on other data ('{there['name']}'), which this one "
+                    f"on '{source.resolve().name}' will replace: name another folder with --output"
+                )
 
     def _checkpoints(self, tables: Tables) -> Path:
         """The folder of checkpoints, of this very run: other settings or data are refused."""

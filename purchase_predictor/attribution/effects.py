@@ -114,6 +114,18 @@ class EffectsOfLevers:
             found.append(self._term(SHIPPING, {"free_shipping": pair}))
         return found
 
+    def unknown_phrases(self) -> list[str]:
+        """Phrases that no title here has and the readout has no weight of.
+
+        Their effect would be a zero with the width of the penalties, which looks measured.
+        """
+        written = self.data.products.phrases.sum(axis=0) > 0
+        return [
+            lever.phrase
+            for lever, here in zip(self.levers(), written, strict=False)  # phrases come first
+            if not here and not self.weights[lever.direction.any(axis=0)].any()
+        ]
+
     def effects(self, levers: Sequence[Lever], *, confidence: float) -> pl.DataFrame:
         """`effects.parquet`: an effect for each lever and market.
 

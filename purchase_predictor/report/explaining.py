@@ -96,13 +96,14 @@ def write_explanation(
 
 def caveats(facts: Mapping[str, Any], levers: set[str], words: Words) -> list[str]:
     """What the page does not say; `levers`: kinds that are on it."""
-    own = facts["own_phrases"]
+    own, nowhere = facts["own_phrases"], facts["nowhere"]
     return [
         words.randomised if facts["randomised"] else words.association,
         words.readout,
         words.two_levers,
         words.small,
         *([words.own_phrases.format(names=", ".join(own))] if own else []),
+        *([words.nowhere.format(names=", ".join(nowhere))] if nowhere else []),
         *([words.asked] if levers & {"image", "number_one_brand"} else []),
         *([words.found] if "found_phrase" in levers else []),
     ]

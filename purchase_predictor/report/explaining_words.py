@@ -41,6 +41,7 @@ class Words:
     two_levers: str
     small: str
     own_phrases: str
+    nowhere: str
     image: str
     image_swap: str
     number_one_brand: str
@@ -106,6 +107,7 @@ ENGLISH = Words(
         "and the whole model was asked: their intervals tell how that differs between users and "
         "listings, not how sure the model is; of fewer than ten users or listings there is none."
     ),
+    nowhere="No title has these phrases, so nothing is told of them: {names}.",
     image="the picture, with it less without",
     image_swap="the picture of another listing instead",
     number_one_brand="of the market's best-selling brand",
@@ -177,6 +179,7 @@ KOREAN = Words(
         "사용자와 상품마다 얼마나 다른지를 말할 뿐 모델이 얼마나 확신하는지는 말하지 않으며, "
         "사용자나 상품이 열보다 적으면 구간이 없습니다."
     ),
+    nowhere="어느 제목에도 다음 문구가 없어 아무것도 말할 수 없습니다: {names}.",
     image="사진, 있을 때와 없을 때의 차이",
     image_swap="다른 상품의 사진으로 바꿈",
     number_one_brand="시장에서 가장 많이 팔린 브랜드",

@@ -113,7 +113,8 @@ def _warnings(scores: dict[str, Any], inputs: list[dict[str, Any]]) -> list[str]
     if moved and not mixed:
         told.append(
             f"{_some(moved)} moved since the model was tested (PSI over {WARN_PSI}): check the "
-            "data, or train anew"
+            "data (what is told of history, lists and popularity is counted from the earlier "
+            "events and impressions of the same folder: are they there?), or train anew"
         )
     for what in ("missing", "unseen"):
         rose = [

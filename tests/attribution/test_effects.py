@@ -84,6 +84,16 @@ def test_a_term_s_effect_is_what_the_model_says_of_changed_rows(
         assert row["n_impressions"] == here.sum()
 
 
+def test_phrases_that_are_nowhere_are_known(
+    asked: EffectsOfLevers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unknown = asked.unknown_phrases()
+    assert "number_one" in unknown
+    assert not {"free_shipping", "limited_quantity"} & set(unknown)  # titles have them
+    monkeypatch.setattr(asked, "weights", np.ones_like(asked.weights))
+    assert asked.unknown_phrases() == []
+
+
 def test_effects_and_contrasts_have_the_columns_others_rely_on(
     asked: EffectsOfLevers, effects: pl.DataFrame
 ) -> None:
@@ -114,7 +124,7 @@ def test_data_without_a_lever_are_explained_all_the_same(
     facts = {
         "data": "shop", "fingerprint": "0", "scope": "global", "market": "all",
         "n_impressions": 1, "n_train_conversions": 1, "randomised": False, "confidence": 0.95,
-        "model_version": "0", "own_phrases": [],
+        "model_version": "0", "own_phrases": [], "nowhere": ["gift"],
     }  # fmt: skip
     page = tmp_path / "report.html"
     write_explanation(facts, nothing, asked.contrasts([], confidence=0.95), page)
@@ -143,8 +153,13 @@ def _inside(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("language", ["en", "ko"])
 def test_the_command_writes_tables_and_a_page_that_opens_offline(
-    place: Path, tiny_folder: Path, effects: pl.DataFrame, language: str
+    place: Path,
+    tiny_folder: Path,
+    asked: EffectsOfLevers,
+    effects: pl.DataFrame,
+    language: str,
 ) -> None:
+    effects = effects.filter(~pl.col("phrase").is_in(asked.unknown_phrases()))
     command = ["--model", "model", "--data", str(tiny_folder), "--output", language]
     command += ["--impressions", "0"]
     assert explain.main([*command, "--language", language, "--quiet"]) == 0

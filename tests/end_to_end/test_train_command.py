@@ -130,7 +130,11 @@ def test_resuming_under_other_settings_is_refused(
     assert command(*common, "--resume") == 2
     assert "nothing to resume" in capsys.readouterr().err
     monkeypatch.setattr(Loop, "train_step", killed)
+    other = {"data": {"name": "shop", "fingerprint": "another"}}
+    (tmp_path / "out").mkdir(exist_ok=True)
+    (tmp_path / "out" / "metrics.json").write_text(json.dumps(other))
     assert command(*common) == 130
+    assert "holds a run on other data ('shop')" in " ".join(capsys.readouterr().err.split())
     assert command(*common, "--resume", "--seed", 5) == 2
     assert "settings changed since" in capsys.readouterr().err
     monkeypatch.setattr(job, "LAYOUT", job.LAYOUT + 1)
