@@ -68,6 +68,9 @@ def explain_model(
     """
     asked = levers_of(predictor, source, reporter=reporter)
     tables = asked.tables
+    champion = predictor.facts_.champion
+    if champion != FUSION:
+        reporter.step(f"effects are of the fusion; the model scores by its champion, {champion}")
     if predictor.scope == "adapted":
         reporter.warn(
             "an adapted model takes the global model's weights as known: its intervals are too "

@@ -47,6 +47,7 @@ def solve_readout(
         _fit_scales(readout, learn, generator)
     # 1. the columns
     x, y = _columns(readout, learn, generator)
+    progress(f"readout: solving {x.shape[1] - 1:,} columns on {len(y):,} rows")
     before = torch.cat([readout.linear.weight[0], readout.linear.bias]).double().numpy()
     # 2. their weights
     if keep:
@@ -56,10 +57,7 @@ def solve_readout(
     else:
         fit = fit_by_evidence(x, y, block_numbers(readout))
     _set(readout, fit.weights)
-    progress(
-        f"readout: {x.shape[1] - 1:,} columns solved on {len(y):,} rows, which determine "
-        f"{fit.effective.sum():.0f} of them"
-    )
+    progress(f"readout: solved; the rows determine {fit.effective.sum():.0f} of the columns")
     return fit
 
 
