@@ -63,8 +63,8 @@ def compare(
     """Compare a market's own model with one for all: is it worth having, and from when on?
 
     Reads the finished runs of the same data and settings from MLflow and trains only what is
-    missing. Writes gap.json, comparison.json and report.html to the output folder (runs/compare
-    by default), and logs them as a run.
+    missing. Writes gap.json, comparison.json, report.html and quarantine.parquet to the output
+    folder (runs/compare by default), and logs them as a run.
     """
     if data is not None and not data.exists():  # told before anything heavy is imported
         raise DataError(f"there is no data folder {data}")
@@ -85,6 +85,7 @@ def compare(
         n_seeds=seeds,
         system=system,
         source=source,
+        folder=folder,
         quick=quick,
         full=full,
         reporter=reporter,
