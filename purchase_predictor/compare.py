@@ -75,7 +75,8 @@ def compare(
     make_output(folder)
     from purchase_predictor.comparison import job
     from purchase_predictor.job import sample_folder
-    from purchase_predictor.report.comparing import rich_tables, write_report
+    from purchase_predictor.report.comparing import left_out, rich_tables, write_report
+    from purchase_predictor.report.comparing_words import words_of
 
     reporter = Reporter(quiet=quiet)
     source = sample_folder(reporter) if data is None else data
@@ -96,6 +97,8 @@ def compare(
     job.log(comparison, [*files, report], settings)
     for table in rich_tables(comparison):
         reporter.show(table)
+    if missing := left_out(comparison, words_of("en")):
+        reporter.line(missing)
     reporter.line(f"report: {report}")
 
 

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from purchase_predictor import compare, train
+from purchase_predictor.report.comparing_words import ENGLISH
 
 QUICK = [
     "model.d_model=16", "model.n_layers=1", "model.n_members=2", "model.history=6",
@@ -114,6 +115,7 @@ def test_finished_runs_are_read_and_only_what_is_missing_is_trained(
     told = capsys.readouterr()
     assert "read from a finished run" in told.out + told.err
     assert "training 1 of" not in told.out + told.err
+    assert ENGLISH.left_out in told.out
     assert len(runs.search_runs([experiment.experiment_id])) == len(before) + 1
     first, second = (json.loads((f / "gap.json").read_text()) for f in (compared, place / "again"))
     assert first == second
