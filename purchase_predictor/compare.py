@@ -63,8 +63,8 @@ def compare(
     """Compare a market's own model with one for all: is it worth having, and from when on?
 
     Reads the finished runs of the same data and settings from MLflow and trains only what is
-    missing. Writes gap.json, comparison.json and report.html to the output folder (runs/compare
-    by default), and logs them as a run.
+    missing. Writes gap.json, comparison.json, report.html and quarantine.parquet to the output
+    folder (runs/compare by default), and logs them as a run.
     """
     if data is not None and not data.exists():  # told before anything heavy is imported
         raise DataError(f"there is no data folder {data}")
@@ -75,7 +75,8 @@ def compare(
     make_output(folder)
     from purchase_predictor.comparison import job
     from purchase_predictor.job import sample_folder
-    from purchase_predictor.report.comparing import rich_tables, write_report
+    from purchase_predictor.report.comparing import left_out, rich_tables, write_report
+    from purchase_predictor.report.comparing_words import words_of
 
     reporter = Reporter(quiet=quiet)
     source = sample_folder(reporter) if data is None else data
@@ -85,6 +86,7 @@ def compare(
         n_seeds=seeds,
         system=system,
         source=source,
+        folder=folder,
         quick=quick,
         full=full,
         reporter=reporter,
@@ -95,6 +97,8 @@ def compare(
     job.log(comparison, [*files, report], settings)
     for table in rich_tables(comparison):
         reporter.show(table)
+    if missing := left_out(comparison, words_of("en")):
+        reporter.line(missing)
     reporter.line(f"report: {report}")
 
 

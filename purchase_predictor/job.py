@@ -32,6 +32,7 @@ from purchase_predictor.runs import HELD, KEY_TAG, held_rows, judged_key, run_ke
 from purchase_predictor.scored import unseen_sentences
 from purchase_predictor.scoring_rows import example_rows
 from purchase_predictor.settings import STORAGE, Settings
+from purchase_predictor.told_tables import QUARANTINE, read_told
 from purchase_predictor.tracked import appoint
 from purchase_predictor.training.preparation import fingerprint
 from purchase_predictor.training.processes import refuse_lonely_launch
@@ -84,7 +85,7 @@ class Job:
             return
         make_output(self.folder)
         source = sample_folder(self.reporter) if self.data is None else self.data
-        tables = self._read(source)
+        tables = read_told(source, self.settings, self.folder, self.reporter)
         self._tell_replaced(tables, source)
         experiment = self.settings.tracking.experiment or source.resolve().name
         encoders = None if self.encoders is None else folder_hash(self.encoders)
@@ -123,23 +124,6 @@ class Job:
         )
 
     # ---- read
-
-    def _read(self, source: Path) -> Tables:
-        tables = load_tables(source, max_title_chars=self.settings.data.max_title_chars)
-        write_file(self.folder / "quarantine.parquet", tables.quarantine.write_parquet)
-        rows = [
-            [name, f"{count.read:,}", f"{count.used:,}", f"{count.set_aside:,}"]
-            for name, count in tables.rows.items()
-        ]
-        self.reporter.table("Rows", ["table", "read", "used", "set aside"], rows)
-        reasons = tables.quarantine.group_by("table", "reason").len().sort("len", descending=True)
-        for table, reason, n in reasons.iter_rows():
-            self.reporter.warn(f"{table}: {n:,} rows set aside: {reason}")
-        for note in tables.notes:
-            self.reporter.warn(note)
-        context = ", ".join(f"{name} ({kind})" for name, kind in tables.context.items())
-        self.reporter.line(f"context columns: {context or 'none'}")
-        return tables
 
     def _content(self, tables: Tables | None = None) -> Any:
         if self.encoders is None:
@@ -275,7 +259,7 @@ class Job:
             n_train=facts.n_train,
         )
         logged.describe(note, {"system": facts.champion})
-        for name in ("metrics.json", "predictions.parquet", "quarantine.parquet", "report.html"):
+        for name in ("metrics.json", "predictions.parquet", QUARANTINE, "report.html"):
             logged.log_file(self.folder / name)
         with TemporaryDirectory() as folder:
             held = Path(folder) / HELD

@@ -10,6 +10,7 @@ from typing import Any
 from purchase_predictor import tracking
 from purchase_predictor.checkpoint import write_file
 from purchase_predictor.cli import Reporter, make_output
+from purchase_predictor.counted import Counted
 from purchase_predictor.encoders.content import ContentEncoders
 from purchase_predictor.encoders.store import digest
 from purchase_predictor.encoders.text import SMALL
@@ -98,7 +99,7 @@ class MatchJob:
         )
         reasons = catalogue.quarantine.group_by("reason").len().sort("len", descending=True)
         for reason, n in reasons.iter_rows():
-            reporter.warn(f"products: {n:,} rows set aside: {reason}")
+            reporter.warn(f"products: {Counted(n):row|rows} set aside: {reason}")
         for note in (*catalogue.notes, *_warnings(listings, self.settings)):
             reporter.warn(note)
         for label, value in facts(listings).items():

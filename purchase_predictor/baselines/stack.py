@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from purchase_predictor.counted import Counted
 from purchase_predictor.errors import DataError
 from purchase_predictor.training.calibration import MIN_CONVERSIONS, shrunk, spread, to_logit
 from purchase_predictor.training.weighing import weigh
@@ -68,7 +69,8 @@ class Stack:
         n_systems = len(systems)
         if min(n_converted, len(y) - n_converted) < MIN_CONVERSIONS:
             reason = (
-                f"{n_converted} conversions among {len(y)} rows to fit the stack on: "
+                f"{Counted(n_converted):conversion|conversions} among "
+                f"{Counted(len(y)):row|rows} to fit the stack on: "
                 f"at least {MIN_CONVERSIONS} of each class are needed, so weights are equal"
             )
             return cls(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from purchase_predictor.comparison.verdicts import NOT_ENOUGH_CONVERSIONS
+from purchase_predictor.counted import Counted
 from purchase_predictor.evaluation.intervals import Draws
 from purchase_predictor.evaluation.meta import (
     FEWEST,
@@ -48,7 +49,8 @@ def across_markets(
     markets = [gap["market"] for gap in rows]
     found: dict[str, Any] = {"pair": list(pair), "markets": markets}
     if len(rows) < FEWEST:
-        return {**found, "reason": f"{len(rows)} markets can be judged, {FEWEST} are needed"}
+        can = f"{Counted(len(rows)):market|markets}"
+        return {**found, "reason": f"{can} can be judged, {FEWEST} are needed"}
     effects = np.array([gap["value"] for gap in rows])
     variances = np.array([_variance(draws, pair, market) for market in markets])
     if not (variances > 0).all():  # pooling that takes one of the two alone, for example

@@ -11,6 +11,7 @@ from features.arrays import LEFT_OUT, TRAIN
 from features.clickstream import session_units
 from features.schema import Tables
 from purchase_predictor.comparison.flat import QuickModels
+from purchase_predictor.counted import Counted
 from purchase_predictor.errors import DataError
 from purchase_predictor.evaluation.metrics import auc
 from purchase_predictor.settings import Settings
@@ -65,7 +66,8 @@ def learning_curves(
         if not n:
             continue
         sizes = [size for size in settings.comparison.curve_conversions if size < n]
-        progress(f"learning curve of {market}: {', '.join(map(str, sizes))} of {n} conversions")
+        steps = ", ".join(map(str, [*sizes, "all"]))
+        progress(f"learning curve of {market}: {steps} of {Counted(n):conversion|conversions}")
         for size in [*sizes, n]:
             # all rows are one subset only
             repeats = 1 if size == n else settings.comparison.curve_repeats

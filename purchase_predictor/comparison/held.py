@@ -1,7 +1,7 @@
 """What each arm says of the rows held out: read from finished runs, or trained."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,7 +11,7 @@ import polars as pl
 from features.schema import Tables
 from purchase_predictor import tracking
 from purchase_predictor.cli import Reporter
-from purchase_predictor.comparison.arms import WITH_ADAPTERS, Arm
+from purchase_predictor.comparison.arms import ADAPTED, WITH_ADAPTERS, Arm
 from purchase_predictor.encoders.content import ContentEncoders
 from purchase_predictor.errors import DataError
 from purchase_predictor.predictor import PurchasePredictor
@@ -27,6 +27,24 @@ from purchase_predictor.training.preparation import (
 )
 
 
+class Trainings:
+    """Counts the trainings of a comparison, so that each is announced as one of so many.
+
+    Args:
+        reporter: told of each.
+    """
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.reporter = reporter
+        self.n = 0
+        self.n_begun = 0
+
+    def begin(self, what: str) -> None:
+        """Announce the next one."""
+        self.n_begun += 1
+        self.reporter.step(f"training {self.n_begun} of {self.n}: {what}")
+
+
 class HeldRows:
     """Gives the held rows of arms, each model trained once and logged as a run.
 
@@ -35,23 +53,66 @@ class HeldRows:
         settings: all settings; their seed is the seed of the models.
         name: of the data, and of the experiment where the settings name none.
         reporter: tells what happens.
+        trainings: of all seeds.
+        seed_told: whether the seed is named, as where there are several.
     """
 
     def __init__(
-        self, tables: Tables, settings: Settings, *, name: str, reporter: Reporter
+        self,
+        tables: Tables,
+        settings: Settings,
+        *,
+        name: str,
+        reporter: Reporter,
+        trainings: Trainings,
+        seed_told: bool = False,
     ) -> None:
         self.tables = tables
         self.settings = settings
         self.name = name
         self.reporter = reporter
+        self.trainings = trainings
+        self.seed_told = seed_told
         self.fingerprint = fingerprint(tables)
         self.split = split_by(tables, settings)
         self._content: ContentEncoders | None = None
         self._global: dict[str, PurchasePredictor] = {}
         self._frames: dict[tuple[str, str], pl.DataFrame] = {}
 
+    def look_up(self, arms: Sequence[Arm], markets: Sequence[str]) -> None:
+        """Read the finished runs, and count the trainings that the others take.
+
+        Done for all seeds before the first training: only then is it known how many there are.
+
+        Args:
+            arms: wanted.
+            markets: wanted.
+        """
+        missing = set()
+        for arm in arms:
+            for trained_on in dict.fromkeys(map(arm.trained_on, markets)):
+                read = self._read(arm, trained_on)
+                if read is not None:
+                    self._frames[arm.name, trained_on] = read
+                elif self._trainable(arm, trained_on):
+                    missing.add((arm.name, trained_on))
+        if any(name == ADAPTED.name for name, _ in missing):
+            missing.add((WITH_ADAPTERS.name, WITH_ADAPTERS.trained_on("")))  # see `_shared`
+        self.trainings.n += len(missing)
+
+    def _trainable(self, arm: Arm, trained_on: str) -> bool:
+        try:
+            self._check(arm, trained_on)
+        except DataError:  # told by `of`, which leaves the market out
+            return False
+        return True
+
+    def _check(self, arm: Arm, trained_on: str) -> None:
+        least = arm.settings(self.settings).data.min_conversions
+        check_rows(select_market(self.tables, self.split, trained_on), trained_on, least)
+
     def of(self, arm: Arm, market: str) -> pl.DataFrame:
-        """The held rows of a market as an arm predicts them.
+        """The held rows of a market as an arm predicts them: as `look_up` found, or trained.
 
         Returns:
             As `runs.held_rows`, of that market.
@@ -62,8 +123,7 @@ class HeldRows:
         trained_on = arm.trained_on(market)
         key = (arm.name, trained_on)
         if key not in self._frames:
-            read = self._read(arm, trained_on)
-            self._frames[key] = self._train(arm, trained_on) if read is None else read
+            self._frames[key] = self._train(arm, trained_on)
         return self._frames[key].filter(pl.col("market") == market)
 
     def _key(self, arm: Arm, trained_on: str) -> str:
@@ -80,14 +140,17 @@ class HeldRows:
             )
             if file is None:
                 return None
-            self.reporter.step(f"{arm.name}, {trained_on}: read from a finished run")
+            self.reporter.step(f"{self._what(arm, trained_on)}: read from a finished run")
             return pl.read_parquet(file)
 
+    def _what(self, arm: Arm, trained_on: str) -> str:
+        seed = f", seed {self.settings.seed}" if self.seed_told else ""
+        return f"{arm.name}, {trained_on}{seed}"
+
     def _train(self, arm: Arm, trained_on: str) -> pl.DataFrame:
-        least = arm.settings(self.settings).data.min_conversions
-        check_rows(select_market(self.tables, self.split, trained_on), trained_on, least)
+        self._check(arm, trained_on)
         shared = self._shared(arm)  # may train another arm, whose run comes first
-        self.reporter.step(f"{arm.name}, {trained_on}: training")
+        self.trainings.begin(self._what(arm, trained_on))
         settings = arm.settings(self.settings)
         predictor = PurchasePredictor(settings, market=trained_on, scope=arm.scope)
         tags = {

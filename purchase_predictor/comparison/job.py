@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from features.arrays import TEST, TRAIN
-from features.schema import Tables, load_tables
+from features.schema import Tables
 from features.splits import Split
 from purchase_predictor import tracking
 from purchase_predictor.checkpoint import write_json
@@ -18,7 +18,7 @@ from purchase_predictor.comparison.arms import ARMS, EXPLORATORY, POOLED, PRIMAR
 from purchase_predictor.comparison.curves import break_evens, learning_curves
 from purchase_predictor.comparison.flat import FlatModels
 from purchase_predictor.comparison.full import FusionModels
-from purchase_predictor.comparison.held import HeldRows, collect
+from purchase_predictor.comparison.held import HeldRows, Trainings, collect
 from purchase_predictor.comparison.transfer import measure_transfer
 from purchase_predictor.comparison.verdicts import (
     compare_arms,
@@ -33,6 +33,7 @@ from purchase_predictor.report.comparing import bottom_line
 from purchase_predictor.report.comparing_data import Comparison, Transfer
 from purchase_predictor.report.comparing_words import words_of
 from purchase_predictor.settings import Settings
+from purchase_predictor.told_tables import QUARANTINE, read_told
 from purchase_predictor.training.preparation import fingerprint, split_by
 
 
@@ -52,6 +53,7 @@ class ComparisonJob:
         n_seeds: models of each arm; their seeds count from the settings' one.
         system: whose predictions are compared: fusion, lightgbm, stack.
         source: data folder.
+        folder: where the rows that are set aside go.
         quick: whether curves and transfer are left out.
         full: whether the fusion is fitted for them, not LightGBM.
         reporter: tells what happens.
@@ -65,6 +67,7 @@ class ComparisonJob:
         n_seeds: int,
         system: str,
         source: Path,
+        folder: Path,
         quick: bool,
         full: bool = False,
         reporter: Reporter,
@@ -74,6 +77,7 @@ class ComparisonJob:
         self.n_seeds = n_seeds
         self.system = system
         self.source = source
+        self.folder = folder
         self.quick = quick
         self.full = full
         self.reporter = reporter
@@ -88,9 +92,7 @@ class ComparisonJob:
 
     def run(self) -> Comparison:
         """Read, train what is missing, judge."""
-        tables = load_tables(
-            self.source, require_labels=True, max_title_chars=self.settings.data.max_title_chars
-        )
+        tables = read_told(self.source, self.settings, self.folder, self.reporter)
         markets = self._markets(tables)
         split = split_by(tables, self.settings)
         n_train = conversions(tables, split)
@@ -127,11 +129,10 @@ class ComparisonJob:
         """The held rows of every arm under every seed."""
         reasons: dict[str, str] = {}
         of_seeds = []
-        name = self.source.resolve().name
-        for number in range(self.n_seeds):
-            settings = self.settings.model_copy(update={"seed": self.settings.seed + number})
-            held = HeldRows(tables, settings, name=name, reporter=self.reporter)
-            frames, missing = collect(held, ARMS, list(markets))
+        waiting = self._look_up(tables, markets)
+        while waiting:
+            # taken from the list, for it holds the models that later ones of its seed begin with
+            frames, missing = collect(waiting.pop(0), ARMS, list(markets))
             reasons |= missing
             of_seeds.append(frames)
         # the halves of validation differ by seed: what one seed refuses is left out of all
@@ -146,6 +147,23 @@ class ComparisonJob:
         return _Collected(
             [test for test, _ in pooled], [pooling.kappa for _, pooling in pooled], reasons
         )
+
+    def _look_up(self, tables: Tables, markets: Sequence[str]) -> list[HeldRows]:
+        """What finished runs say, for each seed; what they lack is counted."""
+        trainings = Trainings(self.reporter)
+        seeds = []
+        for number in range(self.n_seeds):
+            held = HeldRows(
+                tables,
+                self.settings.model_copy(update={"seed": self.settings.seed + number}),
+                name=self.source.resolve().name,
+                reporter=self.reporter,
+                trainings=trainings,
+                seed_told=self.n_seeds > 1,
+            )
+            held.look_up(ARMS, markets)
+            seeds.append(held)
+        return seeds
 
     def _markets(self, tables: Tables) -> list[str]:
         known = tables.impressions["market"].unique().sort().to_list()
@@ -227,6 +245,9 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
     Args:
         comparison: what was found.
         folder: where; made if it is not there.
+
+    Returns:
+        The files of the folder that are logged, the rows set aside among them.
     """
     transfer = comparison.transfer
     whole = {
@@ -243,7 +264,7 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
     files = {"gap.json": comparison.gaps, "comparison.json": whole}
     for name, content in files.items():
         write_json(folder / name, content)
-    return [folder / name for name in files]
+    return [folder / name for name in (*files, QUARANTINE)]
 
 
 def log(comparison: Comparison, files: Sequence[Path], settings: Settings) -> None:

@@ -9,7 +9,7 @@ import polars as pl
 
 from purchase_predictor.comparison.arms import EXPLORATORY, POOLED, PRIMARY
 from purchase_predictor.comparison.pooling import Pooling, fit_pooling, pool
-from purchase_predictor.evaluation.gap import NOT_ENOUGH, UNDECIDED, paired_gaps
+from purchase_predictor.evaluation.gap import NOT_ENOUGH, SAME, UNDECIDED, paired_gaps
 from purchase_predictor.evaluation.intervals import Draws, draw
 from purchase_predictor.evaluation.metrics import HIGHER_IS_BETTER
 from purchase_predictor.evaluation.rows import Rows
@@ -153,7 +153,9 @@ def _equivalence(draws: Draws, gap: Mapping[str, Any], settings: Settings) -> di
 
 
 def _verdict(gap: Mapping[str, Any]) -> str:
-    """The better arm's name, `equivalent`, or `not enough data`."""
+    """The better arm's name, `equivalent`, `SAME` of gaps, or `not enough data`."""
+    if gap["verdict"] == SAME:
+        return SAME
     if gap["verdict"] in (NOT_ENOUGH, UNDECIDED):
         shown = gap["verdict"] == UNDECIDED and gap["equivalent_within"] is not None
         return EQUIVALENT if shown else NOT_ENOUGH

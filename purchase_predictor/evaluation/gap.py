@@ -18,7 +18,11 @@ from purchase_predictor.settings import EvaluationSettings
 POWER = 0.8
 GAP_METRICS = ("auc", "normalised_entropy")
 
+DIGITS = 4
+"""Decimals with which gaps are printed beside their verdicts."""
+
 NOT_ENOUGH, UNDECIDED = "not enough data", "undecided"
+SAME = f"same to {DIGITS} digits"
 ARM, AGAINST = "arm better", "against better"
 
 
@@ -35,7 +39,8 @@ def paired_gaps(
     use its standard error and the normal distribution, since the share of resamples beyond zero
     cannot fall under the level that Holm asks of fifty markets. Holm runs over the markets of one
     pair and metric that have enough conversions; others get no p and no verdict. "Undecided" is
-    not "equal": compare `smallest_detectable`.
+    not "equal": compare `smallest_detectable`. Where the gap and its whole interval round to zero
+    neither is called better, whatever p says: the two are the same to the digits printed.
 
     Args:
         draws: what `intervals.draw` made of the predictions.
@@ -118,6 +123,10 @@ def _test(
 def _verdict(gap: dict[str, Any], alpha: float) -> str:
     if gap["p_holm"] is None:
         return NOT_ENOUGH
+    # a win that no printed digit shows is none: p knows no size, and systems that predict the same
+    # up to rounding may differ by that rounding in every resample
+    if all(round(gap[name], DIGITS) == 0 for name in ("value", "low", "high")):
+        return SAME
     if gap["p_holm"] >= alpha:
         return UNDECIDED
     return ARM if (gap["value"] > 0) == HIGHER_IS_BETTER[gap["metric"]] else AGAINST

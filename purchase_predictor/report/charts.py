@@ -10,6 +10,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
+from purchase_predictor.counted import Counted
 from purchase_predictor.evaluation.metrics import HIGHER_IS_BETTER
 from purchase_predictor.report import curves
 from purchase_predictor.report.calibrated import ECE_NOTE, calibration_sentences
@@ -18,8 +19,10 @@ from purchase_predictor.report.figures import (
     describe_scope,
     figure,
     figures_of,
+    gap_text,
     level,
     number,
+    p_text,
     quoted_scope,
     scopes,
     text,
@@ -204,7 +207,8 @@ def comparison_chart(result: dict[str, Any], *, metric: str = "auc") -> Chart:
     note = {True: "Higher is better.", False: "Lower is better.", None: "1 is right."}[best]
     note += f" Bars: {level(result)} intervals."
     note += " Grey ticks: the observable ceiling." if marks else ""
-    note += f" {left_out} markets with too few conversions are in the table only." * bool(left_out)
+    few = f" In the table only: {Counted(left_out):market|markets} with too few conversions."
+    note += few * bool(left_out)
     chart = _dots(rows, METRIC_NAMES[metric], systems)
     if marks:
         ticks = frame(marks, ["market"], ["value"])
@@ -264,8 +268,8 @@ def gap_chart(result: dict[str, Any], *, metric: str = "auc") -> Chart:
                 [
                     labels[gap["market"]],
                     gap["arm"],
-                    text(gap, "+.3f"),
-                    number(gap["p_holm"], ".3f"),
+                    gap_text(gap),
+                    p_text(gap["p_holm"]),
                     number(gap["smallest_detectable"], ".3f"),
                     gap["verdict"],
                 ]

@@ -6,6 +6,8 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from purchase_predictor.counted import Counted
+from purchase_predictor.evaluation.gap import DIGITS, SAME
 from purchase_predictor.report.comparing_charts import (
     arms_chart,
     break_even_text,
@@ -13,6 +15,7 @@ from purchase_predictor.report.comparing_charts import (
     curve_chart,
     forest,
     gap_chart,
+    kind_of,
     level_of,
     transfer_chart,
     trend_chart,
@@ -20,7 +23,7 @@ from purchase_predictor.report.comparing_charts import (
 )
 from purchase_predictor.report.comparing_data import Comparison
 from purchase_predictor.report.comparing_words import Words, words_of
-from purchase_predictor.report.figures import number, text
+from purchase_predictor.report.figures import gap_text, number, p_text
 from purchase_predictor.report.pages import Chart, write_page
 
 
@@ -45,8 +48,9 @@ def write_report(comparison: Comparison, file: Path, *, language: str = "en") ->
             "words": words,
             "bottom_line": bottom_line(comparison, words),
             "answers": answers(comparison, words),
+            "left_out": left_out(comparison, words),
             "facts": facts(comparison, words),
-            "exploratory": exploratory_rows(comparison),
+            "exploratory": exploratory_rows(comparison, words),
             "caveats": caveats(comparison, words),
         },
         language=language,
@@ -82,14 +86,14 @@ def charts_of(comparison: Comparison, words: Words) -> list[Chart]:
 
 def bottom_line(comparison: Comparison, words: Words) -> str:
     """The answer in a sentence or two."""
-    verdicts = [gap["verdict"] for gap in comparison.primary()]
-    known = {name: verdicts.count(name) for name in ("global", "local", "equivalent")}
+    verdicts = [kind_of(gap) for gap in comparison.primary()]
+    known = {n: Counted(verdicts.count(n)) for n in ("global", "local", "equivalent")}
     line = words.bottom_line.format(
-        n=len(verdicts),
+        n=Counted(len(verdicts)),
         n_global=known["global"],
         n_local=known["local"],
         n_equivalent=known["equivalent"],
-        n_unknown=len(verdicts) - sum(known.values()),
+        n_unknown=Counted(len(verdicts) - sum(known.values())),
     )
     found = comparison.across[0]
     if "mean" not in found:
@@ -118,11 +122,17 @@ def answers(comparison: Comparison, words: Words) -> dict[str, str]:
     return told
 
 
+def left_out(comparison: Comparison, words: Words) -> str:
+    """What `--quick` left out and how to have it, "" where nothing was."""
+    return words.left_out if comparison.curves is None else ""
+
+
 def _who_has_their_own(comparison: Comparison, words: Words) -> str:
-    known = ("global", "local", "equivalent")
-    named: dict[str, list[str]] = {name: [] for name in (*known, "unknown")}
+    named: dict[str, list[str]] = {
+        name: [] for name in ("global", "local", "equivalent", "unknown")
+    }
     for gap in comparison.primary():
-        named[gap["verdict"] if gap["verdict"] in known else "unknown"].append(gap["market"])
+        named[kind_of(gap)].append(gap["market"])
     lists = {name: ", ".join(markets) or words.nobody for name, markets in named.items()}
     told = words.own_answer.format(everyone=lists["global"], **lists)
     return told + words.own_undecided.format(**lists) if named["unknown"] else told
@@ -151,20 +161,21 @@ def facts(comparison: Comparison, words: Words) -> dict[str, str]:
         words.data: f"{data['name']} ({data['fingerprint']})",
         words.system: data["system"],
         words.rows: words.rows_text.format(
-            n=f"{n:,}", positive=f"{positive:,}", markets=len(data["markets"])
+            n=Counted(n), positive=Counted(positive), markets=Counted(len(data["markets"]))
         ),
         words.seeds: str(data["seeds"]) if data["seeds"] > 1 else words.preliminary,
         words.kappa: ", ".join(kappa),
     }
 
 
-def exploratory_rows(comparison: Comparison) -> list[list[str]]:
+def exploratory_rows(comparison: Comparison, words: Words) -> list[list[str]]:
     """Every contrast on average over markets and in each of them."""
     names = {"auc": "AUC", "normalised_entropy": "NE"}
     return [
         [
-            gap["arm"], gap["against"], names[gap["metric"]], gap["market"], text(gap, "+.4f"),
-            number(gap["p_holm"]), gap["verdict"],
+            gap["arm"], gap["against"], names[gap["metric"]], gap["market"], gap_text(gap),
+            p_text(gap["p_holm"]),
+            words.verdict_same.format(digits=DIGITS) if gap["verdict"] == SAME else gap["verdict"],
         ]
         for gap in comparison.gaps
         if gap["scope"] != "pooled"
@@ -211,8 +222,8 @@ def rich_tables(comparison: Comparison) -> list[Table]:
         table.add_row(
             escape(market),
             verdict_text(gap, words, comparison.data["margin"]),
-            text(gap, "+.3f"),
-            number(gap["p_holm"]),
+            gap_text(gap),
+            p_text(gap["p_holm"]),
             break_even_text(even[market], words) if market in even else "",
         )
     return [table]

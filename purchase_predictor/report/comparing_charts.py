@@ -6,9 +6,11 @@ from typing import Any
 import altair as alt
 import polars as pl
 
+from purchase_predictor.counted import Counted
+from purchase_predictor.evaluation.gap import DIGITS, SAME
 from purchase_predictor.report.comparing_data import EVERY, Comparison, Transfer
 from purchase_predictor.report.comparing_words import Words
-from purchase_predictor.report.figures import number, text
+from purchase_predictor.report.figures import gap_text, number, p_text, text
 from purchase_predictor.report.pages import Chart
 from purchase_predictor.report.style import GREY, colour, finished, frame
 
@@ -30,6 +32,13 @@ def level_of(comparison: Comparison) -> str:
     return f"{comparison.data['confidence'] * 100:g}\N{NO-BREAK SPACE}%"
 
 
+def kind_of(gap: Gap) -> str:
+    """What a verdict counts as: `global`, `local`, `equivalent` or `unknown`."""
+    if gap["verdict"] in ("global", "local", "equivalent"):
+        return str(gap["verdict"])
+    return "equivalent" if gap["verdict"] == SAME else "unknown"
+
+
 def verdict_text(gap: Gap, words: Words, margin: float) -> str:
     """A verdict in words."""
     if gap["verdict"] == "global":
@@ -38,10 +47,12 @@ def verdict_text(gap: Gap, words: Words, margin: float) -> str:
         return words.verdict_local
     if gap["verdict"] == "equivalent":
         return words.verdict_equivalent.format(margin=margin)
+    if gap["verdict"] == SAME:
+        return words.verdict_same.format(digits=DIGITS)
     if gap["value"] is None:
-        return words.verdict_untrained.format(n=gap["n_train_positive"])
+        return words.verdict_untrained.format(n=Counted(gap["n_train_positive"]))
     if gap["smallest_detectable"] is None or gap["p"] is None:
-        return words.verdict_not_enough.format(n=gap["n_test_positive"])
+        return words.verdict_not_enough.format(n=Counted(gap["n_test_positive"]))
     return words.verdict_undecided.format(detectable=number(gap["smallest_detectable"]))
 
 
@@ -49,11 +60,7 @@ def gap_chart(comparison: Comparison, words: Words) -> Chart:
     """The primary gap of each market, the mean over markets, and a new market."""
     margin = comparison.data["margin"]
     gaps = sorted(comparison.primary(), key=lambda gap: -(gap["n_train_positive"] or 0))
-    rows = [
-        {**gap, "kind": gap["verdict"] if gap["verdict"] in KINDS else "unknown"}
-        for gap in gaps
-        if gap["value"] is not None
-    ]
+    rows = [{**gap, "kind": kind_of(gap)} for gap in gaps if gap["value"] is not None]
     rows += _summary_rows(comparison, words)
     points = frame(rows, ["market", "kind"], ["value", "low", "high"])
     names = {
@@ -86,8 +93,8 @@ def gap_chart(comparison: Comparison, words: Words) -> Chart:
                 [
                     gap["market"],
                     verdict_text(gap, words, margin),
-                    text(gap, "+.3f"),
-                    number(gap["p_holm"]),
+                    gap_text(gap),
+                    p_text(gap["p_holm"]),
                     number(gap["smallest_detectable"]),
                     f"{gap['n_train_positive']:,}",
                 ]

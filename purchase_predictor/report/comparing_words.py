@@ -22,6 +22,7 @@ class Words:
     size_unseen: str
     new_question: str
     new_answer: str
+    left_out: str
     preliminary: str
     rows: str
     rows_text: str
@@ -35,6 +36,7 @@ class Words:
     verdict_not_enough: str
     verdict_undecided: str
     verdict_untrained: str
+    verdict_same: str
     gap: str
     gap_axis: str
     gap_note: str
@@ -94,9 +96,9 @@ ENGLISH = Words(
         "ranked above a non-purchase."
     ),
     bottom_line=(
-        "{n_global} of {n} markets are better served by one model for all, {n_local} by their "
-        "own, {n_equivalent} equally well by either; for {n_unknown} there is not enough data to "
-        "tell."
+        "One model for all serves {n_global} of {n:market|markets} better, their own models serve "
+        "{n_local} better and either serves {n_equivalent} equally well; for {n_unknown} there is "
+        "not enough data to tell."
     ),
     bottom_pooled=(
         " On average over markets like these the global model's AUC is {value} higher ({low} to "
@@ -120,9 +122,16 @@ ENGLISH = Words(
         "A model that never saw the country has on average an AUC {value} ({low} to {high}) other "
         "than one that did; in single countries {least} to {most}."
     ),
+    left_out=(
+        "Learning curves, transfer and culture were left out by --quick: LightGBM measures them "
+        "where it is not given, the fusion where --full is."
+    ),
     preliminary="1: preliminary, a published claim needs five",
     rows="Rows",
-    rows_text="{n} in training with {positive} conversions (purchases), in {markets} markets",
+    rows_text=(
+        "{n} in training with {positive:conversion (purchase)|conversions (purchases)}, in "
+        "{markets:market|markets}"
+    ),
     by_flat=" By LightGBM on simple columns, so not to be read beside the charts above.",
     caveat_averages=(
         "The average in the box allows for markets that differ (random effects). “macro” is the "
@@ -134,8 +143,11 @@ ENGLISH = Words(
     verdict_global="one model for all",
     verdict_local="its own model",
     verdict_equivalent="equivalent (within ±{margin})",
-    verdict_not_enough="not enough data: {n} test conversions",
-    verdict_untrained="no model of its own: {n} training conversions, or none to stop it by",
+    verdict_not_enough="not enough data: {n:test conversion|test conversions}",
+    verdict_untrained=(
+        "no model of its own: {n:training conversion|training conversions}, or none to stop it by"
+    ),
+    verdict_same="the same to {digits} digits",
     verdict_undecided="not enough data: {detectable} or more would have been seen, mostly",
     gap="Global minus local",
     gap_axis="AUC, global − local",
@@ -264,6 +276,10 @@ KOREAN = Words(
         "그 나라를 본 적 없는 모델의 AUC는 본 모델과 평균 {value}({low} ~ {high}), 나라별로는 "
         "{least} ~ {most} 다릅니다."
     ),
+    left_out=(
+        "--quick으로 학습 곡선, 전이, 문화를 제외했습니다. --quick이 없으면 LightGBM으로, "
+        "--full이 있으면 퓨전으로 측정합니다."
+    ),
     preliminary="1: 잠정적이며, 발표에는 다섯 개가 필요합니다",
     rows="데이터 수",
     rows_text="학습 {n}행, 구매 {positive}건, 시장 {markets}개",
@@ -279,6 +295,7 @@ KOREAN = Words(
     verdict_equivalent="동등 (±{margin} 이내)",
     verdict_not_enough="데이터 부족: 테스트 구매 {n}건",
     verdict_untrained="자기 모델 없음: 학습 구매 {n}건, 또는 멈출 때를 정할 구매가 없음",
+    verdict_same="소수 {digits}자리까지 같음",
     verdict_undecided="데이터 부족: 대개 {detectable} 이상의 차이만 보임",
     gap="글로벌 − 로컬",
     gap_axis="AUC, 글로벌 − 로컬",
@@ -375,10 +392,7 @@ LANGUAGES = {"en": ENGLISH, "ko": KOREAN}
 
 
 def words_of(language: str) -> Words:
-    """The words of a language.
-
-    Args:
-        language: `en` or `ko`.
+    """The words of a language, `en` or `ko`.
 
     Raises:
         SettingsError: if the report is not written in it.

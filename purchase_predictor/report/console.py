@@ -5,13 +5,16 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from purchase_predictor.counted import Counted
 from purchase_predictor.report.calibrated import ECE_NOTE
 from purchase_predictor.report.figures import (
     Result,
     describe_scope,
     figure,
+    gap_text,
     level,
     number,
+    p_text,
     quoted_scope,
     text,
 )
@@ -55,7 +58,9 @@ def rich_table(result: Result) -> Table:
         result: what `evaluate` returned.
     """
     quoted = next(iter(result["systems"].values()))[quoted_scope(result)]
-    counts = f"{quoted['n']:,} rows, {quoted['n_positive']:,} conversions"
+    counts = (
+        f"{Counted(quoted['n']):row|rows}, {Counted(quoted['n_positive']):conversion|conversions}"
+    )
     table = Table(
         title=f"{escape(describe_scope(result))}: {counts} ({level(result)} intervals)",
         title_justify="left",
@@ -86,7 +91,7 @@ def gap_sentences(result: Result) -> list[str]:
     names = {"auc": "AUC", "normalised_entropy": "normalised entropy"}
     return [
         f"{gap['arm']} − {gap['against']}, {names.get(gap['metric'], gap['metric'])} "
-        f"({describe_scope(result)}): {text(gap, '+.4f')}, p {number(gap['p'])}: "
+        f"({describe_scope(result)}): {gap_text(gap)}, p {p_text(gap['p'])}: "
         f"{gap['verdict']} (smallest detectable {number(gap['smallest_detectable'], '.4f')})"
         for gap in result["gaps"]
         if gap["scope"] == quoted_scope(result)

@@ -19,7 +19,7 @@ from purchase_predictor.report.contributing import (
 )
 from purchase_predictor.report.contributing_data import ContributionReport
 from purchase_predictor.report.explaining_words import ENGLISH, LANGUAGES, Words, lever_name
-from purchase_predictor.report.figures import NOTHING, number, text
+from purchase_predictor.report.figures import NOTHING, number, p_text, text
 from purchase_predictor.report.language import in_language
 from purchase_predictor.report.pages import Chart, write_page
 from purchase_predictor.report.style import GREY, colour, finished
@@ -216,7 +216,7 @@ def contrast_rows(contrasts: pl.DataFrame, words: Words) -> list[list[str]]:
             lever_name(row, words), row["market"], row["against"],
             f"{number(row['logit'], '+.2f')} "
             f"({number(row['low'], '+.2f')} to {number(row['high'], '+.2f')})",
-            number(row["p_holm"]),
+            p_text(row["p_holm"]),
         ]
         for row in first.iter_rows(named=True)
     ]  # fmt: skip

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from purchase_predictor.evaluation.gap import DIGITS
+
 METRIC_NAMES = {
     "auc": "AUC",
     "average_precision": "Average precision",
@@ -17,6 +19,9 @@ METRIC_NAMES = {
 
 NOTHING = "–"
 """Stands where a figure is not defined."""
+
+SMALLEST_P = 0.001
+"""Smaller p-values are told as being so: their digits rest on the tail of a distribution."""
 
 Result = dict[str, Any]
 Figure = dict[str, float | None]
@@ -88,6 +93,16 @@ def text(found: Figure, form: str = ".3f") -> str:
     between = " to " if "+" in form else "–"
     bounds = f"{number(found['low'], form)}{between}{number(found['high'], form)}"
     return f"{number(found['value'], form)} ({bounds})"
+
+
+def gap_text(gap: Figure) -> str:
+    """A gap beside its verdict, with the digits that the verdict looks at (`gap.DIGITS`)."""
+    return text(gap, f"+.{DIGITS}f")
+
+
+def p_text(p: float | None) -> str:
+    """A p-value, never as zero, which it cannot be; a dash where nothing was tested."""
+    return f"< {SMALLEST_P}" if p is not None and p < SMALLEST_P else number(p)
 
 
 def _markets(result: Result) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from purchase_predictor.report.figures import NOTHING, number, text
+from purchase_predictor.report.figures import NOTHING, gap_text, number, p_text, text
 from purchase_predictor.report.following_data import Followed
 from purchase_predictor.report.following_words import Words
 from purchase_predictor.report.pages import Chart
@@ -183,7 +183,7 @@ def gap_chart(followed: Followed, words: Words) -> Chart:
             "rows": [
                 [
                     gap["arm"], gap["against"], scope_name(gap["market"], words),
-                    metrics[gap["metric"]], text(gap, "+.4f"), number(gap["p_holm"]),
+                    metrics[gap["metric"]], gap_text(gap), p_text(gap["p_holm"]),
                     number(gap["smallest_detectable"], ".4f"), f"{gap['n_test']:,}",
                     f"{gap['n_test_positive']:,}", words.verdicts[gap["verdict"]],
                 ]

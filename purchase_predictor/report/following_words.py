@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from purchase_predictor.evaluation.gap import SAME
 from purchase_predictor.report.following_heads import ENGLISH_HEADS, KOREAN_HEADS, Heads
 from purchase_predictor.report.language import in_language
 
@@ -80,6 +81,7 @@ ENGLISH = Words(
         "arm better": "the first is better",
         "against better": "the second is better",
         "undecided": "no difference seen",
+        SAME: "the same to 4 digits",
         "not enough data": "not enough data",
     },
     table="Table",
@@ -230,6 +232,7 @@ KOREAN = Words(
         "arm better": "앞의 모델이 낫습니다",
         "against better": "뒤의 모델이 낫습니다",
         "undecided": "차이가 보이지 않습니다",
+        SAME: "소수 넷째 자리까지 같습니다",
         "not enough data": "데이터가 부족합니다",
     },
     table="표",

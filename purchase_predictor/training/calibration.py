@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
+from purchase_predictor.counted import Counted
+
 MIN_CONVERSIONS = 20
 """With fewer, in either class, nothing is fitted: a slope's standard error would exceed 0.2."""
 
@@ -70,7 +72,8 @@ class Calibrator:
         unfitted = cls(n=len(y), n_converted=n_converted)
         if min(n_converted, len(y) - n_converted) < MIN_CONVERSIONS:
             reason = (
-                f"{n_converted} conversions among {len(y)} rows to calibrate on: "
+                f"{Counted(n_converted):conversion|conversions} among "
+                f"{Counted(len(y)):row|rows} to calibrate on: "
                 f"at least {MIN_CONVERSIONS} of each class are needed"
             )
             return replace(unfitted, reason=reason)

@@ -28,6 +28,7 @@ from features.products import load_phrases, product_arrays
 from features.schema import Tables
 from features.splits import Split
 from features.storage import ArrayStore
+from purchase_predictor.counted import Counted
 from purchase_predictor.encoders.content import ContentEncoders
 from purchase_predictor.errors import DataError, nearest
 from purchase_predictor.settings import Settings
@@ -137,8 +138,9 @@ def check_rows(selection: Selection, market: str, min_conversions: int) -> None:
         if not len(rows):
             raise DataError(f"{where} has no {name} rows after the split{advice}")
         if code in (TRAIN, STOP) and rows.min() == rows.max():
-            outcome = "converted" if rows[0] else "did not convert"
-            raise DataError(f"all {len(rows)} {name} rows of {where} {outcome}{advice}")
+            of_all = f"{Counted(len(rows)):{name} row|{name} rows} of {where}"
+            told = f"{rows.sum()} of {of_all} converted, both outcomes are needed"
+            raise DataError(told + advice)
     held = selection.tables.impressions.filter(pl.Series(part == CALIBRATE))
     units = session_units(selection.tables).join(held, on="session_id", how="semi")["unit"]
     if units.n_unique() < 2:
@@ -149,8 +151,8 @@ def check_rows(selection: Selection, market: str, min_conversions: int) -> None:
     n = int(converted[part == TRAIN].sum())
     if n < min_conversions:
         raise DataError(
-            f"{where} has {n} training conversions, at least {min_conversions} are needed "
-            f"(setting data.min_conversions){advice}"
+            f"{where} has {Counted(n):training conversion|training conversions}, "
+            f"at least {min_conversions} are needed (setting data.min_conversions){advice}"
         )
 
 

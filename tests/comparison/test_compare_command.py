@@ -2,6 +2,9 @@
 
 import json
 import re
+import shutil
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 
 import mlflow
@@ -9,6 +12,7 @@ import polars as pl
 import pytest
 
 from purchase_predictor import compare, train
+from purchase_predictor.report.comparing_words import ENGLISH
 
 QUICK = [
     "model.d_model=16", "model.n_layers=1", "model.n_members=2", "model.history=6",
@@ -46,14 +50,19 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def compared(place: Path, tiny_folder: Path) -> Path:
-    """A finished comparison, after the train command had made the local model of KR."""
-    with pytest.MonkeyPatch.context() as patch:
+    """A finished comparison, after the train command had made the local model of KR.
+
+    What it told meanwhile is in `told.txt` beside its results.
+    """
+    told = StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stderr(told):
         patch.chdir(place)
         patch.setenv("MLFLOW_TRACKING_URI", store(place))
         data = ["--data", str(tiny_folder)]
         assert train.main(["--market", "KR", *data, *options(QUICK), "--quiet"]) == 0
-        command = [*data, "--markets", "KR,MX", "--output", "out", *options(QUICK), "--quiet"]
+        command = [*data, "--markets", "KR,MX", "--output", "out", *options(QUICK)]
         assert compare.main(command) == 0
+    (place / "told.txt").write_text(told.getvalue())
     return place / "out"
 
 
@@ -105,10 +114,44 @@ def test_finished_runs_are_read_and_only_what_is_missing_is_trained(
 
     told = capsys.readouterr()
     assert "read from a finished run" in told.out + told.err
-    assert ": training" not in told.out + told.err
+    assert "training 1 of" not in told.out + told.err
+    assert ENGLISH.left_out in told.out
     assert len(runs.search_runs([experiment.experiment_id])) == len(before) + 1
     first, second = (json.loads((f / "gap.json").read_text()) for f in (compared, place / "again"))
     assert first == second
+
+
+def test_each_training_is_announced_as_one_of_those_that_are_missing(
+    compared: Path, place: Path
+) -> None:
+    told = (place / "told.txt").read_text()
+
+    # the local model of KR is there, and MX is too small for models of its own
+    announced = re.findall(r"training (\d of \d): (.+)", told)
+    assert announced == [
+        ("1 of 4", "global, all"), ("2 of 4", "global-with-adapters, all"),
+        ("3 of 4", "adapted, KR"), ("4 of 4", "global-without-country, all"),
+    ]  # fmt: skip
+    assert told.index("local, KR: read from a finished run") < told.index("training 1 of")
+
+
+def test_rows_set_aside_are_told_and_written(
+    place: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = place / "spoilt"
+    shutil.copytree(tiny_folder, data)
+    impressions = pl.read_parquet(data / "impressions.parquet")
+    first = pl.int_range(pl.len()) == 0
+    spoilt = impressions.with_columns(market=pl.when(~first).then("market"))
+    spoilt.write_parquet(data / "impressions.parquet")
+
+    command = ["--data", str(data), "--output", "spoilt-out", "--markets", "KP"]
+    assert compare.main(command) == 2  # after the tables were read
+
+    told = capsys.readouterr()
+    assert re.search(r"impressions\W+700\W+699\W+1\b", told.out)
+    assert "impressions: 1 row set aside: " in told.err
+    assert pl.read_parquet("spoilt-out/quarantine.parquet").height == 1
 
 
 @pytest.mark.parametrize("language", ["en", "ko"])
@@ -137,7 +180,7 @@ def test_the_comparison_is_a_run_of_its_own(
         -1
     ]
     assert {item.path for item in runs.list_artifacts(run.info.run_id)} >= {
-        "gap.json", "comparison.json", "report.html",
+        "gap.json", "comparison.json", "report.html", "quarantine.parquet",
     }  # fmt: skip
     gaps = json.loads((compared / "gap.json").read_text())
     kr = next(gap for gap in gaps if gap["primary"] and gap["market"] == "KR")

@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from purchase_predictor.comparison.across import across_markets
 from purchase_predictor.comparison.arms import ARMS, POOLED, PRIMARY
@@ -14,7 +14,7 @@ from purchase_predictor.comparison.verdicts import (
     side_by_side,
     with_pooled,
 )
-from purchase_predictor.evaluation.gap import NOT_ENOUGH
+from purchase_predictor.evaluation.gap import NOT_ENOUGH, SAME
 from purchase_predictor.settings import Settings, load_settings
 
 SETTINGS = load_settings(None, ["evaluation.resamples=300"])
@@ -53,10 +53,13 @@ def primary(frame: pl.DataFrame, settings: Settings = SETTINGS) -> dict[str, dic
 
 def test_verdicts_name_the_better_arm_and_say_equivalent_only_where_it_is_shown() -> None:
     frame = rows({"KR": 1.5, "US": 0.0})
+    rng = np.random.default_rng(1)
+    logits = logit(frame.filter(pl.col("market") == "KR")["global"].to_numpy())
     same = frame.filter(pl.col("market") == "KR").with_columns(
         pl.lit("DE").alias("market"),
         (pl.col("unit") + 500_000).alias("unit"),
-        pl.col("global").alias("local"),
+        # other predictions, of which hardly any changes place
+        pl.Series("local", expit(logits + 0.02 * rng.normal(size=len(logits)))),
     )
     few = (
         frame.filter(pl.col("market") == "KR").head(60).with_columns(pl.lit("FR").alias("market"))
@@ -69,6 +72,25 @@ def test_verdicts_name_the_better_arm_and_say_equivalent_only_where_it_is_shown(
     assert found["FR"]["verdict"] == NOT_ENOUGH
     assert found["KR"]["n_train_positive"] == 100
     assert found["KR"]["low"] > 0 > found["US"]["high"]
+
+
+def test_pooling_that_takes_the_global_model_alone_is_no_win() -> None:
+    frame = rows({"KR": 1.5})
+    # alone but for a millionth, which is better in every resample, and so has a small p: the
+    # global model promises too much and the pooled one that much less
+    too_much = logit(frame["global"].to_numpy()) + 0.5
+    arms = {"global": expit(too_much), POOLED: expit(too_much - 1e-6)}
+    nearly = frame.with_columns(**{name: pl.Series(p) for name, p in arms.items()})
+    draws = draw_seeds([nearly], NAMES, SETTINGS)
+    gaps = [
+        gap
+        for gap in compare_arms(draws, SETTINGS, {"KR": (1000, 100)})
+        if (gap["arm"], gap["against"]) == (POOLED, PRIMARY[0])
+    ]
+
+    assert {gap["metric"] for gap in gaps} == {"auc", "normalised_entropy"}
+    assert any(gap["value"] != 0 and gap["p"] < 0.05 for gap in gaps)
+    assert {(gap["verdict"], gap["reason"]) for gap in gaps} == {(SAME, "")}
 
 
 def test_what_cannot_be_told_is_neither_equal_nor_different() -> None:

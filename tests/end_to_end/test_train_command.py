@@ -171,7 +171,7 @@ def test_rows_set_aside_are_written_counted_and_told(
     rows = metrics(output)["data"]["tables"]["impressions"]
     assert rows == {"read": 700, "used": 699, "set_aside": 1}
     assert metrics(output)["data"]["pictures_not_read"] == 2
-    assert "1 rows set aside" in err
+    assert "1 row set aside" in err
     assert "broken.png" in err
     assert "unknown products" in out
 

@@ -71,11 +71,32 @@ def test_few_conversions_get_no_verdict() -> None:
     assert found["smallest_detectable"] > 0
 
 
-def test_identical_arms_are_undecided() -> None:
+def test_identical_arms_are_the_same() -> None:
     for found in compared([("good", "same")]):
         assert found["value"] == 0.0
         if found["market"] != "tiny":
-            assert (found["p"], found["verdict"]) == (1.0, "undecided")
+            assert (found["p"], found["verdict"]) == (1.0, "same to 4 digits")
+
+
+@pytest.mark.parametrize(("shift", "verdict"), [(1e-6, "same to 4 digits"), (0.1, "arm better")])
+def test_a_win_that_no_printed_digit_shows_is_none(shift: float, verdict: str) -> None:
+    generator = np.random.default_rng(0)
+    x = generator.normal(-2, 1.2, 6000)
+    frame = pl.DataFrame(
+        {
+            "unit": np.arange(6000),
+            "market": "KR",
+            "list_number": np.arange(6000),
+            "converted": generator.random(6000) < expit(x),
+            "true": expit(x),
+            "shifted": expit(x + 3 * shift),
+        }
+    )
+    draws = intervals.draw(Rows.from_frame(frame, ["true", "shifted"]), settings=SETTINGS, seed=0)
+    gaps = gap.paired_gaps(draws, [("true", "shifted")], settings=SETTINGS)
+    found = one(gaps, metric="normalised_entropy", market="KR")
+    assert found["value"] != 0
+    assert found["verdict"] == verdict
 
 
 def test_detectable_difference_uses_holm_level_over_tested_markets() -> None:

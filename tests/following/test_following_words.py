@@ -43,7 +43,7 @@ def test_every_code_has_its_words() -> None:
         assert list(words.estimators) == list(ESTIMATORS)
         assert set(words.policy_logging) == {DRAWN, CHOSEN}
         assert set(words.verdicts) == {
-            "arm better", "against better", "undecided", "not enough data",
+            "arm better", "against better", "undecided", "same to 4 digits", "not enough data",
         }  # fmt: skip
 
 

@@ -9,16 +9,23 @@ import polars as pl
 import pytest
 
 from purchase_predictor.errors import SettingsError
+from purchase_predictor.evaluation.gap import SAME
 from purchase_predictor.report.comparing import (
     answers,
     bottom_line,
     caveats,
     charts_of,
+    exploratory_rows,
     facts,
     rich_tables,
     write_report,
 )
-from purchase_predictor.report.comparing_charts import break_even_text, verdict_text
+from purchase_predictor.report.comparing_charts import (
+    break_even_text,
+    gap_chart,
+    kind_of,
+    verdict_text,
+)
 from purchase_predictor.report.comparing_data import EVERY, Comparison, Transfer
 from purchase_predictor.report.comparing_words import ENGLISH, KOREAN, Words, words_of
 
@@ -97,11 +104,64 @@ def comparison() -> Comparison:
 def test_the_answer_counts_the_verdicts(comparison: Comparison) -> None:
     line = bottom_line(comparison, ENGLISH)
 
-    assert "1 of 5 markets are better served by one model for all, 1 by their own" in line
-    assert "1 equally well by either; for 2 there is not enough data" in line
+    assert "serves 1 of 5 markets better, their own models serve 1 better" in line
+    assert "either serves 1 equally well; for 2 there is not enough data" in line
     assert "+0.012 higher (+0.002 to +0.022;" in line
     unpooled = replace(comparison, across=[{"reason": "2 markets"}])
     assert bottom_line(unpooled, ENGLISH).endswith("to tell.")
+
+
+def test_counts_of_one_have_a_noun_of_one(comparison: Comparison) -> None:
+    one = {"n_train": 1, "n_train_positive": 1}
+    single = replace(
+        comparison,
+        gaps=comparison.gaps[:1],
+        data={**comparison.data, "markets": {"KR": one}},
+    )
+    assert "1 of 1 market better" in bottom_line(single, ENGLISH)
+    told = facts(single, ENGLISH)[ENGLISH.rows]
+    assert told == "1 in training with 1 conversion (purchase), in 1 market"
+    few = {**comparison.gaps[3], "p": None, "n_test_positive": 1}
+    assert verdict_text(few, ENGLISH, 0.01) == "not enough data: 1 test conversion"
+    untrained = {**comparison.gaps[4], "n_train_positive": 1}
+    assert "1 training conversion," in verdict_text(untrained, ENGLISH, 0.01)
+
+
+@pytest.mark.parametrize("words", [ENGLISH, KOREAN])
+def test_the_same_predictions_are_no_win(comparison: Comparison, words: Words) -> None:
+    same = gap("KR", SAME, 0.0, low=-1e-6, high=1e-6, p_holm=2e-4)
+    compared = replace(comparison, gaps=[same, {**same, "primary": False, "against": "pooled"}])
+
+    told = words.verdict_same.format(digits=4)
+    assert verdict_text(same, words, 0.01) == told
+    assert [row[-2:] for row in exploratory_rows(compared, words)] == [["< 0.001", told]] * 2
+    assert kind_of(same) == "equivalent"
+    if words is ENGLISH:
+        assert "either serves 1 equally well; for 0" in bottom_line(compared, words)
+
+
+def test_every_win_shows_a_digit_on_the_console(comparison: Comparison) -> None:
+    small = gap("KR", "global", 0.0002, low=0.0001, high=0.0003, p_holm=1e-9)
+    table = rich_tables(replace(comparison, gaps=[small]))[0]
+    assert list(table.columns[2].cells) == ["+0.0002 (+0.0001 to +0.0003)"]
+    assert list(table.columns[3].cells) == ["< 0.001"]
+    (chart_row,) = gap_chart(replace(comparison, gaps=[small]), ENGLISH).usermeta["table"]["rows"]
+    assert chart_row[2:4] == ["+0.0002 (+0.0001 to +0.0003)", "< 0.001"]
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_what_quick_left_out_is_told(
+    comparison: Comparison, tmp_path: Path, language: str
+) -> None:
+    words = words_of(language)
+    quick = replace(comparison, curves=None, break_even=[], transfer=None)
+    write_report(quick, tmp_path / "quick.html", language=language)
+    write_report(comparison, tmp_path / "whole.html", language=language)
+
+    assert "--quick" in words.left_out
+    assert "--full" in words.left_out
+    assert words.left_out in (tmp_path / "quick.html").read_text("utf-8")
+    assert words.left_out not in (tmp_path / "whole.html").read_text("utf-8")
 
 
 def test_the_three_questions_have_answers(comparison: Comparison) -> None:

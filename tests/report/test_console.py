@@ -11,7 +11,7 @@ from scipy.special import expit
 from purchase_predictor.evaluation.summary import evaluate
 from purchase_predictor.report.calibrated import calibration_sentences
 from purchase_predictor.report.console import gap_sentences, metrics_table, rich_table
-from purchase_predictor.report.figures import number, text
+from purchase_predictor.report.figures import number, p_text, text
 from purchase_predictor.settings import EvaluationSettings
 
 SETTINGS = EvaluationSettings(resamples=50, confidence=0.9, min_test_conversions=30, ece_bins=10)
@@ -108,6 +108,22 @@ def test_gap_sentences_say_what_could_have_been_seen() -> None:
     assert auc.startswith("fusion − lightgbm, AUC (average over 2 markets): ")
     assert "smallest detectable" in auc
     assert "normalised entropy" in entropy
+
+
+def test_a_small_p_is_not_told_as_zero() -> None:
+    result = make_result("AB", with_truth=False)
+    for found in result["gaps"]:
+        found["p"] = 1e-7
+    assert all(", p < 0.001: " in sentence for sentence in gap_sentences(result))
+    told = [p_text(p) for p in (None, 0.0, 0.00099, 0.001, 0.25)]
+    assert told == ["–", "< 0.001", "< 0.001", "0.001", "0.250"]
+
+
+def test_one_row_and_one_conversion_are_told_so() -> None:
+    result = make_result("K", with_truth=False)
+    for system in result["systems"].values():
+        system["pooled"] |= {"n": 1, "n_positive": 1}
+    assert "1 row, 1 conversion (" in str(rich_table(result).title)
 
 
 def test_figures_without_a_value_are_a_dash() -> None:

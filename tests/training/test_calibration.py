@@ -84,7 +84,7 @@ def test_too_few_of_a_class_is_the_identity_with_a_reason(converted: int) -> Non
 
     calibrator = Calibrator.fit(p, np.arange(5_000) < converted, market)
 
-    assert f"{converted} conversions" in calibrator.reason
+    assert f"{converted:,} conversions" in calibrator.reason
     assert calibrator.transform(p, market).tolist() == p.tolist()
 
 
