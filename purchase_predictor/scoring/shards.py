@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,13 @@ from purchase_predictor.training.loop import Progress
 
 SHARD_ROWS = 200_000
 """Impressions and events in a shard, about: some hundred megabytes while it is scored."""
+
+ROWS_A_GROUP = 10_000
+"""In files of parts: a sink holds a row group of every part, and there are as many parts as there
+are shards. With groups of the usual size that was all rows at once, 2 GB of ten million."""
+
+SMALL_CHUNKS = partial(pl.Config, set_streaming_chunk_size=20_000)
+"""What is on its way from input to parts: with 100,000 rows a chunk half a gigabyte more."""
 
 PART = "part"
 SPILLED = "spilled"
@@ -196,12 +204,12 @@ class _Shards:
         self.work.clear("rows", "ordered")  # of a run that was killed here
         # a stretch of rows at a time: to merge the sorted files would hold all of them
         stretch = math.ceil(self.n_impressions / self.n_shards)
-        pl.scan_parquet(self.folder / "scores-*.parquet").sink_parquet(
-            pl.PartitionBy(
-                self.folder / "rows", key={PART: pl.col(ROW) // stretch}, include_key=False
-            ),
-            mkdir=True,
+        target = pl.PartitionBy(
+            self.folder / "rows", key={PART: pl.col(ROW) // stretch}, include_key=False
         )
+        scores = pl.scan_parquet(self.folder / "scores-*.parquet")
+        with SMALL_CHUNKS():
+            scores.sink_parquet(target, row_group_size=ROWS_A_GROUP, mkdir=True)
         ordered = self.folder / "ordered"
         ordered.mkdir()
         for number in range(self.n_shards):
@@ -241,7 +249,9 @@ class _Shards:
             key={PART: hashed % self.n_shards},
             include_key=False,
         )
-        collect(frame.sink_parquet(target, mkdir=True, lazy=True), table, files)
+        sunk = frame.sink_parquet(target, row_group_size=ROWS_A_GROUP, mkdir=True, lazy=True)
+        with SMALL_CHUNKS():
+            collect(sunk, table, files)
 
     def _repeated_rows(self) -> pl.DataFrame:
         """`row` and `key` of the impressions whose id an earlier row has."""
