@@ -14,7 +14,7 @@ help:
 	@echo "make demo       train on the sample marketplace, results under runs/demo"
 	@echo "make test       linters, types and the fast suite"
 	@echo "make test-slow  the slow tests only"
-	@echo "make test-gpu   the tests that need a GPU, which the others do without"
+	@echo "make test-gpu   the tests that need a GPU; the other targets hide it"
 	@echo "make lint       linters and types only"
 	@echo "make format     format the code"
 	@echo "make clean      remove caches and results; the environment and mlruns/ stay"

@@ -22,22 +22,22 @@ from purchase_predictor.training.system import mean_logits
 
 
 def training_rate(
-    predictor: PurchasePredictor, rows: int, precision: str, rounds: int, steps: int
+    predictor: PurchasePredictor, batch_size: int, precision: str, rounds: int, steps: int
 ) -> float:
     """Impressions per second of steps over batches of about so many rows."""
     task = make_task(predictor, 0.0, copied=False)
-    task.learn.batch_size = rows
+    task.learn.batch_size = batch_size
     training = Training(task, predictor.settings, precision)
     training.rate(3)  # the first steps allocate
     return median(training.rate(steps) for _ in range(rounds))
 
 
-def scoring_rate(predictor: PurchasePredictor, rows: int, rounds: int) -> float:
+def scoring_rate(predictor: PurchasePredictor, batch_size: int, rounds: int) -> float:
     """Impressions per second that the network scores, so many at once."""
     device = default_device()
     data = make_task(predictor, 0.0, copied=False).learn.data
     model = fusion_of(predictor).model_.to(device).eval()
-    batcher = Batcher(data, batch_size=rows)
+    batcher = Batcher(data, batch_size=batch_size)
 
     def score() -> None:
         mean_logits(model, batcher, device, network_only=True)
@@ -62,12 +62,11 @@ def main() -> None:
     device = default_device()
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     print(f"{name}, {torch.get_num_threads()} threads, width {settings.model.d_model}")
-    rows = [
-        [f"training, {precision}", f"{size:,}", f"{rate:,.0f}"]
-        for precision in ("float32", "bfloat16")
-        for size in options.train
-        for rate in [training_rate(predictor, size, precision, options.rounds, options.steps)]
-    ]
+    rows = []
+    for precision in ("float32", "bfloat16"):
+        for size in options.train:
+            rate = training_rate(predictor, size, precision, options.rounds, options.steps)
+            rows.append([f"training, {precision}", f"{size:,}", f"{rate:,.0f}"])
     for size in options.score:
         rows.append(
             ["scoring", f"{size:,}", f"{scoring_rate(predictor, size, options.rounds):,.0f}"]

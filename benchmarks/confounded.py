@@ -31,7 +31,7 @@ def write_confounded(data: Path, folder: Path) -> int:
     if folder.exists():
         raise UserError(f"{folder} is there already: name a new folder")
     chosen = pl.read_parquet(data / TABLE).filter(~pl.col("randomised").fill_null(value=False))
-    shutil.copytree(data, folder, ignore=lambda _, names: {TABLE} & set(names))
+    shutil.copytree(data, folder)
     chosen.write_parquet(folder / TABLE)
     return len(chosen)
 

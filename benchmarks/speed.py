@@ -120,7 +120,7 @@ class Training:
         """Floating-point operations of matrix products per impression, forward and backward."""
         total = n = 0
         for _ in range(n_batches):
-            batch = next(self.batches)
+            batch = next(self.batches).to(self.device)
             with FlopCounterMode(display=False) as counter:
                 self.task.loss(self.task.model, batch).backward()
             total, n = total + counter.get_total_flops(), n + len(batch)

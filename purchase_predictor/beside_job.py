@@ -80,7 +80,9 @@ def tell_beside(
     reporter.step("the other model's effects")
     asked = levers_of(other, source, reporter=reporter)
     confidence = explanation.facts["confidence"]
-    effects = paired(explanation.effects, asked.effects(asked.levers(), confidence=confidence))
+    nowhere = asked.unknown_phrases()
+    levers = [lever for lever in asked.levers() if lever.phrase not in nowhere]
+    effects = paired(explanation.effects, asked.effects(levers, confidence=confidence))
     if effects.is_empty():
         raise DataError("there is no lever that both models have in a market that both know")
     shares = None

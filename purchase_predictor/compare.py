@@ -97,8 +97,8 @@ def compare(
     job.log(comparison, [*files, report], settings)
     for table in rich_tables(comparison):
         reporter.show(table)
-    if missing := left_out(comparison, words_of("en")):
-        reporter.line(missing)
+    if sentence := left_out(comparison, words_of("en")):
+        reporter.line(sentence)
     reporter.line(f"report: {report}")
 
 

@@ -8,6 +8,7 @@ from features.context import Kind
 from features.reading import read_folder
 from features.schema import Tables, check_tables
 from purchase_predictor.absent import absent_inputs
+from purchase_predictor.counted import Counted
 from purchase_predictor.errors import DataError
 from purchase_predictor.reference import Reference
 
@@ -19,6 +20,7 @@ def read_given(
     max_title_chars: int,
     context: Mapping[str, Kind] | None = None,
     reference: Reference | None = None,
+    stacklevel: int,
 ) -> Tables:
     """The tables of a folder, or those that are given.
 
@@ -31,6 +33,7 @@ def read_given(
         max_title_chars: a longer title is cut here.
         context: types that the context columns had in training; None while training.
         reference: what the model's test rows were like; None where nothing is known of them.
+        stacklevel: frames from here to the user's own, which warnings point at.
 
     Raises:
         DataError: the data cannot be used.
@@ -47,12 +50,12 @@ def read_given(
     raw = read_folder(Path(data))
     if reference is not None:
         for sentence in absent_inputs(raw, reference, context or {}):
-            warnings.warn(f"{data}: {sentence}", stacklevel=4)
+            warnings.warn(f"{data}: {sentence}", stacklevel=stacklevel)
     tables = check_tables(
         raw, require_labels=require_labels, max_title_chars=max_title_chars, context=context
     )
     if len(tables.quarantine):
         n, reason = len(tables.quarantine), tables.quarantine["reason"][0]
-        told = f"{data}: {n:,} rows are set aside and not scored, the first because: {reason}"
-        warnings.warn(told, stacklevel=4)
+        told = f"{data}: {Counted(n):row is|rows are} set aside, the first because: {reason}"
+        warnings.warn(told, stacklevel=stacklevel)
     return tables

@@ -86,7 +86,8 @@ class Job:
         make_output(self.folder)
         source = sample_folder(self.reporter) if self.data is None else self.data
         tables = read_told(source, self.settings, self.folder, self.reporter)
-        self._tell_replaced(tables, source)
+        if not self.resume:
+            self._tell_replaced(tables, source)
         experiment = self.settings.tracking.experiment or source.resolve().name
         encoders = None if self.encoders is None else folder_hash(self.encoders)
         key = run_key(fingerprint(tables), self.settings, self.market, self.scope, encoders)
@@ -142,8 +143,8 @@ class Job:
         """Warn of a run on other data that this one is going to replace."""
         file = self.folder / "metrics.json"
         if file.is_file():
-            there = json.loads(file.read_text("utf-8"))["data"]
-            if there["fingerprint"] != fingerprint(tables):
+            there = json.loads(file.read_text("utf-8")).get("data", {})
+            if there.get("fingerprint", "") not in ("", fingerprint(tables)):
                 self.reporter.warn(
                     f"{self.folder} holds a run on other data ('{there['name']}'), which this one "
                     f"on '{source.resolve().name}' will replace: name another folder with --output"

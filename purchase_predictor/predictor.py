@@ -106,7 +106,9 @@ class PurchasePredictor:
                 products of the validation or test period.
         """
         max_title_chars = self.settings.data.max_title_chars
-        tables = read_given(data, require_labels=True, max_title_chars=max_title_chars)
+        tables = read_given(
+            data, require_labels=True, max_title_chars=max_title_chars, stacklevel=3
+        )
         split = split_by(tables, self.settings)
         learns_from = self.market if self.scope == "local" else ALL_MARKETS
         if shared is not None and learns_from != ALL_MARKETS:
@@ -327,6 +329,7 @@ class PurchasePredictor:
             max_title_chars=self.settings.data.max_title_chars,
             context=self.preparation_.features_.context_,
             reference=self.reference_,
+            stacklevel=4,
         )
 
     # ---- save and load

@@ -196,7 +196,7 @@ def test_market_that_cannot_be_learned(tiny_tables: Tables, market: str, sentenc
 
 def test_one_class_only_is_refused(tiny_tables: Tables) -> None:
     never = tiny_tables.impressions.with_columns(converted=pl.lit(False))
-    with pytest.raises(DataError, match="0 of .* converted, both outcomes"):
+    with pytest.raises(DataError, match="0 of .* converted: both outcomes"):
         PurchasePredictor(SETTINGS).fit(replace(tiny_tables, impressions=never))
 
 
@@ -226,7 +226,7 @@ def test_folder_may_be_text_and_rows_that_are_not_scored_are_told(
     impressions.with_columns(price=dear).write_parquet(data / "impressions.parquet")
     model = PurchasePredictor.load(str(saved))
     assert len(model.predict_proba(str(tiny_folder))) == len(impressions)
-    with pytest.warns(UserWarning, match="1 rows are set aside and not scored"):
+    with pytest.warns(UserWarning, match="1 row is set aside, the first because"):
         scored = model.predict_proba(str(data), "lightgbm")
     assert len(scored) == len(impressions) - 1
 
@@ -240,8 +240,10 @@ def test_a_renamed_column_and_what_is_no_data_are_told(
     renamed = impressions.rename({"discount_rate": "discount"})
     renamed.write_parquet(data / "impressions.parquet")
     model = PurchasePredictor.load(saved)
-    with pytest.warns(UserWarning, match="no column 'discount_rate'; did you mean 'discount'"):
+    renamed_column = "no column 'discount_rate'; did you mean 'discount'"
+    with pytest.warns(UserWarning, match=renamed_column) as told:
         assert len(model.predict_proba(data)) == len(impressions)
+    assert told[0].filename == __file__
     with pytest.raises(UserError, match="not DataFrame: features.schema.tables_from_frames"):
         model.predict_proba(impressions)  # type: ignore[arg-type]
 

@@ -74,4 +74,4 @@ def load_baseline(name: str, folder: Path) -> System:
 
 def _unknown(name: str) -> SettingsError:
     hint = nearest(name, NAMES)
-    return SettingsError(f"there is no baseline '{name}'{hint}; there are {', '.join(NAMES)}")
+    return SettingsError(f"there is no baseline '{name}' among {', '.join(NAMES)}{hint}")

@@ -87,7 +87,7 @@ class ComparisonJob:
         if system not in known:  # told now, not after hours of training
             there = ", ".join(known)
             raise SettingsError(
-                f"the models have no system '{system}'{nearest(system, known)}; they have {there}"
+                f"the models have no system '{system}' among {there}{nearest(system, known)}"
             )
 
     def run(self) -> Comparison:

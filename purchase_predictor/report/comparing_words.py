@@ -123,8 +123,8 @@ ENGLISH = Words(
         "than one that did; in single countries {least} to {most}."
     ),
     left_out=(
-        "Learning curves, transfer and culture were left out by --quick: LightGBM measures them "
-        "where it is not given, the fusion where --full is."
+        "--quick left out learning curves, transfer and culture: without it LightGBM measures "
+        "them, with --full the fusion does."
     ),
     preliminary="1: preliminary, a published claim needs five",
     rows="Rows",

@@ -139,7 +139,7 @@ def check_rows(selection: Selection, market: str, min_conversions: int) -> None:
             raise DataError(f"{where} has no {name} rows after the split{advice}")
         if code in (TRAIN, STOP) and rows.min() == rows.max():
             of_all = f"{Counted(len(rows)):{name} row|{name} rows} of {where}"
-            told = f"{rows.sum()} of {of_all} converted, both outcomes are needed"
+            told = f"{rows.sum():,} of {of_all} converted: both outcomes are needed"
             raise DataError(told + advice)
     held = selection.tables.impressions.filter(pl.Series(part == CALIBRATE))
     units = session_units(selection.tables).join(held, on="session_id", how="semi")["unit"]

@@ -129,6 +129,7 @@ def test_data_without_a_lever_are_explained_all_the_same(
     page = tmp_path / "report.html"
     write_explanation(facts, nothing, asked.contrasts([], confidence=0.95), page)
     assert ENGLISH.nothing in page.read_text("utf-8")
+    assert ENGLISH.nowhere.format(names="gift") in page.read_text("utf-8")
     assert not list(rich_effects(nothing).columns[0].cells)
 
 
@@ -158,12 +159,14 @@ def test_the_command_writes_tables_and_a_page_that_opens_offline(
     asked: EffectsOfLevers,
     effects: pl.DataFrame,
     language: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     effects = effects.filter(~pl.col("phrase").is_in(asked.unknown_phrases()))
     command = ["--model", "model", "--data", str(tiny_folder), "--output", language]
     command += ["--impressions", "0"]
     assert explain.main([*command, "--language", language, "--quiet"]) == 0
 
+    assert "left out, since no title has them: " in capsys.readouterr().err
     written = pl.read_parquet(place / language / "effects.parquet")
     # pictures and brands beside them are asked of the whole fusion
     written = written.filter(pl.col("lever").is_in(effects["lever"].unique().to_list()))

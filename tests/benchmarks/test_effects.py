@@ -60,12 +60,15 @@ def test_offers_assigned_at_random_are_left_out(
     (data / "images").mkdir(parents=True)
     rows = pl.DataFrame({"impression_id": ["a", "b", "c"], "randomised": [True, False, None]})
     rows.write_parquet(data / "impressions.parquet")
+    (data / "truth").mkdir()
+    rows.write_parquet(data / "truth" / "impressions.parquet")
     command = ["--data", str(data), "--output", str(chosen)]
     assert confounded.main(["--data", str(tmp_path), "--output", str(chosen)]) == 2
     assert not chosen.exists()
     assert confounded.main(command) == 0
     assert pl.read_parquet(chosen / "impressions.parquet")["impression_id"].to_list() == ["b", "c"]
     assert (chosen / "images").is_dir()
+    assert len(pl.read_parquet(chosen / "truth" / "impressions.parquet")) == 3
     assert len(pl.read_parquet(data / "impressions.parquet")) == 3
     assert confounded.main(command) == 2
     assert "is there already" in capsys.readouterr().err
