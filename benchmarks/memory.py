@@ -27,7 +27,7 @@ SAMPLED_EVERY = 0.1
 STARTED = "between stages"
 
 STAGES = (
-    ("read and check", "purchase_predictor.predictor", "load_tables"),
+    ("read and check", "purchase_predictor.predictor", "read_given"),
     ("split and fingerprint", "purchase_predictor.predictor", "split_by"),
     ("split and fingerprint", "purchase_predictor.predictor", "select_market"),
     ("split and fingerprint", "purchase_predictor.predictor", "fingerprint"),

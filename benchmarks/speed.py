@@ -30,11 +30,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.copied import CopyingBatcher
 from features.encoding import FeatureEncoder
-from features.schema import load_tables
 from purchase_predictor.baselines.lightgbm import LightGBMSystem
 from purchase_predictor.baselines.stack import Stack
 from purchase_predictor.encoders.content import ContentEncoders, silent
 from purchase_predictor.errors import SettingsError
+from purchase_predictor.given import read_given
 from purchase_predictor.model.inputs import FusionBatch
 from purchase_predictor.panel import FUSION, LIGHTGBM, STACK
 from purchase_predictor.predictor import PurchasePredictor
@@ -53,7 +53,7 @@ MATRIX = 4096
 CPU = torch.device("cpu")
 SYSTEMS = (FUSION, LIGHTGBM, STACK)
 STAGES: Mapping[str, tuple[Callable[..., Any], ...]] = {
-    "read and check": (load_tables,),
+    "read and check": (read_given,),
     "features": (FeatureEncoder.transform,),
     "pictures and titles": (ContentEncoders.encode,),
     "next click": (NextClick.score,),
