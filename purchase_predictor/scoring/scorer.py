@@ -96,6 +96,7 @@ class ShardScorer:
             self.catalogue = preparation.catalogue(self.products, self.raw.folder)
         tables = self.tables(Events.create_empty() if events is None else events, impressions)
         encoded = preparation.encode(tables, self.catalogue)
+        _return_memory()  # what features freed would lie beside what the model takes
         scores = self.predictor.panel_.predict_proba(encoded, [system])
         counts = Counts() if reference is None else reference.count(encoded, scores)
         return scored_frame(encoded, scores[system]), counts
