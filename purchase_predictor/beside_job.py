@@ -80,8 +80,9 @@ def tell_beside(
     reporter.step("the other model's effects")
     asked = levers_of(other, source, reporter=reporter)
     confidence = explanation.facts["confidence"]
-    nowhere = asked.unknown_phrases()
-    levers = [lever for lever in asked.levers() if lever.phrase not in nowhere]
+    levers = asked.levers()
+    nowhere = asked.unknown_phrases(levers)
+    levers = [lever for lever in levers if lever.phrase not in nowhere]
     effects = paired(explanation.effects, asked.effects(levers, confidence=confidence))
     if effects.is_empty():
         raise DataError("there is no lever that both models have in a market that both know")

@@ -68,8 +68,7 @@ def explain_model(
     """
     asked = levers_of(predictor, source, reporter=reporter)
     tables = asked.tables
-    champion = predictor.facts_.champion
-    if champion != FUSION:
+    if (champion := predictor.facts_.champion) != FUSION:
         reporter.step(f"effects are of the fusion; the model scores by its champion, {champion}")
     if predictor.scope == "adapted":
         reporter.warn(
@@ -78,11 +77,12 @@ def explain_model(
         )
     reporter.step("phrases and terms, with and without")
     known, unknown = _own_phrases(predictor, phrases)
-    nowhere = sorted(known & set(asked.unknown_phrases()))
+    levers = asked.levers()
+    nowhere = sorted(known & set(asked.unknown_phrases(levers)))
     if nowhere:
         reporter.warn(f"left out, since no title has them: {', '.join(nowhere)}")
     known -= set(nowhere)
-    levers = [lever for lever in asked.levers() if lever.kind != PHRASE or lever.phrase in known]
+    levers = [lever for lever in levers if lever.kind != PHRASE or lever.phrase in known]
     confidence = predictor.settings.evaluation.confidence
     effects = asked.effects(levers, confidence=confidence)
     further = _Further(predictor, asked, reporter)

@@ -86,11 +86,12 @@ class Job:
         make_output(self.folder)
         source = sample_folder(self.reporter) if self.data is None else self.data
         tables = read_told(source, self.settings, self.folder, self.reporter)
+        of_data = fingerprint(tables)
         if not self.resume:
-            self._tell_replaced(tables, source)
+            self._tell_replaced(of_data, source)
         experiment = self.settings.tracking.experiment or source.resolve().name
         encoders = None if self.encoders is None else folder_hash(self.encoders)
-        key = run_key(fingerprint(tables), self.settings, self.market, self.scope, encoders)
+        key = run_key(of_data, self.settings, self.market, self.scope, encoders)
         tags = {"command": "train", "market": self.market, "scope": self.scope, KEY_TAG: key}
         with tracking.start_run(
             self.settings.tracking,
@@ -101,7 +102,7 @@ class Job:
             logged.log_settings(self.settings.model_dump())
             predictor.fit(
                 tables,
-                checkpoints=self._checkpoints(tables),
+                checkpoints=self._checkpoints(of_data),
                 content=self._content(tables),
                 resume=self.resume,
                 progress=self.reporter.step,
@@ -139,18 +140,18 @@ class Job:
                 )
         return content
 
-    def _tell_replaced(self, tables: Tables, source: Path) -> None:
+    def _tell_replaced(self, of_data: str, source: Path) -> None:
         """Warn of a run on other data that this one is going to replace."""
         file = self.folder / "metrics.json"
         if file.is_file():
             there = json.loads(file.read_text("utf-8")).get("data", {})
-            if there.get("fingerprint", "") not in ("", fingerprint(tables)):
+            if there.get("fingerprint", "") not in ("", of_data):
                 self.reporter.warn(
                     f"{self.folder} holds a run on other data ('{there['name']}'), which this one "
                     f"on '{source.resolve().name}' will replace: name another folder with --output"
                 )
 
-    def _checkpoints(self, tables: Tables) -> Path:
+    def _checkpoints(self, of_data: str) -> Path:
         """The folder of checkpoints, of this very run: other settings or data are refused."""
         folder = self.folder / "checkpoints"
         run = {
@@ -158,7 +159,7 @@ class Job:
             "settings": self.settings.model_dump(exclude=STORAGE),
             "market": self.market,
             "scope": self.scope,
-            "fingerprint": fingerprint(tables),
+            "fingerprint": of_data,
             "encoders": None if self.encoders is None else folder_hash(self.encoders),
         }
         if self.resume:

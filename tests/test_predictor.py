@@ -215,15 +215,21 @@ def test_scope_that_cannot_be(market: str, scope: str, sentence: str) -> None:
         PurchasePredictor(SETTINGS, market=market, scope=scope)  # type: ignore[arg-type]
 
 
+def _with_impressions(impressions: pl.DataFrame, source: Path, place: Path) -> Path:
+    """A copy of a data folder with other impressions."""
+    data = place / "data"
+    shutil.copytree(source, data)
+    impressions.write_parquet(data / "impressions.parquet")
+    return data
+
+
 def test_folder_may_be_text_and_rows_that_are_not_scored_are_told(
     saved: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
     """What the README shows."""
-    data = tmp_path / "data"
-    shutil.copytree(tiny_folder, data)
-    impressions = pl.read_parquet(data / "impressions.parquet")
+    impressions = pl.read_parquet(tiny_folder / "impressions.parquet")
     dear = pl.when(pl.int_range(pl.len()) == 0).then(-5.0).otherwise("price")
-    impressions.with_columns(price=dear).write_parquet(data / "impressions.parquet")
+    data = _with_impressions(impressions.with_columns(price=dear), tiny_folder, tmp_path)
     model = PurchasePredictor.load(str(saved))
     assert len(model.predict_proba(str(tiny_folder))) == len(impressions)
     with pytest.warns(UserWarning, match="1 row is set aside, the first because"):
@@ -234,11 +240,9 @@ def test_folder_may_be_text_and_rows_that_are_not_scored_are_told(
 def test_a_renamed_column_and_what_is_no_data_are_told(
     saved: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
-    data = tmp_path / "data"
-    shutil.copytree(tiny_folder, data)
-    impressions = pl.read_parquet(data / "impressions.parquet")
+    impressions = pl.read_parquet(tiny_folder / "impressions.parquet")
     renamed = impressions.rename({"discount_rate": "discount"})
-    renamed.write_parquet(data / "impressions.parquet")
+    data = _with_impressions(renamed, tiny_folder, tmp_path)
     model = PurchasePredictor.load(saved)
     renamed_column = "no column 'discount_rate'; did you mean 'discount'"
     with pytest.warns(UserWarning, match=renamed_column) as told:

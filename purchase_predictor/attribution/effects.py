@@ -114,16 +114,20 @@ class EffectsOfLevers:
             found.append(self._term(SHIPPING, {"free_shipping": pair}))
         return found
 
-    def unknown_phrases(self) -> list[str]:
-        """Phrases that no title here has and the readout has no weight of.
+    def unknown_phrases(self, levers: Sequence[Lever]) -> list[str]:
+        """Phrases that no title shown here has and the readout has no weight of.
 
         Their effect would be a zero with the width of the penalties, which looks measured.
+
+        Args:
+            levers: of `levers`.
         """
-        written = self.data.products.phrases.sum(axis=0) > 0
         return [
             lever.phrase
-            for lever, here in zip(self.levers(), written, strict=False)  # phrases come first
-            if not here and not self.weights[lever.direction.any(axis=0)].any()
+            for lever in levers
+            if lever.kind == PHRASE
+            and not lever.has.any()
+            and not self.weights[lever.direction.any(axis=0)].any()
         ]
 
     def effects(self, levers: Sequence[Lever], *, confidence: float) -> pl.DataFrame:

@@ -76,6 +76,7 @@ class HeldRows:
         self.fingerprint = fingerprint(tables)
         self.split = split_by(tables, settings)
         self._content: ContentEncoders | None = None
+        self._enough: set[tuple[str, int]] = set()
         self._global: dict[str, PurchasePredictor] = {}
         self._frames: dict[tuple[str, str], pl.DataFrame] = {}
 
@@ -108,8 +109,11 @@ class HeldRows:
         return True
 
     def _check(self, arm: Arm, trained_on: str) -> None:
+        """Refuse rows that are too few; those that were found enough are not counted again."""
         least = arm.settings(self.settings).data.min_conversions
-        check_rows(select_market(self.tables, self.split, trained_on), trained_on, least)
+        if (trained_on, least) not in self._enough:
+            check_rows(select_market(self.tables, self.split, trained_on), trained_on, least)
+            self._enough.add((trained_on, least))
 
     def of(self, arm: Arm, market: str) -> pl.DataFrame:
         """The held rows of a market as an arm predicts them: as `look_up` found, or trained.

@@ -84,7 +84,7 @@ def score_shards(
     engine: Engine | None = None,
     progress: Progress = silent,
 ) -> ScoredShards:
-    """Score a data folder into a Parquet file, in memory that does not grow with its rows.
+    """Score a data folder into a Parquet file, in memory that hardly grows with its rows.
 
     What concerns a column as a whole (no value can be read, most discounts look like percent) is
     judged within each hash of sessions. The first row of an id counts, whether or not it can be

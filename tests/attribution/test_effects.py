@@ -87,11 +87,11 @@ def test_a_term_s_effect_is_what_the_model_says_of_changed_rows(
 def test_phrases_that_are_nowhere_are_known(
     asked: EffectsOfLevers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unknown = asked.unknown_phrases()
+    unknown = asked.unknown_phrases(asked.levers())
     assert "number_one" in unknown
     assert not {"free_shipping", "limited_quantity"} & set(unknown)  # titles have them
     monkeypatch.setattr(asked, "weights", np.ones_like(asked.weights))
-    assert asked.unknown_phrases() == []
+    assert asked.unknown_phrases(asked.levers()) == []
 
 
 def test_effects_and_contrasts_have_the_columns_others_rely_on(
@@ -161,7 +161,7 @@ def test_the_command_writes_tables_and_a_page_that_opens_offline(
     language: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    effects = effects.filter(~pl.col("phrase").is_in(asked.unknown_phrases()))
+    effects = effects.filter(~pl.col("phrase").is_in(asked.unknown_phrases(asked.levers())))
     command = ["--model", "model", "--data", str(tiny_folder), "--output", language]
     command += ["--impressions", "0"]
     assert explain.main([*command, "--language", language, "--quiet"]) == 0
