@@ -287,6 +287,7 @@ def _no_products() -> ProductArrays:
         image=none,
         has_text=np.zeros(1, bool),
         has_image=np.zeros(1, bool),
+        price_level=np.full(1, np.nan, np.float32),
     )
 
 

@@ -55,6 +55,8 @@ class ProductArrays:
         image: float32 [n_products, d_image], zero where there is none; d_image may be 0.
         has_text: bool [n_products].
         has_image: bool [n_products].
+        price_level: float32 [n_products], usual distance of its price from its category's mean
+            (`features.prices`), NaN where training rows did not show it.
     """
 
     product_id: NDArray[np.object_]
@@ -68,6 +70,7 @@ class ProductArrays:
     image: NDArray[np.float32]
     has_text: NDArray[np.bool_]
     has_image: NDArray[np.bool_]
+    price_level: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.identity)

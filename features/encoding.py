@@ -154,6 +154,8 @@ class FeatureEncoder:
         """
         if products is None:
             products = product_arrays(tables.products, self.vocabularies_, self.phrases_)
+        usual = self.prices_.of_products(tables.products).astype(np.float32)
+        products = replace(products, price_level=usual)
         places = tables.products.select("product_id").with_row_index("product", offset=1)
         stream, sessions = build_clickstream(tables, places, history=self.history_)
         shown = tables.impressions[stream.shown.order]

@@ -91,7 +91,7 @@ def phrase_spans(title: str, phrases: Iterable[str]) -> list[tuple[int, int]]:
 def product_arrays(
     products: pl.DataFrame, vocabularies: Mapping[str, Vocabulary], phrases: Phrases
 ) -> ProductArrays:
-    """The catalogue with the missing product before it; without words, text and image.
+    """The catalogue with the missing product before it; without words, text, image and prices.
 
     Args:
         products: the table.
@@ -119,6 +119,7 @@ def product_arrays(
         image=np.zeros((n_products, 0), np.float32),
         has_text=present["title"],
         has_image=present["image"],
+        price_level=np.full(n_products, np.nan, np.float32),
     )
 
 

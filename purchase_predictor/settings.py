@@ -85,6 +85,7 @@ class PretrainingSettings(Section):
     event_type_weight: float = Field(ge=0)
     auxiliary_weight: float = Field(ge=0)
     taste_rank: int = Field(ge=0)
+    taste_classes: int = Field(ge=1)
     taste_epochs: int = Field(ge=1)
 
 

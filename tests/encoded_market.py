@@ -160,6 +160,9 @@ def _products(rng: np.random.Generator, n_products: int, titles: bool) -> Produc
         image=(rng.normal(size=(n_products, 10)) * has_image[:, None]).astype(np.float32),
         has_text=has_text,
         has_image=has_image,
+        price_level=np.where(
+            np.arange(n_products) % 9, np.sin(np.arange(n_products)), np.nan
+        ).astype(np.float32),
     )
 
 

@@ -2,9 +2,11 @@
 
 A shopper turns to a product with the probability of a multinomial logit (McFadden) over all that
 the market sells at that time: utility is the product's popularity plus taste times vector. Vectors
-are linear in what can be seen of a product, never in its identity, so new products have one. Taste
-is the shopper's own, normally distributed over shoppers, and is never a parameter: it is one
-Newton step from the average shopper up the posterior given what was turned to before.
+are linear in what can be seen of a product and in its usual price, never in its identity, so new
+products have one. Tastes differ as those of a latent class logit (Kamakura and Russell, Journal of
+Marketing Research 26, 1989): a shopper is of one of many classes, and which one is told by Bayes'
+rule from what they turned to before. With many classes that is no claim that shoppers come in
+kinds: it leaves the distribution of tastes open, where a normal one would fix it.
 
 It has a few thousand weights, where the click encoder of the fusion has a hundred thousand: some
 hundred thousand clicks determine them, and what is learned of one product holds for another.
@@ -38,7 +40,7 @@ class ChoiceBatch(TensorRecord):
         turns: float32 [E], 1 where the event before was on another product.
         target: int64 [T], places of the events that are to be told.
         opens: int64 [T], place of the first event of the shopper of each of them.
-        n_sold: int64 [T], alternatives that the market had seen by then.
+        n_sold: int64 [E], alternatives that the market had seen by then.
     """
 
     products: ProductBatch
@@ -53,22 +55,22 @@ class ChoiceBatch(TensorRecord):
 
 
 class ChoiceModel(nn.Module):
-    """Utilities of alternatives for shoppers with a history.
+    """Log probability of what shoppers with a history turn to.
 
     **Shape**
 
-    - Input: a `ChoiceBatch` of J alternatives and T events to tell
-    - Output: ``(T, J)``, minus infinity for what was not yet sold
+    - Input: a `ChoiceBatch` of J alternatives, E events and T of them to tell
+    - Output: ``(T,)``
 
     Args:
         shape: data-dependent sizes.
         rank: dimensions of taste.
+        n_classes: of shoppers.
         n_products: rows of the catalogue it learns from; 0 where it only scores.
     """
 
-    def __init__(self, *, shape: FusionShape, rank: int, n_products: int = 0):
+    def __init__(self, *, shape: FusionShape, rank: int, n_classes: int, n_products: int = 0):
         super().__init__()
-        self.rank = rank
         widths = {"image": shape.d_image, "text": shape.d_text}
         self.views = nn.ModuleDict()
         for name in VIEWS:
@@ -82,15 +84,21 @@ class ChoiceModel(nn.Module):
         self.dropout = Dropout(VIEW_DROPOUT)
         self.category = nn.Embedding(shape.n_categories, rank)
         nn.init.normal_(self.category.weight, std=INITIAL_SCALE)
+        self.price = nn.Parameter(torch.empty(rank).normal_(std=INITIAL_SCALE))
         self.popularity = nn.Parameter(torch.zeros(n_products))
-        self.log_prior = nn.Parameter(torch.ones(()))
+        self.tastes = nn.Parameter(torch.randn(n_classes, rank))
+        self.share = nn.Parameter(torch.zeros(n_classes))
         self.event_weight = nn.Parameter(torch.zeros(shape.n_event_types))
-        self.rotation = nn.Parameter(torch.eye(rank))
-        # of the market's products as often as they are turned to (`settle`)
-        self.register_buffer("mean", torch.zeros(shape.n_markets, rank))
-        self.register_buffer("covariance", torch.eye(rank).repeat(shape.n_markets, 1, 1))
-        self.mean: Tensor
-        self.covariance: Tensor
+        # of the classes' utilities among the market's products (`settle`)
+        self.register_buffer("log_total", torch.zeros(shape.n_markets, n_classes))
+        self.register_buffer("centre", torch.zeros(shape.n_markets, n_classes))
+        self.log_total: Tensor
+        self.centre: Tensor
+
+    @property
+    def log_share(self) -> Tensor:
+        """Log probability of each class, float [K]."""
+        return self.share.log_softmax(dim=0)
 
     def measure(self, products: ProductBatch) -> None:
         """Take mean and scale of the embeddings of pictures and titles from some products."""
@@ -102,56 +110,54 @@ class ChoiceModel(nn.Module):
                 getattr(self, f"{name}_scale").copy_(scale)
 
     def vectors(self, products: ProductBatch) -> Tensor:
-        """What taste is multiplied with, float [P, rank]."""
+        """What taste is multiplied with, float [P, rank]; a price not known counts as usual."""
         total = self.category(products.category)
         for name, view in self.views.items():
             x = getattr(products, name) - getattr(self, f"{name}_mean")
             x = self.dropout(x / getattr(self, f"{name}_scale"))
             total = total + view(x) * getattr(products, f"has_{name}")[:, None]
-        return total
+        return total + products.price_level.nan_to_num(0.0)[:, None] * self.price
 
-    def moments(self, vectors: Tensor, log_weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean [rank] and covariance [rank, rank] of vectors as often as they are turned to."""
-        weight = log_weight.softmax(dim=0)
-        mean = weight @ vectors
-        centred = vectors - mean
-        return mean, (centred * weight[:, None]).T @ centred
-
-    def evidence(self, event_type: Tensor, turns: Tensor) -> Tensor:
-        """What an event weighs, float [E]: 1 for turning to a product, and the type's own."""
-        return turns + self.event_weight.index_select(0, event_type)
-
-    def taste(self, total: Tensor, count: Tensor, covariance: Tensor) -> Tensor:
-        """Newton's step from the average shopper up the posterior of taste.
+    def moments(self, utility: Tensor, popularity: Tensor) -> tuple[Tensor, Tensor]:
+        """Of a market's products.
 
         Args:
-            total: float [T, rank], weighted sum of vectors less the market's mean.
-            count: float [T], how often the shopper turned to a product.
-            covariance: float [rank, rank] of the market.
+            utility: float [J, K], of taste alone.
+            popularity: float [J].
 
         Returns:
-            float [T, rank].
+            float [K] each: log of the sum of the products' weights, and the utility of what
+            shoppers turn to on average.
         """
-        prior = self.log_prior.exp() * torch.eye(self.rank, device=total.device)
-        precision = count[:, None, None] * covariance + prior
-        return torch.linalg.solve(precision, total[..., None])[..., 0] @ self.rotation
+        log_total = (utility + popularity[:, None]).logsumexp(dim=0)
+        return log_total, popularity.softmax(dim=0) @ utility
+
+    def evidence(self, chosen: Tensor, liked: Tensor, event_type: Tensor, turns: Tensor) -> Tensor:
+        """What events say for each class, float [E, K].
+
+        Args:
+            chosen: float [E, K], log probability of turning to the product.
+            liked: float [E, K], its utility beyond the average.
+            event_type: int64 [E]; how much an event of a type tells of liking is learned.
+            turns: float [E], 1 where the event before was on another product.
+        """
+        weight = self.event_weight.index_select(0, event_type)
+        return turns[:, None] * chosen + weight[:, None] * liked
 
     def forward(self, batch: ChoiceBatch) -> Tensor:
-        """Sum up histories, then weigh every alternative."""
-        vectors = self.vectors(batch.products)
+        """Follow the shoppers, and tell each time what comes next."""
         popularity = self.popularity.index_select(0, batch.row) - batch.log_chance
-        mean, covariance = self.moments(vectors, popularity)
-        deviation = (vectors - mean).index_select(0, batch.event)
-        deviation = deviation * self.evidence(batch.event_type, batch.turns)[:, None]
-        before = sum_between(deviation, batch.opens, batch.target)
-        count = sum_between(batch.turns[:, None], batch.opens, batch.target)[:, 0]
-        taste = self.taste(before, count, covariance)
-        utility = taste @ vectors.T + popularity
-        place = torch.arange(len(batch.row), device=utility.device)
-        later = place >= batch.n_sold[:, None]
+        utility = self.vectors(batch.products) @ self.tastes.T
+        weight = utility + popularity[:, None]
+        liked = (utility - popularity.softmax(dim=0) @ utility).index_select(0, batch.event)
         # what was turned to was there, whenever training first saw it
-        later.scatter_(1, batch.event.index_select(0, batch.target)[:, None], value=False)
-        return utility.masked_fill(later, -torch.inf)
+        n_sold = torch.maximum(batch.n_sold, batch.event + 1)
+        log_total = weight.logcumsumexp(dim=0).index_select(0, n_sold - 1)
+        chosen = weight.index_select(0, batch.event) - log_total
+        evidence = self.evidence(chosen, liked, batch.event_type, batch.turns)
+        before = sum_between(evidence, batch.opens, batch.target)
+        belief = (before + self.log_share).log_softmax(dim=1)
+        return (belief + chosen.index_select(0, batch.target)).logsumexp(dim=1)
 
     def penalty(self) -> Tensor:
         """Sum of the squared weights that make vectors."""

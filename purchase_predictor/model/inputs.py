@@ -89,6 +89,7 @@ class ProductBatch(TensorRecord):
         image: float32 [P, d_image].
         has_text: bool [P].
         has_image: bool [P].
+        price_level: float32 [P], NaN where unknown.
         masked: bool [P, 3], one column for each of `PRODUCT_GROUPS`, or None.
     """
 
@@ -101,6 +102,7 @@ class ProductBatch(TensorRecord):
     image: Tensor
     has_text: Tensor
     has_image: Tensor
+    price_level: Tensor
     masked: Tensor | None = None
 
 

@@ -1,7 +1,5 @@
 """The function that every engine runs: one shard of a working folder is scored and recorded."""
 
-import ctypes
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +16,7 @@ from features.schema import Tables
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.reference import Counts
 from purchase_predictor.scored import scored_frame
+from purchase_predictor.scoring.heap import map_large_arrays, return_memory
 from purchase_predictor.scoring.work import WorkFolder
 from purchase_predictor.training.preparation import EncodedCatalogue
 
@@ -38,6 +37,7 @@ class ShardScorer:
     """
 
     def __init__(self, predictor: PurchasePredictor, raw: RawTables, work: WorkFolder) -> None:
+        map_large_arrays()
         self.predictor, self.raw, self.work = predictor, raw, work
         checked = check_table(
             raw.products, "products", Products, files=raw.files.get("products", ())
@@ -71,7 +71,7 @@ class ShardScorer:
             scored.write_parquet(file)
         facts = {"n_scored": len(scored), "counts": asdict(counts)}
         self.work.finish(step, [file] if len(scored) else [], facts)
-        _return_memory()
+        return_memory()
         return facts
 
     def tables(self, events: pl.DataFrame, impressions: pl.DataFrame) -> Tables:
@@ -96,7 +96,7 @@ class ShardScorer:
             self.catalogue = preparation.catalogue(self.products, self.raw.folder)
         tables = self.tables(Events.create_empty() if events is None else events, impressions)
         encoded = preparation.encode(tables, self.catalogue)
-        _return_memory()  # what features freed would lie beside what the model takes
+        return_memory()  # what features freed would lie beside what the model takes
         scores = self.predictor.panel_.predict_proba(encoded, [system])
         counts = Counts() if reference is None else reference.count(encoded, scores)
         return scored_frame(encoded, scores[system]), counts
@@ -113,15 +113,3 @@ def read_parts(folder: Path, pattern: str = "*.parquet") -> pl.DataFrame | None:
     if not files:
         return None
     return pl.concat([pl.read_parquet(file, hive_partitioning=False) for file in files]).sort(ROW)
-
-
-def _return_memory() -> None:
-    """Give freed memory back to the system.
-
-    Batches differ in size from shard to shard, and glibc keeps what they freed in pieces too small
-    for the next ones: without this, resident memory creeps up with the number of shards.
-    """
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none and needs none
-        if trim is not None:
-            trim(0)

@@ -300,6 +300,7 @@ def product_batch(
         image=_float(products.image[rows]),
         has_text=torch.from_numpy(products.has_text[rows]),
         has_image=torch.from_numpy(products.has_image[rows]),
+        price_level=_float(products.price_level[rows]),
         masked=modality_mask((len(rows), len(PRODUCT_GROUPS)), hidden.modality, generator),
     )
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -18,7 +17,7 @@ from purchase_predictor.training.batches import Batcher, product_batch, ranges
 from purchase_predictor.training.loop import Loop, LoopSettings, OnEpoch, Progress
 from purchase_predictor.training.processes import n_shares, own_share
 
-LEARNING_RATE = 0.03
+LEARNING_RATE = 0.05
 PENALTY = 2e-4
 """Weight of the squared weights that make vectors, beside the mean loss."""
 
@@ -219,7 +218,7 @@ class ChoiceTask:
             target=torch.from_numpy(target),
             opens=torch.from_numpy(np.searchsorted(first, first[target])),
             n_sold=torch.from_numpy(
-                np.searchsorted(first_seen, data.events.time[place[target]], side="right")
+                np.searchsorted(first_seen, data.events.time[place], side="right")
             ),
         )
 
@@ -238,8 +237,7 @@ class ChoiceTask:
 
     def loss(self, model: nn.Module, batch: ChoiceBatch) -> Tensor:
         """Cross-entropy of what was turned to; in training with the penalty beside it."""
-        utility = model(batch)
-        loss = F.cross_entropy(utility, batch.event.index_select(0, batch.target))
+        loss = -model(batch).mean()
         return loss + PENALTY * self.model.penalty() if model.training else loss
 
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
@@ -256,17 +254,15 @@ class ChoiceTask:
     @torch.inference_mode()
     def settle(self, model: ChoiceModel) -> None:
         """Keep the moments of each market, which scoring needs; a new market gets their mean."""
-        means, covariances = [], []
+        known = list(self.alternatives)
         for code, (sold, _) in self.alternatives.items():
-            vectors = model.vectors(product_batch(self.data.products, sold))
-            mean, covariance = model.moments(vectors, model.popularity[torch.from_numpy(sold)])
-            model.mean[code], model.covariance[code] = mean, covariance
-            means.append(mean)
-            covariances.append(covariance)
-        unknown = np.setdiff1d(np.arange(len(model.mean)), list(self.alternatives))
-        if means:
-            model.mean[unknown] = torch.stack(means).mean(dim=0)
-            model.covariance[unknown] = torch.stack(covariances).mean(dim=0)
+            utility = model.vectors(product_batch(self.data.products, sold)) @ model.tastes.T
+            popularity = model.popularity[torch.from_numpy(sold)]
+            model.log_total[code], model.centre[code] = model.moments(utility, popularity)
+        unknown = np.setdiff1d(np.arange(len(model.centre)), known)
+        if known:
+            for values in (model.log_total, model.centre):
+                values[unknown] = values[known].mean(dim=0)
         model.popularity = nn.Parameter(torch.zeros(0))  # new products have none
 
 
@@ -296,8 +292,14 @@ def fit_choice(
         on_epoch: told the figures of each epoch.
     """
     torch.manual_seed(settings.seed)
-    rank, epochs = settings.pretraining.taste_rank, settings.pretraining.taste_epochs
-    model = ChoiceModel(shape=shape, rank=rank, n_products=len(data.products))
+    pretraining = settings.pretraining
+    epochs = pretraining.taste_epochs
+    model = ChoiceModel(
+        shape=shape,
+        rank=pretraining.taste_rank,
+        n_classes=pretraining.taste_classes,
+        n_products=len(data.products),
+    )
     task = ChoiceTask(name, model, data, learnable=learnable, known=known, seed=settings.seed)
     loop = LoopSettings(
         max_epochs=epochs,
@@ -325,8 +327,9 @@ def tastes(model: ChoiceModel, data: EncodedMarket) -> NDArray[np.float32]:
         data: n impressions.
 
     Returns:
-        float32 [n], NaN without a product: utility beyond that of the market's average product
-        for the market's average shopper, who are both at zero.
+        float32 [n, 2], NaN without a product. Utility beyond that of the market's average product
+        for the market's average shopper, who are both at zero; and what a price dearer by a
+        spread of the market adds to it.
     """
     vectors = torch.cat([
         model.vectors(product_batch(data.products, rows))
@@ -334,40 +337,51 @@ def tastes(model: ChoiceModel, data: EncodedMarket) -> NDArray[np.float32]:
             np.arange(len(data.products)), 1 + len(data.products) // ROWS_AT_ONCE
         )
     ])  # fmt: skip
-    found = np.full(len(data), np.nan, np.float32)
+    found = np.full((len(data), 2), np.nan, np.float32)
     for code in np.unique(data.market):
         rows = np.flatnonzero((data.market == code) & (data.product > 0))
-        found[rows] = _tastes_in(model, data, vectors, int(code), rows)
+        rows = rows[np.argsort(data.unit[rows], kind="stable")]
+        # whole shoppers, as many as have about so many events and rows together
+        first = np.searchsorted(data.events.unit, data.unit[rows])
+        last = np.searchsorted(data.events.unit, data.unit[rows], side="right")
+        opens = np.diff(data.unit[rows], prepend=-1) != 0
+        size = 1 + np.where(opens, last - first, 0)
+        block = (np.cumsum(size) // ROWS_AT_ONCE)[np.flatnonzero(opens)[np.cumsum(opens) - 1]]
+        for part in np.split(rows, np.flatnonzero(np.diff(block)) + 1):
+            found[part] = _tastes_in(model, data, vectors, int(code), part)
     return found
 
 
 def _tastes_in(
     model: ChoiceModel, data: EncodedMarket, vectors: Tensor, market: int, rows: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """Tastes of one market's rows, which all that their shoppers turned to decides.
+    """Tastes of rows of one market, which all that their shoppers turned to decides.
 
     Whatever market it was in: a service that scores one list does not know where its shopper's
     earlier events were.
     """
-    mean, events = model.mean[market], data.events
-    place = np.flatnonzero((events.product > 0) & np.isin(events.unit, data.unit[rows]))
+    events, centre = data.events, model.centre[market]
+    units = np.unique(data.unit[rows])
+    start = np.searchsorted(events.unit, units)
+    place = ranges(start, np.searchsorted(events.unit, units, side="right") - start)
+    place = place[events.product[place] > 0]
     product, unit = events.product[place], events.unit[place]
     turned = (np.diff(unit, prepend=-1) != 0) | (np.diff(product, prepend=-1) != 0)
-    turns = torch.from_numpy(turned.astype(np.float32))
-    types = torch.from_numpy(events.event_type[place].astype(np.int64))
-    deviation = vectors[torch.from_numpy(product.astype(np.int64))] - mean
-    deviation = deviation * model.evidence(types, turns)[:, None]
+    utility = vectors[torch.from_numpy(product.astype(np.int64))] @ model.tastes.T
+    evidence = model.evidence(
+        # that a product is popular says the same of every class
+        utility - model.log_total[market],
+        utility - centre,
+        torch.from_numpy(events.event_type[place].astype(np.int64)),
+        torch.from_numpy(turned.astype(np.float32)),
+    )
     # a unit's events are those between its first one and the cut, all of them in `place`
     begins = np.searchsorted(place, np.searchsorted(events.unit, data.unit[rows]))
     cut = np.searchsorted(place, data.cut[rows])
     before = sum_between(
-        torch.cat([deviation, turns[:, None]], dim=1),
-        torch.from_numpy(np.minimum(begins, cut)),
-        torch.from_numpy(cut),
+        evidence, torch.from_numpy(np.minimum(begins, cut)), torch.from_numpy(cut)
     )
-    centred = vectors[torch.from_numpy(data.product[rows].astype(np.int64))] - mean
-    taste = torch.cat([
-        model.taste(part[:, :-1], part[:, -1], model.covariance[market])
-        for part in before.split(ROWS_AT_ONCE)
-    ])  # fmt: skip
-    return (taste * centred).sum(dim=1).numpy()
+    beyond = (before + model.log_share).softmax(dim=1) - model.log_share.exp()
+    shown = vectors[torch.from_numpy(data.product[rows].astype(np.int64))] @ model.tastes.T
+    of_product = (beyond * (shown - centre)).sum(dim=1)
+    return torch.stack([of_product, beyond @ (model.tastes @ model.price)], dim=1).numpy()

@@ -11,6 +11,7 @@ from features.splits import split_impressions
 from purchase_predictor.encoders.content import ContentEncoders
 from purchase_predictor.errors import DataError
 from purchase_predictor.settings import load_settings
+from purchase_predictor.training.next_click import SCORE_COLUMNS
 from purchase_predictor.training.preparation import (
     Preparation,
     check_rows,
@@ -76,7 +77,7 @@ def test_identities_that_last_are_used(tiny_tables: Tables) -> None:
     assert preparation.identities_
     assert preparation.data.products.identity.max() >= N_RESERVED
     assert preparation.clicks_ is not None
-    assert preparation.data.number_columns[-1].block == "next click"
+    assert preparation.data.number_columns[-len(SCORE_COLUMNS) :] == SCORE_COLUMNS
 
 
 def test_fingerprint_is_of_the_rows(tiny_tables: Tables) -> None:
