@@ -43,7 +43,7 @@ from features.splits import Split, event_parts
 from features.storage import IN_MEMORY, ArrayStore
 from features.vocabulary import Vocabulary
 
-FORMAT = 3
+FORMAT = 4
 
 MAX_TYPES = 12
 """Event types that get counts of their own; the commonest in training."""
@@ -146,16 +146,14 @@ class FeatureEncoder:
             tables: checked tables.
             split: where rows are training rows, their statistics are counted in time order; None
                 in scoring, where every row is a TEST row.
-            products: `product_arrays` of the catalogue where they are there already.
+            products: `catalogue` of the products where it is there already.
             store: where the matrices of rows lie.
 
         Returns:
             The arrays; words, texts and pictures of the products are not in them.
         """
         if products is None:
-            products = product_arrays(tables.products, self.vocabularies_, self.phrases_)
-        usual = self.prices_.of_products(tables.products).astype(np.float32)
-        products = replace(products, price_level=usual)
+            products = self.catalogue(tables.products)
         places = tables.products.select("product_id").with_row_index("product", offset=1)
         stream, sessions = build_clickstream(tables, places, history=self.history_)
         shown = tables.impressions[stream.shown.order]
@@ -168,6 +166,12 @@ class FeatureEncoder:
         columns = ColumnSet(store=store)
         self._add_columns(columns, tables, stream, events, shown, part)
         return self._assemble(products, events, stream, shown, part, columns)
+
+    def catalogue(self, products: pl.DataFrame) -> ProductArrays:
+        """The products as arrays; without words, texts and pictures."""
+        arrays = product_arrays(products, self.vocabularies_, self.phrases_)
+        usual = self.prices_.of_products(products).astype(np.float32)
+        return replace(arrays, price_level=usual)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""

@@ -24,7 +24,7 @@ from features.arrays import (
 from features.clickstream import session_units
 from features.culture import Profiles, load_profiles
 from features.encoding import FeatureEncoder
-from features.products import load_phrases, product_arrays
+from features.products import load_phrases
 from features.schema import Tables
 from features.splits import Split
 from features.storage import ArrayStore
@@ -270,8 +270,7 @@ class Preparation:
             products: the checked table.
             folder: the data folder, in which the pictures are.
         """
-        features = self.features_
-        told = product_arrays(products, features.vocabularies_, features.phrases_)
+        told = self.features_.catalogue(products)
         return EncodedCatalogue(told, self._with_content(told, products, folder))
 
     def encode(self, tables: Tables, catalogue: EncodedCatalogue | None = None) -> EncodedMarket:

@@ -167,8 +167,8 @@ def test_the_encoder_survives_json(
 
 
 def test_a_later_format_is_refused(tiny_encoder: FeatureEncoder) -> None:
-    with pytest.raises(ValueError, match="expected feature format 3, got 4"):
-        FeatureEncoder.from_dict({**tiny_encoder.to_dict(), "format": 4})
+    with pytest.raises(ValueError, match="expected feature format 4, got 5"):
+        FeatureEncoder.from_dict({**tiny_encoder.to_dict(), "format": 5})
 
 
 def test_arrays_are_as_the_contract_says(

@@ -5,7 +5,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from features.arrays import N_RESERVED, STOP, TRAIN
+from features.arrays import N_RESERVED, STOP, TEST, TRAIN
 from features.schema import Tables
 from features.splits import split_impressions
 from purchase_predictor.encoders.content import ContentEncoders
@@ -28,13 +28,11 @@ SETTINGS = load_settings(
 )  # fmt: skip
 
 
-def fit(tables: Tables) -> tuple[Preparation, list[str]]:
-    bare = replace(
-        tables,
-        products=tables.products.with_columns(
-            title=pl.lit(None, pl.String), image=pl.lit(None, pl.String)
-        ),
-    )
+def fit(
+    tables: Tables, without: tuple[str, ...] = ("title", "image")
+) -> tuple[Preparation, list[str]]:
+    nothing = {name: pl.lit(None, pl.String) for name in without}
+    bare = replace(tables, products=tables.products.with_columns(**nothing))
     split = split_impressions(bare, validation_fraction=0.2, test_fraction=0.2, seed=0)
     content = ContentEncoders.fit(
         bare.products, bare.folder, SETTINGS.encoders, SETTINGS.data,
@@ -78,6 +76,20 @@ def test_identities_that_last_are_used(tiny_tables: Tables) -> None:
     assert preparation.data.products.identity.max() >= N_RESERVED
     assert preparation.clicks_ is not None
     assert preparation.data.number_columns[-len(SCORE_COLUMNS) :] == SCORE_COLUMNS
+
+
+def test_held_out_rows_get_the_same_scores_when_they_come_to_be_scored(
+    tiny_tables: Tables,
+) -> None:
+    preparation, _ = fit(tiny_tables, without=("image",))
+    data = preparation.data
+    later = preparation.encode(tiny_tables)
+    place = {name: row for row, name in enumerate(later.impression_id)}
+    rows = np.flatnonzero(data.part == TEST)
+    n = len(SCORE_COLUMNS)
+    found = later.numbers[[place[name] for name in data.impression_id[rows]], -n:]
+    assert np.isfinite(found).any(axis=0).all()
+    np.testing.assert_allclose(found, data.numbers[rows, -n:], atol=1e-5)
 
 
 def test_fingerprint_is_of_the_rows(tiny_tables: Tables) -> None:
