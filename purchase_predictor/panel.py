@@ -13,7 +13,8 @@ from purchase_predictor.baselines.stack import Stack, cross_fitted_log_loss
 from purchase_predictor.baselines.system import System
 from purchase_predictor.checkpoint import ModelFolder
 from purchase_predictor.settings import Settings
-from purchase_predictor.training.calibration import Calibrator
+from purchase_predictor.training.calibration import Calibrator, to_logit
+from purchase_predictor.training.level import kept_share, level_shift, stretch_variance
 from purchase_predictor.training.system import FusionSystem
 
 FUSION, LIGHTGBM, STACK = "fusion", "lightgbm", "stack"
@@ -37,17 +38,28 @@ class Panel:
     log_loss_: Mapping[str, float]
 
     @classmethod
-    def fit(cls, systems: Mapping[str, System], data: EncodedMarket) -> Self:
+    def fit(
+        cls,
+        systems: Mapping[str, System],
+        data: EncodedMarket,
+        *,
+        variance: float | None = None,
+    ) -> Self:
         """Calibrate every system alike and stack two of them.
 
         Args:
             systems: fitted, none of them on CALIBRATE rows.
             data: whose CALIBRATE rows are used.
+            variance: of `stretch_variance`; that of the TRAIN rows of `data` if None.
         """
         rows = data.select(data.part == CALIBRATE)
         y, market, unit = rows.converted, rows.market, rows.unit
         raw = {name: system.predict_proba(rows) for name, system in systems.items()}
-        calibrators = {name: Calibrator.fit(p, y, market) for name, p in raw.items()}
+        share = kept_share(y, stretch_variance(data) if variance is None else variance)
+        calibrators = {
+            name: _levelled(Calibrator.fit(p, y, market), p, market, share)
+            for name, p in raw.items()
+        }
         losses = {
             name: cross_fitted_log_loss(Calibrator, p, y, market, unit) for name, p in raw.items()
         }
@@ -55,6 +67,10 @@ class Panel:
         if set(STACKED) <= set(raw):
             stacked = {name: raw[name] for name in STACKED}
             stack = Stack.fit(stacked, y, market)
+            if not stack.reason:
+                together = stack.predict_proba(stacked, market)
+                alone = np.mean(list(stacked.values()), axis=0)
+                stack = stack.moved(level_shift(to_logit(together), alone, share))
             losses[STACK] = cross_fitted_log_loss(Stack, stacked, y, market, unit)
         return cls(dict(systems), calibrators, stack, losses)
 
@@ -127,3 +143,13 @@ class Panel:
         calibrators = {name: Calibrator.from_dict(c) for name, c in state["calibrators"].items()}
         stack = None if state["stack"] is None else Stack.from_dict(state["stack"])
         return cls(systems, calibrators, stack, state["log_loss"])
+
+
+def _levelled(
+    calibrator: Calibrator, p: NDArray[np.float64], market: NDArray[np.integer], share: float
+) -> Calibrator:
+    """The calibrator at the level to expect of the next stretch of time."""
+    if calibrator.reason:
+        return calibrator
+    logits = to_logit(calibrator.transform(p, market))
+    return calibrator.moved(level_shift(logits, p, share), share)

@@ -11,6 +11,7 @@ from benchmarks.fitted import Cost, Fitted, held_rows, key_of, predictions, stac
 from features.arrays import TEST, EncodedMarket
 from purchase_predictor.panel import Panel
 from purchase_predictor.settings import load_settings
+from purchase_predictor.training.level import stretch_variance
 
 FACTS = {"prepare_s": 3.0}
 
@@ -35,7 +36,8 @@ def fitted_of(data: EncodedMarket, name: str, seed: int, cost: Cost) -> tuple[Fi
     rng = np.random.default_rng(seed)
     p = np.clip(0.6 * rows["converted"].to_numpy() + 0.4 * rng.random(len(rows)), 0.01, 0.99)
     known = Known(dict(zip(rows["impression_id"], p, strict=True)))
-    return Fitted(name, "key", cost, rows.with_columns(p=pl.Series(p)), FACTS), known
+    facts = {**FACTS, "stretch_variance": stretch_variance(data)}
+    return Fitted(name, "key", cost, rows.with_columns(p=pl.Series(p)), facts), known
 
 
 def test_calibration_and_stack_are_those_of_the_package(data: EncodedMarket) -> None:
