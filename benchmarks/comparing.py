@@ -55,14 +55,25 @@ def calibration_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     Returns:
         `system, market, n_positive, base_rate, ece, ece_share` (of the base rate), `slope`,
-        `mean_ratio`; the market `all` is all rows pooled.
+        `mean_ratio`; the market `all` is all rows pooled. Where the best observable probability
+        is known also `best_ece_share`, what noise alone makes of these rows, and
+        `ratio_to_best`, the mean prediction over its mean, which the chance of the conversions
+        leaves alone; None elsewhere.
     """
     rows = []
+    best = result["ceilings"].get("observable")
     for name, system in result["systems"].items():
         for market, figures in [("all", system["pooled"]), *system["markets"].items()]:
             n, n_positive = figures["n"], figures["n_positive"]
             ece = figures["ece"]["value"]
             rate = n_positive / n if n else 0.0
+            ceiling: Mapping[str, Any] = {}
+            if best is not None:
+                ceiling = best["pooled"] if market == "all" else best["markets"][market]
+            ratio, best_ratio = (
+                found["mean_ratio"]["value"] if found else None for found in (figures, ceiling)
+            )
+            best_ece = ceiling["ece"]["value"] if ceiling else None
             rows.append(
                 {
                     "system": name,
@@ -72,7 +83,9 @@ def calibration_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
                     "ece": ece,
                     "ece_share": None if ece is None or not rate else ece / rate,
                     "slope": figures["slope"]["value"],
-                    "mean_ratio": figures["mean_ratio"]["value"],
+                    "mean_ratio": ratio,
+                    "best_ece_share": None if best_ece is None or not rate else best_ece / rate,
+                    "ratio_to_best": ratio / best_ratio if ratio and best_ratio else None,
                 }
             )
     return sorted(rows, key=lambda row: (row["market"] != "all", -row["n_positive"]))

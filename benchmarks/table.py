@@ -172,7 +172,8 @@ def calibration_table(runs: Sequence[Run]) -> str:
         [
             title_of(run), row["system"], row["market"], f"{row['n_positive']:,}",
             number(row["ece_share"], ".1%"), number(row["slope"], ".2f"),
-            number(row["mean_ratio"], ".2f"),
+            number(row["mean_ratio"], ".2f"), number(row["ratio_to_best"], ".2f"),
+            number(row["best_ece_share"], ".1%"),
         ]
         for run in runs
         for row in run["calibration"]
@@ -180,7 +181,8 @@ def calibration_table(runs: Sequence[Run]) -> str:
     ]  # fmt: skip
     heads = [
         "data", "system", "market", "conversions", "ECE / base rate", "slope",
-        "mean prediction / rate",
+        "mean prediction / rate", "mean prediction / best observable",
+        "ECE of the best observable / base rate",
     ]  # fmt: skip
     return markdown(heads, rows) if rows else ""
 

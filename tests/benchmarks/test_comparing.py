@@ -68,7 +68,23 @@ def test_calibration_is_told_by_market_as_a_share_of_the_base_rate() -> None:
     us = predicted.filter(pl.col("market") == "US")
     assert found[1]["n_positive"] == us["converted"].sum()
     assert found[1]["mean_ratio"] == pytest.approx(us["fusion"].sum() / us["converted"].sum())
+    assert found[1]["ratio_to_best"] is None
+    assert found[1]["best_ece_share"] is None
     assert found[1]["ece_share"] == pytest.approx(found[1]["ece"] / us["converted"].mean())
+
+
+def test_calibration_is_held_against_the_best_observable_probability() -> None:
+    frame, p = rows()
+    truth = pl.DataFrame({"impression_id": frame["impression_id"], "p_true": p, "p_observable": p})
+    predicted = frame.with_columns(fusion=pl.Series(0.8 * p))
+    result = evaluate(predicted, systems=["fusion"], settings=SETTINGS, seed=0, truth=truth)
+
+    found = calibration_rows(result)
+
+    for row in found:
+        assert row["ratio_to_best"] == pytest.approx(0.8, abs=1e-6)
+        assert 0 < row["best_ece_share"] < row["ece_share"]
+    assert abs(found[1]["mean_ratio"] - 0.8) > 1e-4
 
 
 def test_a_dropped_modality_that_mattered_has_a_loss_above_zero() -> None:
