@@ -6,14 +6,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from purchase_predictor.errors import DataError
 from purchase_predictor.evaluation.gap import paired_gaps
 from purchase_predictor.evaluation.intervals import MACRO, POOLED, draw, percentile_interval
+from purchase_predictor.evaluation.metrics import normalised_entropy, safe_logit
 from purchase_predictor.evaluation.rows import Rows
 from purchase_predictor.evaluation.summary import BASELINE
 from purchase_predictor.panel import FUSION
 from purchase_predictor.settings import EvaluationSettings
+from purchase_predictor.training.level import level_shift
 
 GAP_METRICS = ("auc", "normalised_entropy", "average_precision", "mrr", "log_loss")
 """Metrics in which every system is held against LightGBM."""
@@ -45,6 +48,51 @@ def _share(reached: float | None, best: float | None) -> float | None:
     if reached is None or best is None or best >= 1:
         return None
     return (1 - reached) / (1 - best)
+
+
+def levelled_shares(
+    predictions: pl.DataFrame,
+    truth: pl.DataFrame,
+    systems: Sequence[str],
+    settings: EvaluationSettings,
+) -> dict[str, float]:
+    """The way to the observable ceiling that is left when the level is put right.
+
+    The ceiling knows how much the test months convert, which nothing before them tells. Here each
+    system's logits are moved by one constant, to the mean of the best observable probability: what
+    the system lacks beside that.
+
+    Args:
+        predictions: test rows with a column for each system.
+        truth: `impression_id, p_observable`.
+        systems: names.
+        settings: which markets are averaged.
+
+    Returns:
+        (1 − NE) / (1 − NE of the ceiling) by system, NE averaged over markets.
+    """
+    known = predictions.join(
+        truth.select("impression_id", best="p_observable"),
+        on="impression_id", how="left", maintain_order="left",
+    )  # fmt: skip
+    y, best = known["converted"].to_numpy().astype(np.float64), known["best"].to_numpy()
+    market = known["market"].to_numpy()
+    n_positive = {name: y[market == name].sum() for name in np.unique(market)}
+    averaged = [name for name, n in n_positive.items() if n >= settings.min_test_conversions]
+
+    def mean_entropy(p: NDArray[np.float64]) -> float:
+        found = [normalised_entropy(y[market == m], p[market == m]) for m in averaged]
+        return float(np.mean(found))
+
+    shares = {}
+    for name in systems:
+        p = known[name].to_numpy()
+        logits = safe_logit(p)
+        moved = expit(logits + level_shift(logits, best, 0.0))
+        share = _share(mean_entropy(moved), mean_entropy(best))
+        if share is not None:
+            shares[name] = share
+    return shares
 
 
 def calibration_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:

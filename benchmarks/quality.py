@@ -28,7 +28,14 @@ from typing import Any
 import polars as pl
 from rich.console import Console
 
-from benchmarks.comparing import GAP_METRICS, calibration_rows, fusion_gaps, over_seeds, shares
+from benchmarks.comparing import (
+    GAP_METRICS,
+    calibration_rows,
+    fusion_gaps,
+    levelled_shares,
+    over_seeds,
+    shares,
+)
 from benchmarks.fitted import Fitted, fit_system, held_rows, key_of, predictions, stack_cost
 from benchmarks.prepared import DROPPED_COLUMNS, without_modality
 from benchmarks.printing import print_runs
@@ -187,6 +194,9 @@ class Run:
             "costs": {name: vars(cost) for name, cost in costs.items()},
             "validation_log_loss": validation,
             "shares": shares(result),
+            "levelled_shares": {}
+            if truth is None or "p_observable" not in truth.columns
+            else levelled_shares(frame, truth, systems, self.settings.evaluation),
             "calibration": calibration_rows(result),
             "drops": self._drops(without, fitted),
             **result,

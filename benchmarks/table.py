@@ -68,6 +68,7 @@ def system_rows(run: Run) -> list[list[str]]:
                 *(text(figure(system, scope, metric)) for metric in FIGURES),
                 text(figure(system, "pooled", "auc")),
                 NOTHING if closed is None else text(closed, ".1%"),
+                number(run["levelled_shares"].get(name), ".1%"),
                 number(reached.get("fitted"), ".1%"),
                 f"{cost['fit_s']:,.0f}",
                 f"{cost['rows_per_s']:,.0f}",
@@ -77,7 +78,7 @@ def system_rows(run: Run) -> list[list[str]]:
     for name, ceiling in run["ceilings"].items():
         figures = [text(figure(ceiling, scope, metric)) for metric in FIGURES]
         pooled = text(figure(ceiling, "pooled", "auc"))
-        rows.append([f"*{name} ceiling*", *figures, pooled, *[NOTHING] * 5])
+        rows.append([f"*{name} ceiling*", *figures, pooled, *[NOTHING] * 6])
     return rows
 
 
@@ -97,7 +98,7 @@ def run_section(run: Run) -> str:
     )
     heads = [
         "system", *(SHORT[m] for m in FIGURES), "pooled AUC", "way to observable ceiling",
-        "way to third ceiling", "fit s", "rows/s", "peak GB",
+        "the same, level put right", "way to third ceiling", "fit s", "rows/s", "peak GB",
     ]  # fmt: skip
     return "\n\n".join(
         [f"### {title_of(run)}", said, markdown(heads, system_rows(run)), gap_table(run)]

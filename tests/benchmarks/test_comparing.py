@@ -7,6 +7,7 @@ import pytest
 from benchmarks.comparing import (
     calibration_rows,
     fusion_gaps,
+    levelled_shares,
     over_seeds,
     resampled_mean,
     shares,
@@ -55,6 +56,21 @@ def test_shares_are_zero_at_the_base_rate_and_one_at_the_ceiling() -> None:
     assert found["fusion"]["pooled"]["observable"] == pytest.approx(1)
     assert found["fusion"]["pooled"]["fitted"] > 1
     assert found["lightgbm"]["pooled"]["observable"] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_wrong_level_alone_costs_nothing_where_the_level_is_put_right() -> None:
+    frame, p = rows()
+    truth = pl.DataFrame({"impression_id": frame["impression_id"], "p_observable": p})
+    low = 1 / (1 + np.exp(0.5) * (1 - p) / p)
+    predicted = frame.with_columns(
+        right=pl.Series(p), low=pl.Series(low), noisy=pl.Series(blurred(p, 1, 1))
+    )
+
+    found = levelled_shares(predicted, truth, ["right", "low", "noisy"], SETTINGS)
+
+    assert found["right"] == pytest.approx(1)
+    assert found["low"] == pytest.approx(1)
+    assert 0 < found["noisy"] < 0.95
 
 
 def test_calibration_is_told_by_market_as_a_share_of_the_base_rate() -> None:

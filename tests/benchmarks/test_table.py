@@ -62,6 +62,7 @@ def run_of(name: str, seed: int, frame: pl.DataFrame) -> dict[str, Any]:
         },
         "costs": {s: {"fit_s": 1.0, "rows_per_s": 5000.0, "peak_gb": 1.5} for s in SYSTEMS},
         "shares": shares(result),
+        "levelled_shares": {"fusion": 0.875},
         "calibration": calibration_rows(result),
         "drops": fusion_gaps(dropped, ["no text"], SETTINGS, seed=0),
         **result,
