@@ -8,7 +8,12 @@ from scipy.special import expit
 
 from features.arrays import CALIBRATE, TEST, TRAIN, EncodedMarket
 from purchase_predictor.panel import Panel
-from purchase_predictor.training.level import kept_share, level_shift, stretch_variance
+from purchase_predictor.training.level import (
+    MODEL_SD,
+    kept_share,
+    level_shift,
+    stretch_variance,
+)
 from tests.encoded_market import make_market
 
 N_MONTHS = 40
@@ -41,9 +46,10 @@ def test_short_training_time_says_nothing_of_months() -> None:
 def test_less_is_kept_of_a_level_that_moves_or_that_few_conversions_tell() -> None:
     many, few = np.arange(10_000) % 4 == 0, np.arange(100) % 4 == 0
     still, moving = kept_share(many, 0.0), kept_share(many, 0.1**2)
-    assert still == pytest.approx(0.01 / (0.01 + 1 / 1875), rel=1e-6)
-    assert moving == pytest.approx(0.01 / (0.02 + 1 / 1875), rel=1e-6)
-    assert kept_share(few, 0.0) < 0.2 < still
+    own = MODEL_SD**2
+    assert still == pytest.approx(own / (own + 1 / 1875), rel=1e-6)
+    assert moving == pytest.approx(own / (own + 0.01 + 1 / 1875), rel=1e-6)
+    assert kept_share(few, 0.0) < 0.1 < moving < still
 
 
 def test_a_share_of_the_change_stays() -> None:
