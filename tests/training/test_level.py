@@ -93,6 +93,8 @@ def test_systems_and_stack_keep_the_same_share_of_a_months_level() -> None:
     }
 
     rate, raw = rows.converted.mean(), p[fresh].mean()
+    share = kept_share(rows.converted, 0.0)
+    assert 0.2 < share < 0.8
     for name in ("fusion", "lightgbm", "stack"):
         assert means[100.0][name] == pytest.approx(raw, abs=0.002)
-        assert rate - 0.05 < means[0.0][name] < rate
+        assert means[0.0][name] == pytest.approx(raw + share * (rate - raw), abs=0.01)
