@@ -16,7 +16,7 @@ from purchase_predictor.evaluation.rows import Rows
 from purchase_predictor.evaluation.summary import BASELINE
 from purchase_predictor.panel import FUSION
 from purchase_predictor.settings import EvaluationSettings
-from purchase_predictor.training.level import level_shift
+from purchase_predictor.training.level import level_change
 
 GAP_METRICS = ("auc", "normalised_entropy", "average_precision", "mrr", "log_loss")
 """Metrics in which every system is held against LightGBM."""
@@ -88,7 +88,7 @@ def levelled_shares(
     for name in systems:
         p = known[name].to_numpy()
         logits = safe_logit(p)
-        moved = expit(logits + level_shift(logits, best, 0.0))
+        moved = expit(logits - level_change(logits, best))
         share = _share(mean_entropy(moved), mean_entropy(best))
         if share is not None:
             shares[name] = share

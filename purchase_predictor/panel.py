@@ -14,7 +14,7 @@ from purchase_predictor.baselines.system import System
 from purchase_predictor.checkpoint import ModelFolder
 from purchase_predictor.settings import Settings
 from purchase_predictor.training.calibration import Calibrator, to_logit
-from purchase_predictor.training.level import kept_share, level_shift, stretch_variance
+from purchase_predictor.training.level import kept_share, level_change, stretch_variance
 from purchase_predictor.training.system import FusionSystem
 
 FUSION, LIGHTGBM, STACK = "fusion", "lightgbm", "stack"
@@ -55,11 +55,14 @@ class Panel:
         rows = data.select(data.part == CALIBRATE)
         y, market, unit = rows.converted, rows.market, rows.unit
         raw = {name: system.predict_proba(rows) for name, system in systems.items()}
-        share = kept_share(y, stretch_variance(data) if variance is None else variance)
-        calibrators = {
-            name: _levelled(Calibrator.fit(p, y, market), p, market, share)
-            for name, p in raw.items()
-        }
+        chance = stretch_variance(data) if variance is None else variance
+        calibrators = {}
+        for name, p in raw.items():
+            found = calibrators[name] = Calibrator.fit(p, y, market)
+            if not found.reason:
+                change = level_change(to_logit(found.transform(p, market)), p)
+                share = kept_share(change, y, chance)
+                calibrators[name] = found.moved((share - 1.0) * change, share)
         losses = {
             name: cross_fitted_log_loss(Calibrator, p, y, market, unit) for name, p in raw.items()
         }
@@ -70,7 +73,8 @@ class Panel:
             if not stack.reason:
                 together = stack.predict_proba(stacked, market)
                 alone = np.mean(list(stacked.values()), axis=0)
-                stack = stack.moved(level_shift(to_logit(together), alone, share))
+                change = level_change(to_logit(together), alone)
+                stack = stack.moved((kept_share(change, y, chance) - 1.0) * change)
             losses[STACK] = cross_fitted_log_loss(Stack, stacked, y, market, unit)
         return cls(dict(systems), calibrators, stack, losses)
 
@@ -143,13 +147,3 @@ class Panel:
         calibrators = {name: Calibrator.from_dict(c) for name, c in state["calibrators"].items()}
         stack = None if state["stack"] is None else Stack.from_dict(state["stack"])
         return cls(systems, calibrators, stack, state["log_loss"])
-
-
-def _levelled(
-    calibrator: Calibrator, p: NDArray[np.float64], market: NDArray[np.integer], share: float
-) -> Calibrator:
-    """The calibrator at the level to expect of the next stretch of time."""
-    if calibrator.reason:
-        return calibrator
-    logits = to_logit(calibrator.transform(p, market))
-    return calibrator.moved(level_shift(logits, p, share), share)

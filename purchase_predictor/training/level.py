@@ -3,8 +3,8 @@
 The rows that calibrate are of one stretch: a month, of which a tenth more than usual may buy for
 reasons that no column tells and that the next month does not share. A calibrator that takes over
 the whole of it carries one month's chance into the future. So only a share of it is kept, as of
-any effect that varies: the share is what the model itself may be off by, over that and what
-stretches differ by and the noise of the conversions at hand.
+any effect that varies: the share is what lasts (what the model itself may be off by, or what no
+chance explains) over that and what stretches differ by and the noise of the conversions at hand.
 """
 
 import numpy as np
@@ -52,28 +52,32 @@ def stretch_variance(data: EncodedMarket) -> float:
     return spread(logit(rate)[market], y, index, np.ones_like(y))
 
 
-def kept_share(y: NDArray[np.floating], variance: float) -> float:
-    """Share of the level found that is kept, in [0, 1].
+def level_change(calibrated: NDArray[np.float64], raw: NDArray[np.float64]) -> float:
+    """How far calibration moved the level, in log-odds.
 
     Args:
-        y: [n], 1 where converted, of the rows the level was found on.
+        calibrated: float64 [n], logits after it.
+        raw: float64 [n], probabilities before.
+    """
+    mean = float(np.clip(raw.mean(), 1e-9, 1.0 - 1e-9))
+    return float(brentq(lambda change: expit(calibrated - change).mean() - mean, -WIDEST, WIDEST))
+
+
+def kept_share(change: float, y: NDArray[np.floating], variance: float) -> float:
+    """Share of a change of level that is kept, in [0, 1].
+
+    What lies beyond the chance of one stretch is no chance and is kept: the variance of what lasts
+    is the moment estimate of this one change, as of a James-Stein estimator, `MODEL_SD` at least.
+
+    Args:
+        change: of `level_change`.
+        y: [n], 1 where converted, of the rows it was found on.
         variance: of `stretch_variance`.
     """
-    rate = float(y.mean())
+    rate = float(np.asarray(y, np.float64).mean())
     information = len(y) * rate * (1.0 - rate)
     if information == 0:
         return 0.0
-    return MODEL_SD**2 / (MODEL_SD**2 + variance + 1.0 / information)
-
-
-def level_shift(calibrated: NDArray[np.float64], raw: NDArray[np.float64], share: float) -> float:
-    """What is added to all logits so that a share of the change of level stays.
-
-    Args:
-        calibrated: float64 [n], logits at the level found.
-        raw: float64 [n], probabilities before.
-        share: that is kept.
-    """
-    mean = float(np.clip(raw.mean(), 1e-9, 1.0 - 1e-9))
-    back = brentq(lambda shift: expit(calibrated + shift).mean() - mean, -WIDEST, WIDEST)
-    return (1.0 - share) * float(back)
+    chance = variance + 1.0 / information
+    lasting = max(MODEL_SD**2, change**2 - chance)
+    return lasting / (lasting + chance)

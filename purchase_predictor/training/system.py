@@ -20,7 +20,7 @@ from purchase_predictor.model.fusion import LAYOUT, FusionTransformer
 from purchase_predictor.model.inputs import FusionBatch, FusionShape
 from purchase_predictor.settings import ModelSettings, Settings
 from purchase_predictor.training.batches import Batcher, scoring_rows
-from purchase_predictor.training.level import level_shift
+from purchase_predictor.training.level import level_change
 from purchase_predictor.training.lever_errors import LeverErrors, measure_errors
 from purchase_predictor.training.loop import (
     Loop,
@@ -254,7 +254,7 @@ class FusionSystem:
         weights = weigh(np.stack([linear, network], axis=1), stop.converted, centre)
         both = weights[0] * linear + weights[1] * network + weights[2]
         # at the level of all training rows, as every system: these rows are of one month only
-        weights[2] += level_shift(both.astype(np.float64), expit(linear), 0.0)
+        weights[2] -= level_change(both.astype(np.float64), expit(linear))
         both = weights[0] * linear + weights[1] * network + weights[2]
         losses = [mean_log_loss(logits, stop.converted) for logits in (linear, network, both)]
         progress(

@@ -83,7 +83,7 @@ def test_what_was_saved_is_taken_up_under_its_key_alone(
     again = Fitted.load(tmp_path / "run-tabm", "key")
 
     assert again is not None
-    assert (again.name, again.cost, again.facts) == ("tabm", fitted.cost, FACTS)
+    assert (again.name, again.cost, again.facts) == ("tabm", fitted.cost, fitted.facts)
     assert again.frame.equals(fitted.frame)
     assert Fitted.load(tmp_path / "run-tabm", "another") is None
     assert Fitted.load(tmp_path / "run-fusion", "key") is None

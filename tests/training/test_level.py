@@ -11,7 +11,7 @@ from purchase_predictor.panel import Panel
 from purchase_predictor.training.level import (
     MODEL_SD,
     kept_share,
-    level_shift,
+    level_change,
     stretch_variance,
 )
 from tests.encoded_market import make_market
@@ -45,20 +45,28 @@ def test_short_training_time_says_nothing_of_months() -> None:
 
 def test_less_is_kept_of_a_level_that_moves_or_that_few_conversions_tell() -> None:
     many, few = np.arange(10_000) % 4 == 0, np.arange(100) % 4 == 0
-    still, moving = kept_share(many, 0.0), kept_share(many, 0.1**2)
+    still, moving = kept_share(0.0, many, 0.0), kept_share(0.0, many, 0.1**2)
     own = MODEL_SD**2
     assert still == pytest.approx(own / (own + 1 / 1875), rel=1e-6)
     assert moving == pytest.approx(own / (own + 0.01 + 1 / 1875), rel=1e-6)
-    assert kept_share(few, 0.0) < 0.1 < moving < still
+    assert kept_share(0.0, few, 0.0) < 0.1 < moving < still
 
 
-def test_a_share_of_the_change_stays() -> None:
+def test_what_no_chance_explains_is_kept() -> None:
+    y = np.arange(10_000) % 4 == 0
+    small, large = (kept_share(change, y, 0.1**2) for change in (0.1, -0.6))
+    assert small == pytest.approx(kept_share(0.0, y, 0.1**2))
+    assert large == pytest.approx(1 - (0.01 + 1 / 1875) / 0.36)
+
+
+def test_the_change_of_level_is_found_whatever_the_spread() -> None:
     rng = np.random.default_rng(0)
-    raw = expit(rng.normal(-2, 1, 5000))
-    found = np.log(raw / (1 - raw)) + 0.5
-    assert level_shift(found, raw, 1.0) == 0.0
-    assert level_shift(found, raw, 0.0) == pytest.approx(-0.5, abs=1e-6)
-    assert level_shift(found, raw, 0.4) == pytest.approx(-0.3, abs=1e-6)
+    logits = rng.normal(-2, 1, 5000)
+    raw = expit(logits)
+    assert level_change(logits + 0.5, raw) == pytest.approx(0.5, abs=1e-6)
+    assert level_change(logits, raw) == pytest.approx(0.0, abs=1e-6)
+    moved = 1.4 * logits - level_change(1.4 * logits, raw)
+    assert expit(moved).mean() == pytest.approx(raw.mean(), abs=1e-9)
 
 
 class Told:
@@ -93,8 +101,7 @@ def test_systems_and_stack_keep_the_same_share_of_a_months_level() -> None:
     }
 
     rate, raw = rows.converted.mean(), p[fresh].mean()
-    share = kept_share(rows.converted, 0.0)
-    assert 0.2 < share < 0.8
     for name in ("fusion", "lightgbm", "stack"):
         assert means[100.0][name] == pytest.approx(raw, abs=0.002)
-        assert means[0.0][name] == pytest.approx(raw + share * (rate - raw), abs=0.01)
+        # 0.7 log-odds are no chance, unless months are known to move by ten
+        assert means[0.0][name] == pytest.approx(rate, abs=0.01)
