@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 from scipy.special import expit
 
 from purchase_predictor.errors import DataError
@@ -16,10 +17,13 @@ from purchase_predictor.evaluation.rows import Rows
 from purchase_predictor.evaluation.summary import BASELINE
 from purchase_predictor.panel import FUSION
 from purchase_predictor.settings import EvaluationSettings
-from purchase_predictor.training.level import level_change
 
 GAP_METRICS = ("auc", "normalised_entropy", "average_precision", "mrr", "log_loss")
 """Metrics in which every system is held against LightGBM."""
+
+
+WIDEST = 20.0
+"""Log-odds between which a level is looked for."""
 
 
 def shares(result: Mapping[str, Any]) -> dict[str, dict[str, dict[str, float | None]]]:
@@ -88,7 +92,8 @@ def levelled_shares(
     for name in systems:
         p = known[name].to_numpy()
         logits = safe_logit(p)
-        moved = expit(logits - level_change(logits, best))
+        change = brentq(lambda c, z=logits: expit(z - c).mean() - best.mean(), -WIDEST, WIDEST)
+        moved = expit(logits - change)
         share = _share(mean_entropy(moved), mean_entropy(best))
         if share is not None:
             shares[name] = share

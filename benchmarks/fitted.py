@@ -18,7 +18,6 @@ from purchase_predictor.baselines.system import Progress, Refitting, System
 from purchase_predictor.checkpoint import write_file
 from purchase_predictor.panel import STACKED, Panel
 from purchase_predictor.settings import Settings
-from purchase_predictor.training.level import stretch_variance
 from purchase_predictor.tuning.prepared import Prepared, make_system
 
 UNITS = ("impression_id", "market", "converted", "unit", "list_number")
@@ -132,11 +131,7 @@ def fit_system(
         p.append(system.predict_proba(test))
         scoring_s = time.perf_counter() - began
     cost = Cost(fit_s, len(test) / scoring_s, memory.gb)
-    facts = {
-        "prepare_s": prepared.seconds,
-        "click_auc": dict(prepared.click_auc),
-        "stretch_variance": stretch_variance(data),
-    }
+    facts = {"prepare_s": prepared.seconds, "click_auc": dict(prepared.click_auc)}
     return Fitted(name, key, cost, rows.with_columns(p=np.concatenate(p)), facts)
 
 
@@ -206,8 +201,7 @@ def predictions(fitted: Sequence[Fitted]) -> tuple[pl.DataFrame, dict[str, float
         raw={one.name: one.frame["p"].to_numpy() for one in fitted},
     )
     systems = {one.name: cast(System, _Stored(one.name)) for one in fitted}
-    variance = fitted[0].facts["stretch_variance"]
-    panel = Panel.fit(systems, cast(EncodedMarket, held), variance=variance)
+    panel = Panel.fit(systems, cast(EncodedMarket, held))
     test = held.part == TEST
     probabilities = panel.predict_proba(cast(EncodedMarket, held.select(test)))
     frame = first.filter(pl.Series(test)).select(UNITS).with_columns(**probabilities)

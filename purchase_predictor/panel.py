@@ -13,8 +13,7 @@ from purchase_predictor.baselines.stack import Stack, cross_fitted_log_loss
 from purchase_predictor.baselines.system import System
 from purchase_predictor.checkpoint import ModelFolder
 from purchase_predictor.settings import Settings
-from purchase_predictor.training.calibration import Calibrator, to_logit
-from purchase_predictor.training.level import kept_share, level_change, stretch_variance
+from purchase_predictor.training.calibration import Calibrator
 from purchase_predictor.training.system import FusionSystem
 
 FUSION, LIGHTGBM, STACK = "fusion", "lightgbm", "stack"
@@ -38,31 +37,17 @@ class Panel:
     log_loss_: Mapping[str, float]
 
     @classmethod
-    def fit(
-        cls,
-        systems: Mapping[str, System],
-        data: EncodedMarket,
-        *,
-        variance: float | None = None,
-    ) -> Self:
+    def fit(cls, systems: Mapping[str, System], data: EncodedMarket) -> Self:
         """Calibrate every system alike and stack two of them.
 
         Args:
             systems: fitted, none of them on CALIBRATE rows.
             data: whose CALIBRATE rows are used.
-            variance: of `stretch_variance`; that of the TRAIN rows of `data` if None.
         """
         rows = data.select(data.part == CALIBRATE)
         y, market, unit = rows.converted, rows.market, rows.unit
         raw = {name: system.predict_proba(rows) for name, system in systems.items()}
-        chance = stretch_variance(data) if variance is None else variance
-        calibrators = {}
-        for name, p in raw.items():
-            found = calibrators[name] = Calibrator.fit(p, y, market)
-            if not found.reason:
-                change = level_change(to_logit(found.transform(p, market)), p)
-                share = kept_share(change, y, chance)
-                calibrators[name] = found.moved((share - 1.0) * change, share)
+        calibrators = {name: Calibrator.fit(p, y, market) for name, p in raw.items()}
         losses = {
             name: cross_fitted_log_loss(Calibrator, p, y, market, unit) for name, p in raw.items()
         }
@@ -70,11 +55,6 @@ class Panel:
         if set(STACKED) <= set(raw):
             stacked = {name: raw[name] for name in STACKED}
             stack = Stack.fit(stacked, y, market)
-            if not stack.reason:
-                together = stack.predict_proba(stacked, market)
-                alone = np.mean(list(stacked.values()), axis=0)
-                change = level_change(to_logit(together), alone)
-                stack = stack.moved((kept_share(change, y, chance) - 1.0) * change)
             losses[STACK] = cross_fitted_log_loss(Stack, stacked, y, market, unit)
         return cls(dict(systems), calibrators, stack, losses)
 

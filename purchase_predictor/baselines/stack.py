@@ -9,7 +9,7 @@ fitted on CALIBRATE rows, which no system has learned from.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -113,14 +113,6 @@ class Stack:
     ) -> NDArray[np.float64]:
         """`predict_proba`, under the name by which calibrators have it."""
         return self.predict_proba(p, market)
-
-    def moved(self, shift: float) -> "Stack":
-        """The same, its logits moved by a constant."""
-        return replace(
-            self,
-            intercept=self.intercept + shift,
-            market_intercepts=self.market_intercepts + shift,
-        )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able state."""

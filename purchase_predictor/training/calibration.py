@@ -46,7 +46,6 @@ class Calibrator:
         n: rows it was fitted on.
         n_converted: conversions among them.
         reason: why it is the identity, "" where it is fitted.
-        level_share: share of the level found that was kept (`training.level`).
     """
 
     slope: float = 1.0
@@ -56,7 +55,6 @@ class Calibrator:
     n: int = 0
     n_converted: int = 0
     reason: str = ""
-    level_share: float = 1.0
 
     @classmethod
     def fit(
@@ -111,10 +109,6 @@ class Calibrator:
             table[code] = offset
         return expit(self.slope * to_logit(p) + self.intercept + table[codes])
 
-    def moved(self, shift: float, share: float) -> "Calibrator":
-        """The same, its logits moved by a constant: a share of the level found is left."""
-        return replace(self, intercept=self.intercept + shift, level_share=share)
-
     def to_dict(self) -> dict[str, Any]:
         """JSON-able state."""
         return {
@@ -125,7 +119,6 @@ class Calibrator:
             "n": self.n,
             "n_converted": self.n_converted,
             "reason": self.reason,
-            "level_share": self.level_share,
         }
 
     @classmethod

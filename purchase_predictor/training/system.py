@@ -10,7 +10,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
-from scipy.special import expit
 from torch import Tensor, nn
 
 from features.arrays import STOP, TRAIN, EncodedMarket
@@ -20,7 +19,6 @@ from purchase_predictor.model.fusion import LAYOUT, FusionTransformer
 from purchase_predictor.model.inputs import FusionBatch, FusionShape
 from purchase_predictor.settings import ModelSettings, Settings
 from purchase_predictor.training.batches import Batcher, scoring_rows
-from purchase_predictor.training.level import level_change
 from purchase_predictor.training.lever_errors import LeverErrors, measure_errors
 from purchase_predictor.training.loop import (
     Loop,
@@ -252,9 +250,6 @@ class FusionSystem:
         # the network learns apart from the readout, not from what the readout leaves: with the
         # strong effects gone it hardly learned at all (docs/decisions.md)
         weights = weigh(np.stack([linear, network], axis=1), stop.converted, centre)
-        both = weights[0] * linear + weights[1] * network + weights[2]
-        # at the level of all training rows, as every system: these rows are of one month only
-        weights[2] -= level_change(both.astype(np.float64), expit(linear))
         both = weights[0] * linear + weights[1] * network + weights[2]
         losses = [mean_log_loss(logits, stop.converted) for logits in (linear, network, both)]
         progress(

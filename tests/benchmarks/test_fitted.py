@@ -11,7 +11,6 @@ from benchmarks.fitted import Cost, Fitted, held_rows, key_of, predictions, stac
 from features.arrays import TEST, EncodedMarket
 from purchase_predictor.panel import Panel
 from purchase_predictor.settings import load_settings
-from purchase_predictor.training.level import stretch_variance
 
 FACTS = {"prepare_s": 3.0}
 
@@ -36,8 +35,7 @@ def fitted_of(data: EncodedMarket, name: str, seed: int, cost: Cost) -> tuple[Fi
     rng = np.random.default_rng(seed)
     p = np.clip(0.6 * rows["converted"].to_numpy() + 0.4 * rng.random(len(rows)), 0.01, 0.99)
     known = Known(dict(zip(rows["impression_id"], p, strict=True)))
-    facts = {**FACTS, "stretch_variance": stretch_variance(data)}
-    return Fitted(name, "key", cost, rows.with_columns(p=pl.Series(p)), facts), known
+    return Fitted(name, "key", cost, rows.with_columns(p=pl.Series(p)), FACTS), known
 
 
 def test_calibration_and_stack_are_those_of_the_package(data: EncodedMarket) -> None:
@@ -83,7 +81,7 @@ def test_what_was_saved_is_taken_up_under_its_key_alone(
     again = Fitted.load(tmp_path / "run-tabm", "key")
 
     assert again is not None
-    assert (again.name, again.cost, again.facts) == ("tabm", fitted.cost, fitted.facts)
+    assert (again.name, again.cost, again.facts) == ("tabm", fitted.cost, FACTS)
     assert again.frame.equals(fitted.frame)
     assert Fitted.load(tmp_path / "run-tabm", "another") is None
     assert Fitted.load(tmp_path / "run-fusion", "key") is None
