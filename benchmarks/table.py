@@ -239,7 +239,8 @@ def quality_page(documents: Sequence[Mapping[str, Any]]) -> str:
     ]
     if tuning:
         parts.append(
-            "## Tuning\n\nThe systems that were tuned; the others keep their defaults. Trials are ranked by "
+            "## Tuning\n\nThe systems that were tuned; the others keep their defaults. Trials "
+            "are ranked by "
             f"{tuning[0]['ranked_by']} ({tuning[0]['sampler']}).\n\n{tuning_table(tuning)}"
         )
     for document in quality:
