@@ -1,0 +1,39 @@
+"""How memory is kept between shards, each in a process of its own: limits of malloc stay set."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+FREED = """
+import numpy as np
+from purchase_predictor.scoring.heap import map_large_arrays
+
+def resident():
+    with open("/proc/self/statm") as told:
+        return int(told.read().split()[1]) * 4096 / 2**20
+
+if {mapped}:
+    map_large_arrays()
+del_me = np.ones(30 * 2**17)  # freed once, it raises glibc's own limit to 30 MB
+del del_me
+before, large, small = resident(), [], []
+for _ in range(20):
+    large.append(np.ones(9 * 2**17))
+    small.append(np.ones(2**13))
+large.clear()
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc alone")
+@pytest.mark.parametrize(("mapped", "low", "high"), [(True, -1, 40), (False, 100, 300)])
+def test_large_arrays_between_small_ones_are_given_back(
+    mapped: bool, low: float, high: float
+) -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", FREED.format(mapped=mapped)],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert low < float(found.stdout) < high
