@@ -22,7 +22,7 @@ GAP_METRICS = ("auc", "normalised_entropy", "average_precision", "mrr", "log_los
 """Metrics in which every system is held against LightGBM."""
 
 
-WIDEST = 20.0
+WIDEST_CHANGE = 20.0
 """Log-odds between which a level is looked for."""
 
 
@@ -73,31 +73,41 @@ def levelled_shares(
         settings: which markets are averaged.
 
     Returns:
-        (1 − NE) / (1 − NE of the ceiling) by system, NE averaged over markets.
+        (1 − NE) / (1 − NE of the ceiling) by system, NE averaged over markets with conversions
+        enough, the level set on all rows; empty where there is no such market.
+
+    Raises:
+        DataError: the truth does not know an impression.
     """
     known = predictions.join(
         truth.select("impression_id", best="p_observable"),
         on="impression_id", how="left", maintain_order="left",
     )  # fmt: skip
+    if known["best"].null_count():
+        raise DataError("the truth has no 'p_observable' for some impressions of the test rows")
     y, best = known["converted"].to_numpy().astype(np.float64), known["best"].to_numpy()
     market = known["market"].to_numpy()
     n_positive = {name: y[market == name].sum() for name in np.unique(market)}
     averaged = [name for name, n in n_positive.items() if n >= settings.min_test_conversions]
+    if not averaged:
+        return {}
 
     def mean_entropy(p: NDArray[np.float64]) -> float:
         found = [normalised_entropy(y[market == m], p[market == m]) for m in averaged]
         return float(np.mean(found))
 
-    shares = {}
+    levelled = {}
     for name in systems:
         p = known[name].to_numpy()
         logits = safe_logit(p)
-        change = brentq(lambda c, z=logits: expit(z - c).mean() - best.mean(), -WIDEST, WIDEST)
+        change = brentq(
+            lambda c, z=logits: expit(z - c).mean() - best.mean(), -WIDEST_CHANGE, WIDEST_CHANGE
+        )
         moved = expit(logits - change)
         share = _share(mean_entropy(moved), mean_entropy(best))
         if share is not None:
-            shares[name] = share
-    return shares
+            levelled[name] = share
+    return levelled
 
 
 def calibration_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -138,7 +148,9 @@ def calibration_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
                     "slope": figures["slope"]["value"],
                     "mean_ratio": ratio,
                     "best_ece_share": None if best_ece is None or not rate else best_ece / rate,
-                    "ratio_to_best": ratio / best_ratio if ratio and best_ratio else None,
+                    "ratio_to_best": ratio / best_ratio
+                    if ratio is not None and best_ratio
+                    else None,
                 }
             )
     return sorted(rows, key=lambda row: (row["market"] != "all", -row["n_positive"]))

@@ -49,6 +49,7 @@ def without_modality(
         data = _without_content(data, dropped)
     elif dropped == "terms":
         data = data.without_market()  # who is not told the culture is not told the country either
+        data = _without_prices(data)
     else:
         return replace(prepared, data=_without_events(data), clicks=None, click_auc={})
     return with_clicks(replace(prepared, data=data), settings, progress=progress)
@@ -60,6 +61,13 @@ def _without_columns(data: EncodedMarket, groups: tuple[str, ...]) -> EncodedMar
     columns = tuple(c for c, keep in zip(data.category_columns, kept, strict=True) if keep)
     categories = np.ascontiguousarray(data.categories[:, np.array(kept, bool)])
     return replace(data, categories=categories, category_columns=columns)
+
+
+def _without_prices(data: EncodedMarket) -> EncodedMarket:
+    """Nor is taste told by prices, which are terms."""
+    unknown = np.full_like(data.products.price_level, np.nan)
+    data = replace(data, products=replace(data.products, price_level=unknown))
+    return only_numbers(data, [column.block != "price taste" for column in data.number_columns])
 
 
 def _without_content(data: EncodedMarket, kind: str) -> EncodedMarket:

@@ -299,7 +299,7 @@ def _short_rows(runs: Sequence[Run]) -> list[list[str]]:
         ]
         reached = [run["shares"][name][scope].get("observable") for _, scope, run in found]
         gaps = [_short_gap(runs, name, metric) for metric in ("auc", "normalised_entropy")]
-        rows.append([label, name, *cells, _mean_of(reached, ".0%"), *gaps])
+        rows.append([label, name, *cells, _mean_of(reached, ".1%"), *gaps])
     return rows
 
 

@@ -192,7 +192,7 @@ class FeatureEncoder:
         """Undo `to_dict`.
 
         Raises:
-            ValueError: if the format is a later one.
+            ValueError: if the format is another one.
         """
         if values["format"] != FORMAT:
             raise ValueError(f"expected feature format {FORMAT}, got {values['format']}")

@@ -365,11 +365,11 @@ class PurchasePredictor:
             reference = None
             if "reference.json" in saved.manifest["files"]:
                 reference = Reference.from_dict(saved.document("reference"))
+            predictor = cls(settings, market=facts.market, scope=facts.scope)
+            predictor.facts_, predictor.reference_ = facts, reference
+            predictor._load_parts(saved)
         except (ValueError, TypeError) as error:
             raise ModelFolderError(f"{folder} was written by another version") from error
-        predictor = cls(settings, market=facts.market, scope=facts.scope)
-        predictor.facts_, predictor.reference_ = facts, reference
-        predictor._load_parts(saved)
         return predictor
 
     def _load_parts(self, saved: ModelFolder) -> None:

@@ -92,8 +92,10 @@ class ChoiceModel(nn.Module):
         # of the classes' utilities among the market's products (`settle`)
         self.register_buffer("log_total", torch.zeros(shape.n_markets, n_classes))
         self.register_buffer("centre", torch.zeros(shape.n_markets, n_classes))
+        self.register_buffer("priced", torch.zeros((), dtype=torch.bool))
         self.log_total: Tensor
         self.centre: Tensor
+        self.priced: Tensor
 
     @property
     def log_share(self) -> Tensor:
@@ -101,7 +103,8 @@ class ChoiceModel(nn.Module):
         return self.share.log_softmax(dim=0)
 
     def measure(self, products: ProductBatch) -> None:
-        """Take mean and scale of the embeddings of pictures and titles from some products."""
+        """Take from some products the embeddings' mean and scale, and whether prices are known."""
+        self.priced.copy_((~products.price_level.isnan()).any())
         for name in self.views:
             seen = getattr(products, name)[getattr(products, f"has_{name}")]
             if len(seen) > 1:
@@ -118,16 +121,15 @@ class ChoiceModel(nn.Module):
             total = total + view(x) * getattr(products, f"has_{name}")[:, None]
         return total + products.price_level.nan_to_num(0.0)[:, None] * self.price
 
-    def moments(self, utility: Tensor, popularity: Tensor) -> tuple[Tensor, Tensor]:
-        """Of a market's products.
+    def totals(self, utility: Tensor, popularity: Tensor) -> tuple[Tensor, Tensor]:
+        """Log of the sum of the weights of a market's products, and their mean utility, by class.
 
         Args:
             utility: float [J, K], of taste alone.
             popularity: float [J].
 
         Returns:
-            float [K] each: log of the sum of the products' weights, and the utility of what
-            shoppers turn to on average.
+            float [K] each; the mean is over products as often as they are turned to.
         """
         log_total = (utility + popularity[:, None]).logsumexp(dim=0)
         return log_total, popularity.softmax(dim=0) @ utility
@@ -136,7 +138,8 @@ class ChoiceModel(nn.Module):
         """What events say for each class, float [E, K].
 
         Args:
-            chosen: float [E, K], log probability of turning to the product.
+            chosen: float [E, K], log probability of turning to the product, up to what is the
+                same for every class.
             liked: float [E, K], its utility beyond the average.
             event_type: int64 [E]; how much an event of a type tells of liking is learned.
             turns: float [E], 1 where the event before was on another product.
@@ -160,7 +163,7 @@ class ChoiceModel(nn.Module):
         return (belief + chosen.index_select(0, batch.target)).logsumexp(dim=1)
 
     def penalty(self) -> Tensor:
-        """Sum of the squared weights that make vectors."""
+        """Sum of the squared weights of categories and embeddings, which are many."""
         weights = [*self.category.parameters(), *self.views.parameters()]
         return torch.stack([weight.square().sum() for weight in weights]).sum()
 

@@ -18,6 +18,7 @@ import torch
 from features.reading import read_folder
 from purchase_predictor.errors import ClusterError, SettingsError
 from purchase_predictor.predictor import PurchasePredictor
+from purchase_predictor.scoring.heap import map_large_arrays
 from purchase_predictor.scoring.scorer import ShardScorer
 from purchase_predictor.scoring.work import WorkFolder
 
@@ -96,6 +97,7 @@ class ShardWorker:
 
     def _load(self) -> ShardScorer:
         torch.set_num_threads(self.task.threads)
+        map_large_arrays()
         predictor = PurchasePredictor.load(self.task.model)
         if self.task.profiles is not None:
             predictor.preparation_.add_profiles(self.task.profiles)

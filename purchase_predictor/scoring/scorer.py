@@ -16,7 +16,7 @@ from features.schema import Tables
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.reference import Counts
 from purchase_predictor.scored import scored_frame
-from purchase_predictor.scoring.heap import map_large_arrays, return_memory
+from purchase_predictor.scoring.heap import return_memory
 from purchase_predictor.scoring.work import WorkFolder
 from purchase_predictor.training.preparation import EncodedCatalogue
 
@@ -37,7 +37,6 @@ class ShardScorer:
     """
 
     def __init__(self, predictor: PurchasePredictor, raw: RawTables, work: WorkFolder) -> None:
-        map_large_arrays()
         self.predictor, self.raw, self.work = predictor, raw, work
         checked = check_table(
             raw.products, "products", Products, files=raw.files.get("products", ())

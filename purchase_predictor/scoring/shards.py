@@ -35,6 +35,7 @@ from purchase_predictor.encoders.content import silent
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.reference import Counts
 from purchase_predictor.scoring.engines import Engine, LocalEngine
+from purchase_predictor.scoring.heap import map_large_arrays
 from purchase_predictor.scoring.scorer import SHARD, ShardScorer, read_parts
 from purchase_predictor.scoring.work import WorkFolder
 from purchase_predictor.training.loop import Progress
@@ -112,6 +113,7 @@ def score_shards(
         if work is None:
             folder = tempfile.TemporaryDirectory(dir=output.parent, prefix=".shards-")
             work = WorkFolder(Path(stack.enter_context(folder)))
+        map_large_arrays()  # it stays so: shard after shard, for hours
         scorer = ShardScorer(predictor, read_folder(data), work)
         shards = _Shards(scorer, shard_rows)
         n_set_aside = shards.spill(progress)

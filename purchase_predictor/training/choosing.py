@@ -253,12 +253,12 @@ class ChoiceTask:
 
     @torch.inference_mode()
     def settle(self, model: ChoiceModel) -> None:
-        """Keep the moments of each market, which scoring needs; a new market gets their mean."""
+        """Keep the totals of each market, which scoring needs; a new market gets their mean."""
         known = list(self.alternatives)
         for code, (sold, _) in self.alternatives.items():
             utility = model.vectors(product_batch(self.data.products, sold)) @ model.tastes.T
             popularity = model.popularity[torch.from_numpy(sold)]
-            model.log_total[code], model.centre[code] = model.moments(utility, popularity)
+            model.log_total[code], model.centre[code] = model.totals(utility, popularity)
         unknown = np.setdiff1d(np.arange(len(model.centre)), known)
         if known:
             for values in (model.log_total, model.centre):
@@ -329,7 +329,7 @@ def tastes(model: ChoiceModel, data: EncodedMarket) -> NDArray[np.float32]:
     Returns:
         float32 [n, 2], NaN without a product. Utility beyond that of the market's average product
         for the market's average shopper, who are both at zero; and what a price dearer by a
-        spread of the market adds to it.
+        spread of the market adds to it, NaN where training knew no prices.
     """
     vectors = torch.cat([
         model.vectors(product_batch(data.products, rows))
@@ -358,7 +358,8 @@ def _tastes_in(
     """Tastes of rows of one market, which all that their shoppers turned to decides.
 
     Whatever market it was in: a service that scores one list does not know where its shopper's
-    earlier events were.
+    earlier events were. What was turned to is held against all that training saw the market sell,
+    in training against what it sold by then.
     """
     events, centre = data.events, model.centre[market]
     units = np.unique(data.unit[rows])
@@ -384,4 +385,7 @@ def _tastes_in(
     beyond = (before + model.log_share).softmax(dim=1) - model.log_share.exp()
     shown = vectors[torch.from_numpy(data.product[rows].astype(np.int64))] @ model.tastes.T
     of_product = (beyond * (shown - centre)).sum(dim=1)
-    return torch.stack([of_product, beyond @ (model.tastes @ model.price)], dim=1).numpy()
+    of_price = beyond @ (model.tastes @ model.price)
+    if not model.priced:  # its direction was never learned
+        of_price = torch.full_like(of_price, torch.nan)
+    return torch.stack([of_product, of_price], dim=1).numpy()

@@ -101,7 +101,7 @@ def _auc_sentence(auc: Mapping[str, float | None]) -> str:
 
 
 class NextClick:
-    """The pre-trained click encoder and the cross-fitted scores it gives.
+    """The pre-trained click encoder, the choice model, and the cross-fitted scores they give.
 
     Args:
         shape: data-dependent sizes.
@@ -171,10 +171,11 @@ class NextClick:
         scores: NDArray[np.float32],
     ) -> None:
         """Replace the scores of training rows by those of models that did not know them."""
-        training = data.part == TRAIN
+        training, events = data.part == TRAIN, data.events
+        tells = (events.part == TRAIN) & (events.product > 0)
         for number, (learnable, known, scored) in enumerate(self._folds(data, how)):
             rows = training & scored
-            if not learnable.any():
+            if not (learnable & tells).any():
                 scores[rows] = np.nan
             else:
                 model = train(f"-fold-{number}", learnable, known)
@@ -218,7 +219,7 @@ class NextClick:
         progress: Progress,
         on_epoch: OnEpoch,
     ) -> ChoiceModel:
-        """A choice model of the same."""
+        """A choice model of some events [n_events], with the products of some impressions [n]."""
         return fit_choice(
             f"choice{suffix}",
             data,

@@ -79,6 +79,19 @@ def test_without_terms_the_country_is_not_told(prepared: Prepared) -> None:
     assert np.unique(data.market).tolist() == [N_RESERVED]
     assert np.unique(data.events.market).tolist() == [N_RESERVED]
     assert np.isnan(data.row_profile).all()
+    assert np.isnan(data.products.price_level).all()
+
+
+def test_without_terms_no_price_tells_of_taste(prepared: Prepared) -> None:
+    first = with_clicks(replace(prepared, clicks={}), SETTINGS, progress=silent)
+
+    without = without_modality(first, "terms", SETTINGS, progress=silent).data
+
+    names = [column.name for column in without.number_columns]
+    of_price = [name.startswith("taste_for_price") for name in names]
+    assert sum(of_price) == 3
+    assert np.isnan(without.numbers[:, of_price]).all()
+    assert np.isfinite(without.numbers[:, names.index("taste_for_product")]).any()
 
 
 def test_without_clickstream_there_are_no_events(prepared: Prepared) -> None:
@@ -105,11 +118,11 @@ def test_clicks_are_learned_again_without_what_was_dropped(prepared: Prepared) -
 
     n = len(SCORE_COLUMNS)
     assert without.data.number_columns[-n:] == SCORE_COLUMNS
-    for column in range(-n, 0):
+    for column in range(-n, -2):
         scores, before = (rows.data.numbers[:, column] for rows in (without, first))
-        if not np.isnan(before).all():  # the data has no price levels to multiply
-            assert not np.array_equal(scores, before, equal_nan=True)
-    assert np.isfinite(first.data.numbers[:, -n:-2]).any(axis=0).all()
+        assert np.isfinite(before).any()
+        assert not np.array_equal(scores, before, equal_nan=True)
+    assert np.isnan(first.data.numbers[:, -2:]).all()  # the rows have no prices to multiply
     assert not any("words" in name for name in without.clicks or {})
 
 

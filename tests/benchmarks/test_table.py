@@ -145,6 +145,9 @@ def test_the_page_holds_every_part(document: dict[str, Any]) -> None:
     assert len(rows_of(page, "*observable ceiling*")) == 2
     auc = document["runs"][0]["systems"]["fusion"]["macro"]["auc"]
     assert rows_of(page, "fusion")[0][1].startswith(f"{auc['value']:.3f} ({auc['low']:.3f}")
+    place = rows_of(page, "system")[0].index("the same, level put right")
+    assert rows_of(page, "fusion")[0][place] == "87.5%"
+    assert rows_of(page, "lightgbm")[0][place] == table.NOTHING
 
 
 def test_markets_with_few_conversions_are_not_judged_on_calibration(
@@ -154,7 +157,10 @@ def test_markets_with_few_conversions_are_not_judged_on_calibration(
     few = {**first, "calibration": [{**row, "n_positive": 299} for row in first["calibration"]]}
 
     assert table.calibration_table([few]) == ""
-    assert len(rows_of(table.calibration_table([first]), "world-0, seed 0")) == 6
+    found = rows_of(table.calibration_table([first]), "world-0, seed 0")
+    assert len(found) == 6
+    row = first["calibration"][0]
+    assert found[0][-2:] == [f"{row['ratio_to_best']:.2f}", f"{row['best_ece_share']:.1%}"]
 
 
 def test_dropped_modalities_name_the_markets_in_which_they_tell(document: dict[str, Any]) -> None:

@@ -327,6 +327,40 @@ def test_a_row_is_scored_by_what_came_before_its_block_of_time(market: EncodedMa
     assert np.abs(before[~rows] - after[~rows])[~np.isnan(before[~rows])].max() > 1e-4
 
 
+def test_taste_is_cross_fitted_by_shopper(market: EncodedMarket) -> None:
+    events, training = market.events, market.part == TRAIN
+    clicks = scored_by("time", market)
+    # the first block of time, which has no lift, has taste
+    known = training & (market.product > 0)
+    assert np.isnan(clicks.scores_[known, 0]).any()
+    assert np.isfinite(clicks.scores_[known, N_CLICK_SCORES]).all()
+
+    # what a shopper does afterwards tells nothing of the rows before; what others do does
+    unit = int(np.bincount(market.unit[known]).argmax())
+    own = known & (market.unit == unit)
+    last = int(market.cut[own].max())
+    after = (events.unit == unit) & (np.arange(len(events)) >= last)
+    others = (events.unit != unit) & (events.part == TRAIN)
+    found = {}
+    for name, moved in (("after", after), ("others", others)):
+        product = np.where(moved & (events.product > 0), 1 + events.product % 29, events.product)
+        other = replace(market, events=replace(events, product=product.astype(np.int32)))
+        found[name] = scored_by("time", other).scores_[own, N_CLICK_SCORES]
+    before = clicks.scores_[own, N_CLICK_SCORES]
+    np.testing.assert_allclose(found["after"], before, atol=1e-5)
+    assert np.abs(found["others"] - before).max() > 1e-3
+
+
+def test_a_fold_whose_others_turned_to_nothing_has_no_taste(market: EncodedMarket) -> None:
+    events = market.events
+    product = np.where(events.unit == events.unit[0], events.product, 0).astype(np.int32)
+    alone = replace(market, events=replace(events, product=product))
+    scores = scored_by("time", alone).scores_[:, N_CLICK_SCORES]
+    training = (market.part == TRAIN) & (market.product > 0)
+    n_unknown = np.isnan(scores[training]).sum()
+    assert 0 < n_unknown < training.sum()
+
+
 def test_next_click_loss_of_a_perfect_score_is_zero_and_without_targets_too(
     market: EncodedMarket,
 ) -> None:
