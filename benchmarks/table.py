@@ -8,6 +8,7 @@ taken as draws of the same thing (worlds of a simulated marketplace) and average
 """
 
 import argparse
+import gzip
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -339,7 +340,9 @@ def with_block(page: str, block: str, name: str) -> str:
 
 
 def _results(file: Path) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    content = file.read_bytes()
+    packed = file.suffix == ".gz"
+    document: dict[str, Any] = json.loads(gzip.decompress(content) if packed else content)
     if document.get("benchmark") != "quality" and "ranked_by" not in document:
         raise UserError(f"{file} is neither of quality.py nor trials.json of tune")
     return document
@@ -348,7 +351,7 @@ def _results(file: Path) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> int:
     """Read results, write the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("files", type=Path, nargs="+", help="JSON of quality.py and tune")
+    parser.add_argument("files", type=Path, nargs="+", help="JSON of quality.py and tune, .gz too")
     parser.add_argument("--docs", type=Path, default=Path("docs/quality.md"))
     parser.add_argument("--readme", type=Path, nargs="+", default=READMES)
     options = parser.parse_args(arguments)
