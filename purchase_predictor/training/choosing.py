@@ -27,6 +27,9 @@ MOST_ALTERNATIVES = 4096
 
 ROWS_AT_ONCE = 65_536
 
+EVENTS_AT_ONCE = 8_192
+"""Events and impressions whose classes are told together: each takes some kilobytes."""
+
 
 @dataclass(frozen=True)
 class Histories:
@@ -346,7 +349,7 @@ def tastes(model: ChoiceModel, data: EncodedMarket) -> NDArray[np.float32]:
         last = np.searchsorted(data.events.unit, data.unit[rows], side="right")
         opens = np.diff(data.unit[rows], prepend=-1) != 0
         size = 1 + np.where(opens, last - first, 0)
-        block = (np.cumsum(size) // ROWS_AT_ONCE)[np.flatnonzero(opens)[np.cumsum(opens) - 1]]
+        block = (np.cumsum(size) // EVENTS_AT_ONCE)[np.flatnonzero(opens)[np.cumsum(opens) - 1]]
         for part in np.split(rows, np.flatnonzero(np.diff(block)) + 1):
             found[part] = _tastes_in(model, data, vectors, int(code), part)
     return found

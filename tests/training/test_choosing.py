@@ -199,7 +199,7 @@ def test_many_shoppers_are_scored_in_pieces(
     tasteful: EncodedMarket, fitted: ChoiceModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = tastes(fitted, tasteful)
-    monkeypatch.setattr(choosing, "ROWS_AT_ONCE", 40)
+    monkeypatch.setattr(choosing, "EVENTS_AT_ONCE", 40)
     np.testing.assert_allclose(tastes(fitted, tasteful), whole, atol=1e-5)
 
 
