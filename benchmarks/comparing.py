@@ -14,7 +14,7 @@ from purchase_predictor.evaluation.gap import paired_gaps
 from purchase_predictor.evaluation.intervals import MACRO, POOLED, draw, percentile_interval
 from purchase_predictor.evaluation.metrics import normalised_entropy, safe_logit
 from purchase_predictor.evaluation.rows import Rows
-from purchase_predictor.evaluation.summary import BASELINE
+from purchase_predictor.evaluation.summary import BASELINE, with_ceilings
 from purchase_predictor.panel import FUSION
 from purchase_predictor.settings import EvaluationSettings
 
@@ -55,10 +55,7 @@ def _share(reached: float | None, best: float | None) -> float | None:
 
 
 def levelled_shares(
-    predictions: pl.DataFrame,
-    truth: pl.DataFrame,
-    systems: Sequence[str],
-    settings: EvaluationSettings,
+    predictions: pl.DataFrame, truth: pl.DataFrame, result: Mapping[str, Any]
 ) -> dict[str, float]:
     """The way to the observable ceiling that is left when the level is put right.
 
@@ -68,43 +65,33 @@ def levelled_shares(
 
     Args:
         predictions: test rows with a column for each system.
-        truth: `impression_id, p_observable`.
-        systems: names.
-        settings: which markets are averaged.
+        truth: impression_id and p_observable, if that is known.
+        result: what `evaluate` returned of both.
 
     Returns:
-        (1 − NE) / (1 − NE of the ceiling) by system, NE averaged over markets with conversions
-        enough, the level set on all rows; empty where there is no such market.
+        (1 − NE) / (1 − NE of the ceiling) by system, NE averaged over the markets that `result`
+        averages, the level set on all rows; empty where there is no ceiling or no such market.
 
     Raises:
         DataError: the truth does not know an impression.
     """
-    known = predictions.join(
-        truth.select("impression_id", best="p_observable"),
-        on="impression_id", how="left", maintain_order="left",
-    )  # fmt: skip
-    if known["best"].null_count():
-        raise DataError("the truth has no 'p_observable' for some impressions of the test rows")
-    y, best = known["converted"].to_numpy().astype(np.float64), known["best"].to_numpy()
-    market = known["market"].to_numpy()
-    n_positive = {name: y[market == name].sum() for name in np.unique(market)}
-    averaged = [name for name, n in n_positive.items() if n >= settings.min_test_conversions]
-    if not averaged:
+    known, ceilings = with_ceilings(predictions, truth)
+    averaged = result["markets_averaged"]
+    if "observable" not in ceilings or not averaged:
         return {}
-
-    def mean_entropy(p: NDArray[np.float64]) -> float:
-        found = [normalised_entropy(y[market == m], p[market == m]) for m in averaged]
-        return float(np.mean(found))
-
+    reached = result["ceilings"]["observable"]["macro"]["normalised_entropy"]["value"]
+    mean = known[ceilings["observable"]].mean()
+    y = known["converted"].to_numpy().astype(np.float64)
+    markets = [(known["market"] == name).to_numpy() for name in averaged]
     levelled = {}
-    for name in systems:
-        p = known[name].to_numpy()
-        logits = safe_logit(p)
+    for name in result["systems"]:
+        logits = safe_logit(known[name].to_numpy())
         change = brentq(
-            lambda c, z=logits: expit(z - c).mean() - best.mean(), -WIDEST_CHANGE, WIDEST_CHANGE
+            lambda c, z=logits: expit(z - c).mean() - mean, -WIDEST_CHANGE, WIDEST_CHANGE
         )
-        moved = expit(logits - change)
-        share = _share(mean_entropy(moved), mean_entropy(best))
+        p = expit(logits - change)
+        entropy = np.mean([normalised_entropy(y[rows], p[rows]) for rows in markets])
+        share = _share(float(entropy), reached)
         if share is not None:
             levelled[name] = share
     return levelled
@@ -126,17 +113,15 @@ def calibration_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = []
     best = result["ceilings"].get("observable")
     for name, system in result["systems"].items():
-        for market, figures in [("all", system["pooled"]), *system["markets"].items()]:
+        for market in ["all", *system["markets"]]:
+            figures = _of_market(system, market)
             n, n_positive = figures["n"], figures["n_positive"]
-            ece = figures["ece"]["value"]
             rate = n_positive / n if n else 0.0
-            ceiling: Mapping[str, Any] = {}
+            ece, ratio = (figures[metric]["value"] for metric in ("ece", "mean_ratio"))
+            best_ece = best_ratio = None
             if best is not None:
-                ceiling = best["pooled"] if market == "all" else best["markets"][market]
-            ratio, best_ratio = (
-                found["mean_ratio"]["value"] if found else None for found in (figures, ceiling)
-            )
-            best_ece = ceiling["ece"]["value"] if ceiling else None
+                noise = _of_market(best, market)
+                best_ece, best_ratio = (noise[metric]["value"] for metric in ("ece", "mean_ratio"))
             rows.append(
                 {
                     "system": name,
@@ -144,16 +129,22 @@ def calibration_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
                     "n_positive": n_positive,
                     "base_rate": rate,
                     "ece": ece,
-                    "ece_share": None if ece is None or not rate else ece / rate,
+                    "ece_share": _ratio(ece, rate),
                     "slope": figures["slope"]["value"],
                     "mean_ratio": ratio,
-                    "best_ece_share": None if best_ece is None or not rate else best_ece / rate,
-                    "ratio_to_best": ratio / best_ratio
-                    if ratio is not None and best_ratio
-                    else None,
+                    "best_ece_share": _ratio(best_ece, rate),
+                    "ratio_to_best": _ratio(ratio, best_ratio),
                 }
             )
     return sorted(rows, key=lambda row: (row["market"] != "all", -row["n_positive"]))
+
+
+def _of_market(system: Mapping[str, Any], market: str) -> Mapping[str, Any]:
+    return system["pooled"] if market == "all" else system["markets"][market]
+
+
+def _ratio(value: float | None, to: float | None) -> float | None:
+    return None if value is None or not to else value / to
 
 
 def fusion_gaps(

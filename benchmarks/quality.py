@@ -194,9 +194,7 @@ class Run:
             "costs": {name: vars(cost) for name, cost in costs.items()},
             "validation_log_loss": validation,
             "shares": shares(result),
-            "levelled_shares": {}
-            if truth is None or "p_observable" not in truth.columns
-            else levelled_shares(frame, truth, systems, self.settings.evaluation),
+            "levelled_shares": {} if truth is None else levelled_shares(frame, truth, result),
             "calibration": calibration_rows(result),
             "drops": self._drops(without, fitted),
             **result,

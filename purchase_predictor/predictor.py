@@ -365,16 +365,17 @@ class PurchasePredictor:
             reference = None
             if "reference.json" in saved.manifest["files"]:
                 reference = Reference.from_dict(saved.document("reference"))
-            predictor = cls(settings, market=facts.market, scope=facts.scope)
-            predictor.facts_, predictor.reference_ = facts, reference
-            predictor._load_parts(saved)
+            features = FeatureEncoder.from_dict(saved.document("features"))
         except (ValueError, TypeError) as error:
             raise ModelFolderError(f"{folder} was written by another version") from error
+        predictor = cls(settings, market=facts.market, scope=facts.scope)
+        predictor.facts_, predictor.reference_ = facts, reference
+        predictor._load_parts(saved, features)
         return predictor
 
-    def _load_parts(self, saved: ModelFolder) -> None:
+    def _load_parts(self, saved: ModelFolder, features: FeatureEncoder) -> None:
         preparation = Preparation(self.settings)
-        preparation.features_ = FeatureEncoder.from_dict(saved.document("features"))
+        preparation.features_ = features
         preparation.identities_ = self.facts_.identities
         preparation.content_ = ContentEncoders.load(saved.path("encoders"))
         preparation.clicks_ = None

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from features import encoding
 from features.errors import UserError
 from features.schema import Tables
 from purchase_predictor.errors import DataError, ModelFolderError, SettingsError
@@ -122,6 +123,14 @@ def test_model_folder_holds_no_pickle_and_checks_its_files(saved: Path, tmp_path
     facts.write_text(facts.read_text().replace("global", "glObal"))
     with pytest.raises(ModelFolderError, match=r"facts\.json"):
         PurchasePredictor.load(changed)
+
+
+def test_a_model_of_other_features_is_refused(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoding, "FORMAT", encoding.FORMAT + 1)
+    with pytest.raises(ModelFolderError, match="another version"):
+        PurchasePredictor.load(saved)
 
 
 def test_missing_views_score_finite_and_are_flagged(

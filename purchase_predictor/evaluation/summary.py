@@ -57,7 +57,7 @@ def evaluate(
     """
     ceilings: dict[str, str] = {}
     if truth is not None:
-        predictions, ceilings = _with_ceilings(predictions, truth)
+        predictions, ceilings = with_ceilings(predictions, truth)
     rows = Rows.from_frame(predictions, [*systems, *ceilings.values()])
     draws = draw(rows, settings=settings, seed=seed)
     observable = ceilings.get("observable")
@@ -96,9 +96,21 @@ def _left_out(draws: Draws, least: int) -> dict[str, dict[str, Any]]:
     }
 
 
-def _with_ceilings(
+def with_ceilings(
     predictions: pl.DataFrame, truth: pl.DataFrame
 ) -> tuple[pl.DataFrame, dict[str, str]]:
+    """Predictions with the probabilities of the ceilings beside them.
+
+    Args:
+        predictions: impression_id and others.
+        truth: impression_id and columns of `CEILINGS`, as many as are known.
+
+    Returns:
+        The table, and the name of its new column for each ceiling.
+
+    Raises:
+        DataError: the truth does not know an impression.
+    """
     present = {name: column for name, column in CEILINGS.items() if column in truth.columns}
     known = truth.select(
         "impression_id", *(pl.col(c).alias(f"ceiling {name}") for name, c in present.items())

@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+from collections.abc import Callable
 
 MAPPED_BYTES = 8 * 2**20
 """Arrays from this size on are mapped, each on its own, and given back when they are freed.
@@ -30,6 +31,6 @@ def return_memory() -> None:
         trim(0)
 
 
-def _glibc(name: str) -> "ctypes._NamedFuncPointer | None":
+def _glibc(name: str) -> Callable[..., int] | None:
     """A function of glibc; None on another system, or with musl, which has and needs none."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None

@@ -343,14 +343,13 @@ def tastes(model: ChoiceModel, data: EncodedMarket) -> NDArray[np.float32]:
     found = np.full((len(data), 2), np.nan, np.float32)
     for code in np.unique(data.market):
         rows = np.flatnonzero((data.market == code) & (data.product > 0))
-        rows = rows[np.argsort(data.unit[rows], kind="stable")]
+        units, number = np.unique(data.unit[rows], return_inverse=True)
+        start = np.searchsorted(data.events.unit, units)
+        stop = np.searchsorted(data.events.unit, units, side="right")
         # whole shoppers, as many as have about so many events and rows together
-        first = np.searchsorted(data.events.unit, data.unit[rows])
-        last = np.searchsorted(data.events.unit, data.unit[rows], side="right")
-        opens = np.diff(data.unit[rows], prepend=-1) != 0
-        size = 1 + np.where(opens, last - first, 0)
-        block = (np.cumsum(size) // EVENTS_AT_ONCE)[np.flatnonzero(opens)[np.cumsum(opens) - 1]]
-        for part in np.split(rows, np.flatnonzero(np.diff(block)) + 1):
+        block = (np.cumsum(stop - start + np.bincount(number)) // EVENTS_AT_ONCE)[number]
+        order = np.argsort(block, kind="stable")
+        for part in np.split(rows[order], np.flatnonzero(np.diff(block[order])) + 1):
             found[part] = _tastes_in(model, data, vectors, int(code), part)
     return found
 

@@ -139,18 +139,24 @@ class NextClick:
             rows, and `auc_` of the lift on training and on validation rows.
         """
         clicks = partial(
-            self._clicks, data, folder=folder, resume=resume, progress=progress, on_epoch=on_epoch
-        )
-        choice = partial(self._choice, data, progress=progress, on_epoch=on_epoch)
-        everything = np.ones(len(data.events), bool), np.ones(len(data), bool)
-        self.model_ = clicks("", *everything)
-        self.choice_ = choice("", *everything) if self._has_choice() else None
+            self._clicks, data=data, folder=folder, resume=resume,
+            progress=progress, on_epoch=on_epoch,
+        )  # fmt: skip
+        choice = partial(
+            fit_choice, data=data, shape=self.shape, settings=self.settings,
+            progress=progress, on_epoch=on_epoch,
+        )  # fmt: skip
+        learnable, known = np.ones(len(data.events), bool), np.ones(len(data), bool)
+        self.model_ = clicks("clicks", learnable=learnable, known=known)
+        self.choice_ = None
+        if self._has_choice():
+            self.choice_ = choice("choice", learnable=learnable, known=known)
         self.scores_ = self.score(data)
         of_clicks, of_choice = self.scores_[:, :N_CLICK_SCORES], self.scores_[:, N_CLICK_SCORES:]
         cross_fit = self.settings.pretraining.cross_fit
-        self._cross_fit(data, cross_fit, clicks, self._click_scores, of_clicks)
+        self._cross_fit(data, cross_fit, "clicks", clicks, self._click_scores, of_clicks)
         if self.choice_ is not None:
-            self._cross_fit(data, "units", choice, _choice_scores, of_choice)
+            self._cross_fit(data, "units", "choice", choice, _choice_scores, of_choice)
         # they should agree: a score that flatters training rows misleads every system
         parts = {"training": data.part == TRAIN, "validation": data.part == STOP}
         self.auc_, of_taste = (
@@ -166,7 +172,8 @@ class NextClick:
         self,
         data: EncodedMarket,
         how: str,
-        train: Callable[[str, NDArray[np.bool_], NDArray[np.bool_]], Model],
+        name: str,
+        train: Callable[..., Model],
         score: Callable[[Model, EncodedMarket], NDArray[np.float32]],
         scores: NDArray[np.float32],
     ) -> None:
@@ -178,16 +185,16 @@ class NextClick:
             if not (learnable & tells).any():
                 scores[rows] = np.nan
             else:
-                model = train(f"-fold-{number}", learnable, known)
+                model = train(f"{name}-fold-{number}", learnable=learnable, known=known)
                 scores[rows] = score(model, data.select(rows))
 
     def _clicks(
         self,
+        name: str,
         data: EncodedMarket,
-        suffix: str,
+        *,
         learnable: NDArray[np.bool_],
         known: NDArray[np.bool_],
-        *,
         folder: Path | None,
         resume: bool,
         progress: Progress,
@@ -197,7 +204,7 @@ class NextClick:
         torch.manual_seed(self.settings.seed)
         model = ClickEncoder(shape=self.shape, settings=self.settings.model)
         task = ClickTask(
-            f"clicks{suffix}",
+            name,
             model,
             data,
             learnable=learnable,
@@ -208,28 +215,6 @@ class NextClick:
         loop.fit(resume=resume)
         centre(model, data, known, seed=self.settings.seed, device=default_device())
         return model
-
-    def _choice(
-        self,
-        data: EncodedMarket,
-        suffix: str,
-        learnable: NDArray[np.bool_],
-        known: NDArray[np.bool_],
-        *,
-        progress: Progress,
-        on_epoch: OnEpoch,
-    ) -> ChoiceModel:
-        """A choice model of some events [n_events], with the products of some impressions [n]."""
-        return fit_choice(
-            f"choice{suffix}",
-            data,
-            self.shape,
-            self.settings,
-            learnable=learnable,
-            known=known,
-            progress=progress,
-            on_epoch=on_epoch,
-        )
 
     def _has_choice(self) -> bool:
         """Whether products can be told apart by what can be seen of them."""

@@ -66,7 +66,10 @@ def test_a_wrong_level_alone_costs_nothing_where_the_level_is_put_right() -> Non
         right=pl.Series(p), low=pl.Series(low), noisy=pl.Series(blurred(p, 1, 1))
     )
 
-    found = levelled_shares(predicted, truth, ["right", "low", "noisy"], SETTINGS)
+    names = ["right", "low", "noisy"]
+    result = evaluate(predicted, systems=names, settings=SETTINGS, seed=0, truth=truth)
+
+    found = levelled_shares(predicted, truth, result)
 
     assert found["right"] == pytest.approx(1)
     assert found["low"] == pytest.approx(1)

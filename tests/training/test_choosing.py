@@ -195,6 +195,13 @@ def test_shoppers_who_shun_dear_products_are_told_from_those_who_seek_them() -> 
     assert roc_auc_score(market.unit[rows] % 2, found[rows]) > 0.9
 
 
+def test_where_no_row_has_a_product_no_taste_is_told(
+    tasteful: EncodedMarket, fitted: ChoiceModel
+) -> None:
+    nothing = replace(tasteful, product=np.zeros_like(tasteful.product))
+    assert np.isnan(tastes(fitted, nothing)).all()
+
+
 def test_many_shoppers_are_scored_in_pieces(
     tasteful: EncodedMarket, fitted: ChoiceModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
