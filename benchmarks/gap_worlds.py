@@ -282,6 +282,8 @@ def _no_products() -> ProductArrays:
         brand=np.array([MISSING], np.int32),
         phrases=none,
         phrase_names=(),
+        picture_phrases=none,
+        picture_phrase_names=(),
         words=np.full((1, 0), PAD, np.int32),
         text=none,
         image=none,

@@ -49,6 +49,9 @@ class ProductArrays:
         brand: int32 [n_products].
         phrases: float32 [n_products, n_phrases], 1 where the title holds a phrase of the group.
         phrase_names: the groups of `configs/phrases.yaml`.
+        picture_phrases: float32 [n_products, n_picture_phrases], how much the picture says a
+            phrase (`training.picture_phrases`), zero where there is none.
+        picture_phrase_names: the groups that pictures tell.
         words: int32 [n_products, max_words], word pieces of the title, PAD on the right;
             max_words is 0 where no product has a title.
         text: float32 [n_products, d_text], zero where there is none; d_text may be 0.
@@ -65,6 +68,8 @@ class ProductArrays:
     brand: NDArray[np.int32]
     phrases: NDArray[np.float32]
     phrase_names: tuple[str, ...]
+    picture_phrases: NDArray[np.float32]
+    picture_phrase_names: tuple[str, ...]
     words: NDArray[np.int32]
     text: NDArray[np.float32]
     image: NDArray[np.float32]

@@ -43,7 +43,7 @@ from features.splits import Split, event_parts
 from features.storage import IN_MEMORY, ArrayStore
 from features.vocabulary import Vocabulary
 
-FORMAT = 4
+FORMAT = 5
 
 MAX_TYPES = 12
 """Event types that get counts of their own; the commonest in training."""

@@ -91,7 +91,7 @@ def phrase_spans(title: str, phrases: Iterable[str]) -> list[tuple[int, int]]:
 def product_arrays(
     products: pl.DataFrame, vocabularies: Mapping[str, Vocabulary], phrases: Phrases
 ) -> ProductArrays:
-    """The catalogue with the missing product before it; without words, text, image and prices.
+    """The catalogue with the missing product before it; without prices, words, text and pictures.
 
     Args:
         products: the table.
@@ -114,6 +114,8 @@ def product_arrays(
         **codes,
         phrases=np.concatenate([np.zeros((1, len(phrases)), np.float32), flags]),
         phrase_names=tuple(phrases),
+        picture_phrases=np.zeros((n_products, 0), np.float32),
+        picture_phrase_names=(),
         words=np.zeros((n_products, 0), np.int32),
         text=np.zeros((n_products, 0), np.float32),
         image=np.zeros((n_products, 0), np.float32),

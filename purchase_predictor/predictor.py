@@ -26,6 +26,7 @@ from purchase_predictor.scored import scored_frame, unseen_in
 from purchase_predictor.settings import Settings
 from purchase_predictor.training.loop import OnEpoch, Progress, no_epoch
 from purchase_predictor.training.next_click import NextClick
+from purchase_predictor.training.picture_phrases import PicturePhrases
 from purchase_predictor.training.preparation import (
     ALL_MARKETS,
     Preparation,
@@ -39,6 +40,8 @@ from purchase_predictor.training.processes import make_accelerator
 
 REFERENCE_ROWS = 20_000
 """Test rows that later drift is told from, about."""
+
+_PICTURE_PHRASES = "picture_phrases"
 
 
 class PurchasePredictor:
@@ -336,7 +339,7 @@ class PurchasePredictor:
 
     def save(self, folder: Path) -> None:
         """Write a folder that holds all the model needs: safetensors, JSON and LightGBM text."""
-        clicks = self.preparation_.clicks_
+        clicks, probe = self.preparation_.clicks_, self.preparation_.picture_phrases_
         documents: dict[str, Any] = {
             "settings": self.settings.model_dump(),
             "facts": asdict(self.facts_),
@@ -349,7 +352,8 @@ class PurchasePredictor:
         folders["encoders"] = self.preparation_.content_.save
         if clicks is not None:
             folders["clicks"] = clicks.save
-        write_folder(folder, tensors={}, documents=documents, texts={}, folders=folders)
+        tensors = {} if probe is None else {_PICTURE_PHRASES: probe.tensors()}
+        write_folder(folder, tensors=tensors, documents=documents, folders=folders)
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
@@ -378,6 +382,10 @@ class PurchasePredictor:
         preparation.features_ = features
         preparation.identities_ = self.facts_.identities
         preparation.content_ = ContentEncoders.load(saved.path("encoders"))
+        preparation.picture_phrases_ = None
+        if f"{_PICTURE_PHRASES}.safetensors" in saved.manifest["files"]:
+            probe = PicturePhrases.from_tensors(saved.tensors(_PICTURE_PHRASES))
+            preparation.picture_phrases_ = probe
         preparation.clicks_ = None
         if (saved.folder / "clicks").is_dir():
             preparation.clicks_ = NextClick.load(saved.path("clicks"), self.settings)

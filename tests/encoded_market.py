@@ -144,6 +144,8 @@ def _products(rng: np.random.Generator, n_products: int, titles: bool) -> Produc
     words[~has_text] = [1, 0, 0, 0, 0, 0]
     codes = rng.integers(2, N_CATEGORIES, (2, n_products)).astype(np.int32)
     codes[:, 0] = 1
+    picture_phrases = np.cos(np.arange(n_products, dtype=np.float32))[:, None]
+    picture_phrases[~has_image] = 0.0
     return ProductArrays(
         product_id=np.array([None, *(f"p{row}" for row in range(1, n_products))], object),
         identity=np.r_[1, rng.integers(2, N_IDENTITIES, n_products - 1)].astype(np.int32),
@@ -153,6 +155,8 @@ def _products(rng: np.random.Generator, n_products: int, titles: bool) -> Produc
             np.float32
         ),
         phrase_names=("sale", "gift"),
+        picture_phrases=picture_phrases,
+        picture_phrase_names=("sale",),
         words=words[:, : 6 * titles].astype(np.int32),
         text=(rng.normal(size=(n_products, 8)) * has_text[:, None]).astype(np.float32)[
             :, : 8 * titles

@@ -2,6 +2,7 @@ import json
 import shutil
 import subprocess
 import sys
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from features.schema import Tables
 from purchase_predictor.errors import DataError, ModelFolderError, SettingsError
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.settings import load_settings
+from purchase_predictor.training.picture_phrases import PicturePhrases
 
 QUICK = [
     "model.d_model=16", "model.n_layers=1", "model.n_members=2", "model.history=6",
@@ -123,6 +125,24 @@ def test_model_folder_holds_no_pickle_and_checks_its_files(saved: Path, tmp_path
     facts.write_text(facts.read_text().replace("global", "glObal"))
     with pytest.raises(ModelFolderError, match=r"facts\.json"):
         PurchasePredictor.load(changed)
+
+
+def test_what_pictures_say_travels_with_the_model(
+    fitted: PurchasePredictor, tmp_path: Path
+) -> None:
+    assert fitted.preparation_.picture_phrases_ is None  # too few titles hold a phrase
+    rng = np.random.default_rng(0)
+    probe = PicturePhrases(
+        np.array([0, 2]), rng.normal(size=(5, 192, 2)).astype(np.float32),
+        rng.normal(size=(5, 2)).astype(np.float32),
+    )  # fmt: skip
+    model, preparation = copy(fitted), copy(fitted.preparation_)
+    model.preparation_, preparation.picture_phrases_ = preparation, probe
+    model.save(tmp_path / "model")
+    loaded = PurchasePredictor.load(tmp_path / "model").preparation_.picture_phrases_
+    assert loaded is not None
+    for name, array in probe.tensors().items():
+        np.testing.assert_array_equal(loaded.tensors()[name], array)
 
 
 def test_a_model_of_other_features_is_refused(

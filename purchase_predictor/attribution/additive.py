@@ -108,9 +108,10 @@ def column_owners(
     owners += [
         TOKEN_OF_PART[name] for name, size in readout.product_codes.items() for _ in range(size)
     ]
-    owners += phrases + [_MARKET] * readout.n_markets
+    says = [TOKEN_OF_PART["image"]] * readout.n_picture_phrases
+    owners += phrases + says + [_MARKET] * readout.n_markets
     if readout.by_market:
-        pulled = [numbers[place] for place in readout.terms] + phrases
+        pulled = [numbers[place] for place in readout.terms] + phrases + says
         owners += [name for name in pulled for _ in range(readout.n_markets)]
     if len(owners) != len(readout.blocks):
         raise ValueError(f"expected {len(readout.blocks)} columns, named {len(owners)}")

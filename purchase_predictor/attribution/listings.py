@@ -77,8 +77,10 @@ class ListingEffects:
         if not products.image.shape[1] or not told.any():
             return None
         image, there = products.image.copy(), products.has_image.copy()
-        image[sample.product], there[sample.product] = 0.0, False
-        without = self._changed(sample, replace(products, image=image, has_image=there))
+        says = products.picture_phrases.copy()
+        image[sample.product], says[sample.product], there[sample.product] = 0.0, 0.0, False
+        bare = replace(products, image=image, picture_phrases=says, has_image=there)
+        without = self._changed(sample, bare)
         return without, sample, told
 
     def _swapped(
@@ -90,14 +92,18 @@ class ListingEffects:
             return None
         offered = np.unique(sample.product[products.has_image[sample.product]])
         image, moved = products.image.copy(), np.zeros(len(products), bool)
+        says = products.picture_phrases.copy()
         for code in np.unique(products.category[offered]):
             own = offered[products.category[offered] == code]
             if len(own) > 1:
-                image[own], moved[own] = products.image[np.roll(own, 1)], True
+                other = np.roll(own, 1)
+                image[own], says[own] = products.image[other], products.picture_phrases[other]
+                moved[own] = True
         told = moved[sample.product]
         if not told.any():
             return None
-        return sample, self._changed(sample, replace(products, image=image)), told
+        swapped = replace(products, image=image, picture_phrases=says)
+        return sample, self._changed(sample, swapped), told
 
     def _of_brand(
         self, sample: EncodedMarket, market: str

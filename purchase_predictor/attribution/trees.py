@@ -30,7 +30,10 @@ _NAMED = {
     "has text": Token(TITLE, "text"),
     "has image": Token(PICTURE, "image"),
 }
-_OF_KIND = {"profile": _NAMED[MARKET], "text": _NAMED["has text"], "image": _NAMED["has image"]}
+_OF_KIND = {
+    "profile": _NAMED[MARKET], "text": _NAMED["has text"], "image": _NAMED["has image"],
+    "picture": _NAMED["has image"],
+}  # fmt: skip
 
 
 class TreeTokens:

@@ -206,6 +206,9 @@ def _product_columns(
     }
     for place, name in enumerate(products.phrase_names):
         columns[f"phrase {name}"] = products.phrases[:, place]
+    for place, name in enumerate(products.picture_phrase_names):
+        says = products.picture_phrases[:, place]
+        columns[f"picture says {name}"] = np.where(products.has_image, says, np.float32(np.nan))
     for kind, fitted in components.items():
         values = fitted.transform(getattr(products, kind))
         values[~getattr(products, f"has_{kind}")] = np.nan

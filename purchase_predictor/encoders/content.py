@@ -50,6 +50,8 @@ class ProductContent:
         text: float32 [n, d_text], L2-normalised, zero where there is no title. Of several text
             encoders: their embeddings side by side, so that a cosine is the mean of their cosines.
         image: float32 [n, d_image], likewise, zero where there is no readable picture.
+        layout: float32 [n, d_layout], where which colour lies, zero where there is no readable
+            picture; d_layout is 0 where it was not asked for.
         has_text: bool [n], whether there is a title; an empty one is there.
         has_image: bool [n], whether there is a picture that was read.
         failures: product, path and reason of each picture that could not be read.
@@ -59,6 +61,7 @@ class ProductContent:
     words: NDArray[np.int32]
     text: NDArray[np.float32]
     image: NDArray[np.float32]
+    layout: NDArray[np.float32]
     has_text: NDArray[np.bool_]
     has_image: NDArray[np.bool_]
     failures: list[tuple[str, str, str]]
@@ -192,6 +195,7 @@ class ContentEncoders:
         *,
         progress: Progress = silent,
         raw: bool = False,
+        layout: bool = False,
     ) -> ProductContent:
         """Turn products into arrays.
 
@@ -200,6 +204,7 @@ class ContentEncoders:
             folder: the data folder, in which the pictures are.
             progress: takes a line where there is much to embed or a stored file is damaged.
             raw: embeddings are left as long as the encoders make them, not L2-normalised.
+            layout: whether the layout of the pictures is wanted.
 
         Returns:
             Arrays in the order of `products`.
@@ -214,11 +219,13 @@ class ContentEncoders:
             cache=self.cache,
             progress=progress,
             raw=raw,
+            layout=layout,
         )
         return ProductContent(
             words=self._words(titles),
             text=embed_titles(self.texts, titles, cache=self.cache, progress=progress, raw=raw),
             image=pictures.vectors,
+            layout=pictures.layout,
             has_text=titles.is_not_null().to_numpy(),
             has_image=pictures.there,
             failures=pictures.failures,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import normalize
 
 from purchase_predictor.encoders.image import ImageEncoder
+from purchase_predictor.encoders.layout import LayoutEncoder
 from purchase_predictor.encoders.pictures import (
     PICTURES_AT_ONCE,
     PictureFiles,
@@ -33,11 +34,14 @@ class Pictures:
     Attributes:
         vectors: float32 [n, d], L2-normalised unless raw ones were asked for, zero where there is
             no readable picture.
+        layout: float32 [n, d_layout], where which colour lies (`LayoutEncoder`), zero where there
+            is no readable picture; d_layout is 0 where it was not asked for.
         there: bool [n], whether there is a picture that was read.
         failures: product, path and reason of each picture that could not be read.
     """
 
     vectors: NDArray[np.float32]
+    layout: NDArray[np.float32]
     there: NDArray[np.bool_]
     failures: list[tuple[str, str, str]]
 
@@ -86,6 +90,7 @@ def embed_pictures(
     cache: Path | None,
     progress: Progress,
     raw: bool = False,
+    layout: bool = False,
 ) -> Pictures:
     """Embed pictures with every encoder, each at the size that it takes.
 
@@ -98,18 +103,22 @@ def embed_pictures(
         cache: folder of stored embeddings; None stores none.
         progress: takes a line where there is much to embed or a stored file is damaged.
         raw: the embeddings are left as long as the encoders make them.
+        layout: whether the layout is wanted beside the embeddings.
     """
     if not encoders:
-        n = len(products)
-        return Pictures(np.zeros((n, 0), dtype=np.float32), np.zeros(n, dtype=bool), [])
+        none = np.zeros((len(products), 0), dtype=np.float32)
+        return Pictures(none, none, np.zeros(len(products), dtype=bool), [])
+    every: list[ImageEncoder | LayoutEncoder] = [*encoders]
+    if layout:
+        every.append(LayoutEncoder())
     readers = [
         PictureReader(max_bytes, max_pixels, spec.size, spec.resampling)
-        for spec in (encoder.spec for encoder in encoders)
+        for spec in (encoder.spec for encoder in every)
     ]
     files = find_pictures(products["image"], folder, readers[0])
     damaged: dict[int, str] = {}
     readable, parts = np.ones(len(files.digests), dtype=bool), []
-    for encoder, reader in zip(encoders, readers, strict=True):
+    for encoder, reader in zip(every, readers, strict=True):
         # The cap on pixels decides on which pictures there are, so it is part of the key.
         store = _store(cache, encoder.fingerprint, max_pixels, progress)
         compute = _of_files(encoder, replace(files, reader=reader), damaged)
@@ -117,9 +126,11 @@ def embed_pictures(
         readable &= read
         parts.append(vectors)
     there = (files.number >= 0) & np.append(readable, False)[files.number]
-    together = _side_by_side(parts, len(readable), raw=raw)
-    vectors = _rows(together, np.where(there, files.number, -1))
-    return Pictures(vectors, there, files.failed(products, damaged))
+    together = _side_by_side(parts[: len(encoders)], len(readable), raw=raw)
+    apart = _side_by_side(parts[len(encoders) :], len(readable), raw=True)
+    number = np.where(there, files.number, -1)
+    vectors, laid_out = _rows(together, number), _rows(apart, number)
+    return Pictures(vectors, laid_out, there, files.failed(products, damaged))
 
 
 def _of_titles(encoder: TextEncoder, texts: list[str]) -> Compute:
@@ -131,7 +142,9 @@ def _of_titles(encoder: TextEncoder, texts: list[str]) -> Compute:
     return compute
 
 
-def _of_files(encoder: ImageEncoder, files: PictureFiles, damaged: dict[int, str]) -> Compute:
+def _of_files(
+    encoder: ImageEncoder | LayoutEncoder, files: PictureFiles, damaged: dict[int, str]
+) -> Compute:
     """How an encoder embeds picture files; `damaged` gets those that are no pictures."""
 
     def compute(rows: Sequence[int]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:

@@ -26,6 +26,7 @@ class FusionShape:
         n_brands: codes of brands.
         n_word_pieces: codes of word pieces; 0 where no product has a title.
         n_phrases: groups of phrases that titles are searched for; 0 where there are none.
+        n_picture_phrases: groups of phrases that pictures tell.
         d_text: width of the title embedding; 0 where there is none.
         d_image: width of the picture embedding; 0 where there is none.
         n_event_types: codes of event types.
@@ -40,6 +41,7 @@ class FusionShape:
     n_brands: int
     n_word_pieces: int
     n_phrases: int
+    n_picture_phrases: int
     d_text: int
     d_image: int
     n_event_types: int
@@ -85,6 +87,7 @@ class ProductBatch(TensorRecord):
         brand: int64 [P].
         words: int64 [P, W], 0 on the right where the title is shorter.
         phrases: float32 [P, n_phrases], 1 where the title holds a phrase of the group.
+        picture_phrases: float32 [P, n_picture_phrases], how much the picture says each.
         text: float32 [P, d_text].
         image: float32 [P, d_image].
         has_text: bool [P].
@@ -98,6 +101,7 @@ class ProductBatch(TensorRecord):
     brand: Tensor
     words: Tensor
     phrases: Tensor
+    picture_phrases: Tensor
     text: Tensor
     image: Tensor
     has_text: Tensor

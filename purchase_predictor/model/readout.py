@@ -21,8 +21,8 @@ class Readout(nn.Module):
     """A linear model of what can be read off an impression without learning features first.
 
     Columns: numbers, straight and in pieces, and which of them are missing; codes; picture and
-    title embeddings; what the session amounts to; phrases; the market; terms and phrases in each
-    market, if asked for.
+    title embeddings; what the session amounts to; phrases of title and picture; the market; terms
+    and phrases in each market, if asked for.
 
     Gradient descent with few conversions learns such effects badly: after two epochs, when the
     network begins to overfit, a ridge logistic regression on the same inputs was still ahead of
@@ -54,6 +54,7 @@ class Readout(nn.Module):
         widths = {"image": shape.d_image, "text": shape.d_text}
         self.views = {name: width for name, width in widths.items() if width}
         self.n_phrases = shape.n_phrases
+        self.n_picture_phrases = shape.n_picture_phrases
         self.terms = [i for i, column in enumerate(shape.numbers) if column.group == "terms"]
         self.recency = RecencyMemory(n_event_types=shape.n_event_types)
         self.pieces = Pieces(bins)
@@ -90,11 +91,13 @@ class Readout(nn.Module):
         names += ["missing"] * (len(numbers) + len(self.views))
         names += [column.name for _, column in self.codes for _ in range(column.n_codes)]
         names += [name for name, size in self.product_codes.items() for _ in range(size)]
-        names += ["phrases"] * self.n_phrases + ["market"] * self.n_markets
+        names += ["phrases"] * self.n_phrases + ["picture phrases"] * self.n_picture_phrases
+        names += ["market"] * self.n_markets
         if not self.by_market:
             return names
         levers = [numbers[place].name for place in self.terms]
         levers += [f"phrase {number}" for number in range(self.n_phrases)]
+        levers += [f"picture phrase {number}" for number in range(self.n_picture_phrases)]
         return names + [f"{lever} by market" for lever in levers for _ in range(self.n_markets)]
 
     def forward(self, batch: FusionBatch) -> Tensor:
@@ -135,6 +138,11 @@ class Readout(nn.Module):
         levers = [standard[:, self.terms]]
         if self.n_phrases:
             levers.append(self._of_product(batch, batch.products.phrases, "text"))
+            parts.append(levers[-1])
+        if self.n_picture_phrases:
+            says = batch.products.picture_phrases.clamp(-CLIP, CLIP)
+            says = says.masked_fill(self._absent(batch, "image"), 0.0)
+            levers.append(says.index_select(0, batch.product))
             parts.append(levers[-1])
         if not self.by_market:
             return torch.cat([*parts, market], dim=1)

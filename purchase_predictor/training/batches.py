@@ -296,6 +296,7 @@ def product_batch(
         brand=_long(products.brand[rows]),
         words=_long(words),
         phrases=_float(products.phrases[rows]),
+        picture_phrases=_float(products.picture_phrases[rows]),
         text=_float(products.text[rows]),
         image=_float(products.image[rows]),
         has_text=torch.from_numpy(products.has_text[rows]),

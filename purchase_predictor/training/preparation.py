@@ -29,11 +29,12 @@ from features.schema import Tables
 from features.splits import Split
 from features.storage import ArrayStore
 from purchase_predictor.counted import Counted
-from purchase_predictor.encoders.content import ContentEncoders
+from purchase_predictor.encoders.content import ContentEncoders, ProductContent
 from purchase_predictor.errors import DataError, nearest
 from purchase_predictor.settings import Settings
 from purchase_predictor.training.loop import OnEpoch, Progress, no_epoch
 from purchase_predictor.training.next_click import NextClick, with_scores, without_scores
+from purchase_predictor.training.picture_phrases import PicturePhrases
 from purchase_predictor.training.shapes import ContentSizes, shape_of
 
 ALL_MARKETS = "all"
@@ -203,8 +204,9 @@ class Preparation:
         self.identities_ = True
         tables = selection.tables
         data = self.features_.transform(tables, selection.split, store=self._store())
-        products = self._with_content(data.products, tables.products, tables.folder)
-        data = self._seen(replace(data, products=products))
+        told = self.content_.encode(tables.products, tables.folder, layout=True)
+        self.picture_phrases_ = self._fit_picture_phrases(data, told, progress)
+        data = self._seen(replace(data, products=self._with_content(data.products, told)))
         self.coverage_ = {
             name: identity_coverage(data.products, data.product[data.part == part])
             for name, part in (("training", TRAIN), ("validation", STOP))
@@ -271,7 +273,9 @@ class Preparation:
             folder: the data folder, in which the pictures are.
         """
         told = self.features_.catalogue(products)
-        return EncodedCatalogue(told, self._with_content(told, products, folder))
+        layout = self.picture_phrases_ is not None
+        content = self.content_.encode(products, folder, layout=layout)
+        return EncodedCatalogue(told, self._with_content(told, content))
 
     def encode(self, tables: Tables, catalogue: EncodedCatalogue | None = None) -> EncodedMarket:
         """Encode rows that are to be scored.
@@ -296,10 +300,21 @@ class Preparation:
             n_word_pieces=0 if words is None else len(words),
         )
 
-    def _with_content(
-        self, products: ProductArrays, table: pl.DataFrame, folder: Path
-    ) -> ProductArrays:
-        content = self.content_.encode(table, folder)
+    def _fit_picture_phrases(
+        self, data: EncodedMarket, content: ProductContent, progress: Progress
+    ) -> PicturePhrases | None:
+        """What the pictures of training products tell; says which phrases."""
+        known = np.zeros(len(data.products), bool)
+        known[data.product[data.part == TRAIN]] = True
+        known[data.events.product[data.events.part == TRAIN]] = True
+        readable = replace(data.products, has_image=_below_missing(content.has_image))
+        probe = PicturePhrases.fit(_below_missing(content.layout), readable, known)
+        if probe is not None:
+            names = ", ".join(data.products.phrase_names[place] for place in probe.kept)
+            progress(f"pictures tell of phrases in titles: {names}")
+        return probe
+
+    def _with_content(self, products: ProductArrays, content: ProductContent) -> ProductArrays:
         self.failures_ = content.failures
         whole = replace(
             products,
@@ -309,6 +324,10 @@ class Preparation:
             has_text=_below_missing(content.has_text),
             has_image=_below_missing(content.has_image),
         )
+        if self.picture_phrases_ is not None:
+            says = self.picture_phrases_.score(_below_missing(content.layout), whole)
+            names = tuple(products.phrase_names[place] for place in self.picture_phrases_.kept)
+            whole = replace(whole, picture_phrases=says, picture_phrase_names=names)
         return self._identified(whole)
 
     def _seen(self, data: EncodedMarket) -> EncodedMarket:

@@ -42,6 +42,7 @@ def shape_of(data: EncodedMarket, sizes: ContentSizes) -> FusionShape:
         n_brands=sizes.n_brands,
         n_word_pieces=sizes.n_word_pieces if data.products.words.shape[1] else 0,
         n_phrases=data.products.phrases.shape[1] if data.products.words.shape[1] else 0,
+        n_picture_phrases=data.products.picture_phrases.shape[1],
         d_text=data.products.text.shape[1],
         d_image=data.products.image.shape[1],
         n_event_types=data.events.n_types,

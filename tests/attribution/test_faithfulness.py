@@ -12,6 +12,7 @@ from features.arrays import EncodedMarket
 from purchase_predictor.attribution import faithfulness
 from purchase_predictor.attribution.faithfulness import Check
 from purchase_predictor.attribution.shapley import MODALITIES, N_SUBSETS, shapley_weights
+from purchase_predictor.attribution.tokens import PICTURE, Token
 from purchase_predictor.attribution.trees import TreeTokens
 from purchase_predictor.baselines.lightgbm import LightGBMSystem
 from purchase_predictor.model.inputs import FusionBatch
@@ -176,6 +177,11 @@ def test_tree_shap_of_tokens_adds_up_to_the_raw_score(market: EncodedMarket) -> 
     bias = system.contributions(market)[:, -1]
     assert values.shape == (len(market), len(trees.tokens))
     assert values.std() > 0
+    # components, whether there is one, and what it says are one token: the picture
+    of_picture = ["image" in name or "picture" in name for name in system.table_.names]
+    places = {int(place) for place in trees.place[np.array(of_picture)]}
+    assert [trees.tokens[place] for place in places] == [Token(PICTURE, "image")]
+    assert "picture says sale" in system.table_.names
     np.testing.assert_allclose(values.sum(axis=1), raw - bias, atol=1e-6)
     check = faithfulness.violations_of_trees(trees, market, 0.95)
     assert check.n == len(market)

@@ -16,7 +16,8 @@ class LikesPictures:
 
     def predict_proba(self, data: EncodedMarket) -> np.ndarray:
         products = data.products
-        z = np.where(products.has_image, 1.0 + products.image[:, 0], 0.0)
+        seen = 0.25 * products.image[:, 0] + 0.75 * products.picture_phrases[:, 0]
+        z = np.where(products.has_image, 1.0 + seen, 0.0)
         z = z + 0.5 * (products.brand == 3)
         return 1 / (1 + np.exp(2 - z[data.product]))
 
@@ -33,6 +34,7 @@ def asker(market: EncodedMarket) -> Asker:
         market,
         products=replace(
             products, image=image, brand=brand, has_image=np.arange(n) > 0,
+            picture_phrases=image[:, :1], picture_phrase_names=("sale",),
             category=(2 + (np.arange(n) // 2) % 4).astype(np.int32),
         ),
         converted=np.where(sold, 1.0, 0.0).astype(np.float32),
@@ -55,6 +57,15 @@ def test_the_effect_of_each_lever_is_the_mean_difference(asker: Asker) -> None:
         assert own["image"]["logit"] == pytest.approx(1 + bright[with_it].mean(), abs=1e-5)
         assert own["image"]["n_impressions"] == with_it.sum()
         assert abs(own["image_swap"]["logit"]) <= 1.0
+        swapped = ListingEffects(asker)._swapped(sample)
+        assert swapped is not None
+        _, after, told = swapped
+        rows = after.product[told]
+        # what a picture says comes with it
+        np.testing.assert_array_equal(
+            after.products.picture_phrases[rows, 0], after.products.image[rows, 0]
+        )
+        assert (after.products.image[rows] != sample.products.image[rows]).any()
         if "number_one_brand" in own:
             assert own["number_one_brand"]["logit"] == pytest.approx(0.5, abs=1e-5)
             others = sample.products.brand[sample.product] != 3

@@ -23,7 +23,7 @@ def test_a_table_holds_everything_that_varies(market: EncodedMarket) -> None:
     for name in (
         "market", "n0", "n5", "device", "last_event", "profile 0", "product identity",
         "product category", "product brand", "has text", "has image", "text 0", "text 2",
-        "image 2", "phrase sale",
+        "image 2", "phrase sale", "picture says sale",
     ):  # fmt: skip
         assert name in table.names
     assert "text 3" not in table.names
@@ -43,6 +43,8 @@ def test_values_stand_in_their_columns(market: EncodedMarket) -> None:
     np.testing.assert_array_equal(column(table, x, "product identity"), identity)
     no_picture = ~market.products.has_image[market.product]
     np.testing.assert_array_equal(np.isnan(column(table, x, "image 0")), no_picture)
+    says = np.where(no_picture, np.nan, market.products.picture_phrases[market.product, 0])
+    np.testing.assert_array_equal(column(table, x, "picture says sale"), says)
 
 
 def test_categories_are_those_with_a_vocabulary(market: EncodedMarket) -> None:

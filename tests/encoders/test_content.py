@@ -8,6 +8,7 @@ from PIL import Image
 
 from features.arrays import MISSING, PAD
 from purchase_predictor.encoders.content import ContentEncoders, ProductContent
+from purchase_predictor.encoders.layout import LayoutEncoder
 from purchase_predictor.errors import DataError, UserError
 from purchase_predictor.settings import DataSettings, EncoderSettings, load_settings
 
@@ -121,6 +122,20 @@ def test_a_missing_title_is_not_an_empty_one(content: ProductContent) -> None:
     assert content.words[N - 3].tolist() == [MISSING] + [PAD] * 5
     assert content.words[N - 2].tolist() == [PAD] * 6
     assert content.has_text[N - 2]
+
+
+def test_the_layout_is_the_picture_of_eight_pixels_where_it_is_asked_for(
+    encoders: ContentEncoders, folder: Path, content: ProductContent
+) -> None:
+    asked = encoders.encode(catalogue(), folder, layout=True)
+    assert content.layout.shape == (N, 0)
+    assert asked.layout.shape == (N, LayoutEncoder.d)
+    assert same(asked, content)
+    assert (asked.layout[~asked.has_image] == 0).all()
+    colours = asked.layout[:4].reshape(4, -1, 3)
+    np.testing.assert_allclose(
+        colours, np.broadcast_to(np.array(COLOURS)[:, None] / 255, colours.shape), atol=0.08
+    )
 
 
 def test_pictures_that_cannot_be_read_are_told(content: ProductContent) -> None:

@@ -63,7 +63,8 @@ class Encoders:
             text /= np.maximum(np.linalg.norm(text, axis=1, keepdims=True), 1e-9)
             image /= np.maximum(np.linalg.norm(image, axis=1, keepdims=True), 1e-9)
         words = np.zeros((len(ids), 0), np.int32)
-        return ProductContent(words, text, image, has_text, has_image, [], 0)
+        layout = np.zeros((len(ids), 0), np.float32)
+        return ProductContent(words, text, image, layout, has_text, has_image, [], 0)
 
 
 def views_of(listings: Listings, encoders: Encoders, rows: np.ndarray | None = None) -> dict:

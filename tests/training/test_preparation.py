@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from PIL import Image
 
 from features.arrays import N_RESERVED, STOP, TEST, TRAIN
 from features.schema import Tables
@@ -11,6 +12,7 @@ from features.splits import split_impressions
 from purchase_predictor.encoders.content import ContentEncoders
 from purchase_predictor.errors import DataError
 from purchase_predictor.settings import load_settings
+from purchase_predictor.training import picture_phrases
 from purchase_predictor.training.next_click import SCORE_COLUMNS
 from purchase_predictor.training.preparation import (
     Preparation,
@@ -90,6 +92,49 @@ def test_held_out_rows_get_the_same_scores_when_they_come_to_be_scored(
     found = later.numbers[[place[name] for name in data.impression_id[rows]], -n:]
     assert np.isfinite(found).any(axis=0).all()
     np.testing.assert_allclose(found, data.numbers[rows, -n:], atol=1e-5)
+
+
+@pytest.fixture
+def with_badges(tiny_tables: Tables, tmp_path: Path) -> Tables:
+    """Every product has a picture; where the title says free shipping, with a red corner."""
+    rng = np.random.default_rng(3)
+    titles = tiny_tables.products["title"].fill_null("").to_list()
+    for number, title in enumerate(titles):
+        pixels = rng.integers(90, 160, (48, 48, 3), dtype=np.uint8)
+        if any(word in title for word in ("free shipping", "무료배송", "送料無料")):
+            pixels[:12, 36:] = (230, 20, 20)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    products = tiny_tables.products.with_columns(
+        image=pl.Series([f"{number}.png" for number in range(len(titles))])
+    )
+    return replace(tiny_tables, products=products, folder=tmp_path)
+
+
+def test_what_pictures_say_is_learned_from_titles_and_scored_without_them(
+    with_badges: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(picture_phrases, "MIN_TITLES", 5)
+    preparation, said = fit(with_badges, without=())
+    products = preparation.data.products
+    place = products.picture_phrase_names.index("free_shipping")
+    free = products.phrases[:, products.phrase_names.index("free_shipping")] == 1
+    score = products.picture_phrases[:, place]
+    assert score[free].min() > score[1:][~free[1:]].max()
+    assert any("pictures tell of phrases in titles: free_shipping" in line for line in said)
+
+    untitled = with_badges.products.with_columns(title=pl.lit("mug"))
+    later = preparation.encode(replace(with_badges, products=untitled)).products
+
+    assert later.picture_phrase_names == products.picture_phrase_names
+    np.testing.assert_allclose(later.picture_phrases, products.picture_phrases, atol=1e-6)
+
+
+def test_without_pictures_nothing_is_said_of_them(tiny_tables: Tables) -> None:
+    preparation, said = fit(tiny_tables)
+    assert preparation.picture_phrases_ is None
+    assert preparation.data.products.picture_phrases.shape[1] == 0
+    assert preparation.encode(tiny_tables).products.picture_phrase_names == ()
+    assert not any("pictures tell" in line for line in said)
 
 
 def test_fingerprint_is_of_the_rows(tiny_tables: Tables) -> None:

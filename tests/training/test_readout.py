@@ -64,6 +64,19 @@ def test_a_number_may_bend(readout: Readout, data: EncodedMarket) -> None:
     assert np.corrcoef(found, np.abs(test.numbers[:, 1]))[0, 1] > 0.3
 
 
+def test_what_a_picture_says_has_an_effect_of_its_own_in_each_market(data: EncodedMarket) -> None:
+    rng = np.random.default_rng(1)
+    says = data.products.picture_phrases[data.product, 0]
+    logit = 2.5 * np.where(data.market == 3, says, -says) - 1.0
+    converted = (rng.random(len(data)) < 1 / (1 + np.exp(-logit))).astype(np.float32)
+    readout = solve(unsolved(data), replace(data, converted=converted))
+    test = data.select((data.part == TEST) & data.products.has_image[data.product])
+    found, told = read_out(readout, test), test.products.picture_phrases[test.product, 0]
+    for market, sign in ((3, 1), (4, -1)):
+        rows = test.market == market
+        assert sign * np.corrcoef(found[rows], told[rows])[0, 1] > 0.7
+
+
 def test_a_market_not_in_training_has_no_effects_of_its_own(
     readout: Readout, data: EncodedMarket
 ) -> None:
@@ -116,6 +129,9 @@ def test_a_column_belongs_to_the_block_of_what_moves_it(
     moved = {
         "brand": replace(batch, products=replace(products, brand=1 - products.brand.clamp_max(1))),
         "image": replace(batch, products=replace(products, image=products.image + 1)),
+        "says": replace(
+            batch, products=replace(products, picture_phrases=products.picture_phrases + 1)
+        ),
         "device": replace(batch, categories=1 + batch.categories % 4),
         "number": replace(batch, numbers=numbers),
     }
@@ -124,6 +140,7 @@ def test_a_column_belongs_to_the_block_of_what_moves_it(
     expected = {
         "brand": {"brand"},
         "image": {"image"},
+        "says": {"picture phrases", "picture phrase 0 by market"},
         "device": {device, last_event},
         "number": {second.block, f"{second.name} in pieces", "missing"},
     }
