@@ -71,7 +71,12 @@ def _without_prices(data: EncodedMarket) -> EncodedMarket:
 
 
 def _without_content(data: EncodedMarket, kind: str) -> EncodedMarket:
-    products = data.products
+    # what pictures say is learned from titles: it goes with either
+    products = replace(
+        data.products,
+        picture_phrases=data.products.picture_phrases[:, :0],
+        picture_phrase_names=(),
+    )
     none = np.zeros(len(products), bool)
     if kind == "image":
         products = replace(products, image=products.image[:, :0], has_image=none)

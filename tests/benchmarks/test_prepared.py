@@ -62,13 +62,15 @@ def test_without_text_there_are_no_words(prepared: Prepared) -> None:
     assert products.words.shape[1] == products.text.shape[1] == 0
     assert not products.has_text.any()
     assert not products.phrases.any()
+    # what pictures say is learned from titles
+    assert products.picture_phrases.shape[1] == len(products.picture_phrase_names) == 0
     assert products.has_image.any()
 
 
 def test_without_pictures_there_are_no_vectors(prepared: Prepared) -> None:
     products = dropped(prepared, "image").products
 
-    assert products.image.shape[1] == 0
+    assert products.image.shape[1] == products.picture_phrases.shape[1] == 0
     assert not products.has_image.any()
     assert products.has_text.any()
 
