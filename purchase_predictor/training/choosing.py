@@ -25,7 +25,7 @@ TARGETS_IN_BATCH = 4096
 MOST_ALTERNATIVES = 4096
 """A market that sells more is told from a sample of its products."""
 
-ROWS_AT_ONCE = 65_536
+ROWS_AT_ONCE = 8_192
 
 EVENTS_AT_ONCE = 8_192
 """Events and impressions whose classes are told together: each takes some kilobytes."""

@@ -17,8 +17,6 @@ from scipy.stats import pearsonr
 from sklearn.linear_model import RidgeCV
 from sklearn.preprocessing import StandardScaler
 
-from features.arrays import ProductArrays
-
 N_FOLDS = 5
 PENALTIES = np.logspace(0, 5, 11)
 MIN_TITLES = 20
@@ -52,25 +50,30 @@ class PicturePhrases:
 
     @classmethod
     def fit(
-        cls, layout: NDArray[np.float32], products: ProductArrays, learn: NDArray[np.bool_]
+        cls,
+        layout: NDArray[np.float32],
+        flags: NDArray[np.float32],
+        product_id: NDArray[np.object_],
+        learn: NDArray[np.bool_],
     ) -> Self | None:
         """Learn from pictures and titles of training products.
 
         Args:
-            layout: float32 [n_products, d], of `LayoutEncoder`; d is 0 without pictures.
-            products: the catalogue, phrases told.
-            learn: bool [n_products], products of the training period.
+            layout: float32 [n, d], of `LayoutEncoder`; d is 0 where no picture is read.
+            flags: float32 [n, n_phrases], 1 where the title holds a phrase.
+            product_id: object [n].
+            learn: bool [n], products of the training period that have a picture and a title.
 
         Returns:
             None where no phrase can be told from pictures.
         """
-        rows = np.flatnonzero(learn & products.has_image & products.has_text)
-        held = products.phrases[rows].sum(axis=0)
+        rows = np.flatnonzero(learn)
+        held = flags[rows].sum(axis=0)
         often = np.flatnonzero((held >= MIN_TITLES) & (len(rows) - held >= MIN_TITLES))
         if not layout.shape[1] or not len(often):
             return None
-        x, y = layout[rows].astype(np.float64), products.phrases[rows][:, often].astype(np.float64)
-        fold = folds(products.product_id[rows])
+        x, y = layout[rows].astype(np.float64), flags[rows][:, often].astype(np.float64)
+        fold = folds(product_id[rows])
         # 1. a probe for each fold, of the others
         weight, bias = _probes(x, y, fold)
         score = _by_fold(x, fold, weight, bias)
@@ -86,18 +89,24 @@ class PicturePhrases:
             bias=((bias[:, told] - centre) @ whitening).astype(np.float32),
         )
 
-    def score(self, layout: NDArray[np.float32], products: ProductArrays) -> NDArray[np.float32]:
+    def score(
+        self,
+        layout: NDArray[np.float32],
+        product_id: NDArray[np.object_],
+        there: NDArray[np.bool_],
+    ) -> NDArray[np.float32]:
         """How much the picture of each product says each phrase.
 
         Args:
-            layout: float32 [n_products, d].
-            products: the catalogue.
+            layout: float32 [n, d].
+            product_id: object [n].
+            there: bool [n], whether there is a picture that was read.
 
         Returns:
-            float32 [n_products, k], of mean 0 and variance 1 in training; 0 without a picture.
+            float32 [n, k], of mean 0 and variance 1 in training; 0 without a picture.
         """
-        scores = _by_fold(layout, folds(products.product_id), self.weight, self.bias)
-        return np.where(products.has_image[:, None], scores, 0.0).astype(np.float32)
+        scores = _by_fold(layout, folds(product_id), self.weight, self.bias)
+        return np.where(there[:, None], scores, 0.0).astype(np.float32)
 
     def tensors(self) -> dict[str, NDArray[np.generic]]:
         """As a model folder holds it."""

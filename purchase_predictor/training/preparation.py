@@ -307,10 +307,15 @@ class Preparation:
         known = np.zeros(len(data.products), bool)
         known[data.product[data.part == TRAIN]] = True
         known[data.events.product[data.events.part == TRAIN]] = True
-        readable = replace(data.products, has_image=_below_missing(content.has_image))
-        probe = PicturePhrases.fit(_below_missing(content.layout), readable, known)
+        products = data.products
+        probe = PicturePhrases.fit(
+            content.layout,
+            products.phrases[1:],
+            products.product_id[1:],
+            known[1:] & content.has_image & content.has_text,
+        )
         if probe is not None:
-            names = ", ".join(data.products.phrase_names[place] for place in probe.kept)
+            names = ", ".join(products.phrase_names[place] for place in probe.kept)
             progress(f"pictures tell of phrases in titles: {names}")
         return probe
 
@@ -325,8 +330,9 @@ class Preparation:
             has_image=_below_missing(content.has_image),
         )
         if self.picture_phrases_ is not None:
-            says = self.picture_phrases_.score(_below_missing(content.layout), whole)
-            names = tuple(products.phrase_names[place] for place in self.picture_phrases_.kept)
+            probe, ids = self.picture_phrases_, products.product_id[1:]
+            says = _below_missing(probe.score(content.layout, ids, content.has_image))
+            names = tuple(products.phrase_names[place] for place in probe.kept)
             whole = replace(whole, picture_phrases=says, picture_phrase_names=names)
         return self._identified(whole)
 

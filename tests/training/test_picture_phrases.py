@@ -1,14 +1,11 @@
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from features.arrays import ProductArrays
 from purchase_predictor.encoders.layout import LayoutEncoder
 from purchase_predictor.training.picture_phrases import N_FOLDS, PicturePhrases, folds
-from tests.encoded_market import make_market
 
 N = 3_000
 D = LayoutEncoder.d
@@ -31,20 +28,17 @@ class Drawn:
         pixels[:, 7, 7] += self.badge[:, 1:] * np.array([-60.0, 90, -60])
         self.layout = LayoutEncoder().embed(pixels.clip(0, 255).astype(np.uint8))
         there = rng.random(N) < 0.9
-        there[0] = False
         self.layout[~there] = 0.0
-        self.products = replace(
-            make_market().products,
-            product_id=np.array([None, *(f"p{n}" for n in range(1, N))], object),
-            phrases=self.said.astype(np.float32),
-            phrase_names=("limited", "free", "gift", "sale"),
-            has_text=np.ones(N, bool),
-            has_image=there,
-        )
-        self.learn = np.arange(N) < 2_400
+        self.product_id = np.array([f"p{n}" for n in range(N)], object)
+        self.there = there
+        self.learn = (np.arange(N) < 2_400) & there
 
-    def fit(self, products: ProductArrays | None = None) -> PicturePhrases | None:
-        return PicturePhrases.fit(self.layout, products or self.products, self.learn)
+    def fit(self, flags: np.ndarray | None = None) -> PicturePhrases | None:
+        flags = self.said.astype(np.float32) if flags is None else flags
+        return PicturePhrases.fit(self.layout, flags, self.product_id, self.learn)
+
+    def score(self, probe: PicturePhrases) -> np.ndarray:
+        return probe.score(self.layout, self.product_id, self.there)
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +56,8 @@ def probe(drawn: Drawn) -> PicturePhrases:
 def test_a_badge_is_told_from_what_titles_of_such_pictures_say(
     drawn: Drawn, probe: PicturePhrases
 ) -> None:
-    score = probe.score(drawn.layout, drawn.products)
-    new = ~drawn.learn & drawn.products.has_image
+    score = drawn.score(probe)
+    new = drawn.there & (np.arange(N) >= 2_400)
     assert probe.kept.tolist() == [0, 1, 2]
     assert score.shape == (N, 3)
     for place in range(2):
@@ -77,8 +71,7 @@ def test_a_badge_is_told_from_what_titles_of_such_pictures_say(
 def test_scores_have_mean_0_and_variance_1_and_are_uncorrelated_in_training(
     drawn: Drawn, probe: PicturePhrases
 ) -> None:
-    rows = drawn.learn & drawn.products.has_image
-    score = probe.score(drawn.layout, drawn.products)[rows]
+    score = drawn.score(probe)[drawn.learn]
     np.testing.assert_allclose(score.mean(axis=0), 0.0, atol=1e-3)
     np.testing.assert_allclose(np.cov(score, rowvar=False), np.eye(3), atol=1e-2)
 
@@ -86,9 +79,9 @@ def test_scores_have_mean_0_and_variance_1_and_are_uncorrelated_in_training(
 def test_a_score_does_not_depend_on_the_products_own_title(drawn: Drawn) -> None:
     """Whatever one listing says, its own picture's score stays but for the common whitening."""
     said = drawn.said.copy()
-    fold = folds(drawn.products.product_id)
+    fold = folds(drawn.product_id)
     said[fold == 1, :3] = ~said[fold == 1, :3]
-    turned = drawn.fit(replace(drawn.products, phrases=said.astype(np.float32)))
+    turned = drawn.fit(said.astype(np.float32))
     plain = drawn.fit()
     assert turned is not None
     assert plain is not None
@@ -100,13 +93,13 @@ def test_a_score_does_not_depend_on_the_products_own_title(drawn: Drawn) -> None
 
 
 def test_a_product_without_a_picture_has_none(drawn: Drawn, probe: PicturePhrases) -> None:
-    score = probe.score(drawn.layout, drawn.products)
-    assert (score[~drawn.products.has_image] == 0).all()
-    assert (score[drawn.products.has_image] != 0).all()
+    score = drawn.score(probe)
+    assert (score[~drawn.there] == 0).all()
+    assert (score[drawn.there] != 0).all()
 
 
 def test_folds_stay_with_the_product(drawn: Drawn) -> None:
-    fold = folds(drawn.products.product_id)
+    fold = folds(drawn.product_id)
     assert set(fold) == set(range(N_FOLDS))
     some = np.array(["p7", "p5"], object)
     assert folds(some).tolist() == fold[[7, 5]].tolist()
@@ -115,22 +108,20 @@ def test_folds_stay_with_the_product(drawn: Drawn) -> None:
 def test_pictures_that_say_nothing_are_not_read(drawn: Drawn) -> None:
     rng = np.random.default_rng(5)
     noise = rng.random((N, D)).astype(np.float32)
-    assert PicturePhrases.fit(noise, drawn.products, drawn.learn) is None
+    flags = drawn.said.astype(np.float32)
+    assert PicturePhrases.fit(noise, flags, drawn.product_id, drawn.learn) is None
 
 
 def test_without_pictures_titles_or_phrases_there_is_no_probe(drawn: Drawn) -> None:
+    flags, none = drawn.said.astype(np.float32), np.zeros((N, 0), np.float32)
     nothing = np.zeros(N, bool)
-    assert PicturePhrases.fit(np.zeros((N, 0), np.float32), drawn.products, drawn.learn) is None
-    assert drawn.fit(replace(drawn.products, has_text=nothing)) is None
-    assert drawn.fit(replace(drawn.products, has_image=nothing)) is None
-    assert PicturePhrases.fit(drawn.layout, drawn.products, nothing) is None
-    unsaid = replace(drawn.products, phrases=np.zeros((N, 4), np.float32))
-    assert drawn.fit(unsaid) is None
+    assert PicturePhrases.fit(none, flags, drawn.product_id, drawn.learn) is None
+    assert PicturePhrases.fit(drawn.layout, flags, drawn.product_id, nothing) is None
+    assert PicturePhrases.fit(drawn.layout, none, drawn.product_id, drawn.learn) is None
+    assert drawn.fit(np.zeros((N, 4), np.float32)) is None
 
 
 def test_it_survives_a_file(drawn: Drawn, probe: PicturePhrases, tmp_path: Path) -> None:
     save_file(probe.tensors(), tmp_path / "probe.safetensors")
     again = PicturePhrases.from_tensors(load_file(tmp_path / "probe.safetensors"))
-    np.testing.assert_array_equal(
-        again.score(drawn.layout, drawn.products), probe.score(drawn.layout, drawn.products)
-    )
+    np.testing.assert_array_equal(drawn.score(again), drawn.score(probe))
