@@ -87,6 +87,7 @@ class PretrainingSettings(Section):
     taste_rank: int = Field(ge=0)
     taste_classes: int = Field(ge=1)
     taste_epochs: int = Field(ge=1)
+    taste_models: int = Field(ge=1)
 
 
 class TrainingSettings(Section):

@@ -1,4 +1,4 @@
-"""Fitting the choice model on clicks, and the taste of a shopper for a product as a column."""
+"""Fitting choice models on clicks."""
 
 import math
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from features.arrays import MISSING, STOP, TRAIN, EncodedMarket, EventArrays
-from purchase_predictor.model.choice import ChoiceBatch, ChoiceModel, sum_between
+from purchase_predictor.model.choice import ChoiceBatch, ChoiceModel
 from purchase_predictor.model.inputs import FusionShape
 from purchase_predictor.settings import Settings
 from purchase_predictor.training.batches import Batcher, product_batch, ranges
@@ -24,11 +24,6 @@ PENALTY = 2e-4
 TARGETS_IN_BATCH = 4096
 MOST_ALTERNATIVES = 4096
 """A market that sells more is told from a sample of its products."""
-
-ROWS_AT_ONCE = 8_192
-
-EVENTS_AT_ONCE = 8_192
-"""Events and impressions whose classes are told together: each takes some kilobytes."""
 
 
 @dataclass(frozen=True)
@@ -269,7 +264,50 @@ class ChoiceTask:
         model.popularity = nn.Parameter(torch.zeros(0))  # new products have none
 
 
-def fit_choice(
+def fit_choices(
+    name: str,
+    data: EncodedMarket,
+    shape: FusionShape,
+    settings: Settings,
+    *,
+    learnable: NDArray[np.bool_],
+    known: NDArray[np.bool_],
+    progress: Progress,
+    on_epoch: OnEpoch,
+) -> list[ChoiceModel]:
+    """Choice models of some training events, alike but for where they start.
+
+    The likelihood of classes has many maxima, and which is found is an accident: the mean of what
+    several say is nearer to the truth than any of them. One takes a minute or two where the click
+    encoder takes many, so there are no checkpoints.
+
+    Args:
+        name: of their figures.
+        data: n impressions and their events.
+        shape: data-dependent sizes.
+        settings: all settings.
+        learnable: bool [n_events], what they may learn from.
+        known: bool [n], impressions whose products count as sold.
+        progress: told a line at each epoch.
+        on_epoch: told the figures of each epoch.
+    """
+    n_models = settings.pretraining.taste_models
+    return [
+        _fit_choice(
+            name if n_models == 1 else f"{name}-{number}",
+            data,
+            shape,
+            settings.model_copy(update={"seed": settings.seed + number}),
+            learnable=learnable,
+            known=known,
+            progress=progress,
+            on_epoch=on_epoch,
+        )
+        for number in range(n_models)
+    ]
+
+
+def _fit_choice(
     name: str,
     data: EncodedMarket,
     shape: FusionShape,
@@ -280,20 +318,7 @@ def fit_choice(
     progress: Progress,
     on_epoch: OnEpoch,
 ) -> ChoiceModel:
-    """A choice model of some training events.
-
-    It takes a minute or two where the click encoder takes many, so it keeps no checkpoints.
-
-    Args:
-        name: of its figures.
-        data: n impressions and their events.
-        shape: data-dependent sizes.
-        settings: all settings.
-        learnable: bool [n_events], what it may learn from.
-        known: bool [n], impressions whose products count as sold.
-        progress: told a line at each epoch.
-        on_epoch: told the figures of each epoch.
-    """
+    """One of `fit_choices`."""
     torch.manual_seed(settings.seed)
     pretraining = settings.pretraining
     epochs = pretraining.taste_epochs
@@ -319,75 +344,3 @@ def fit_choice(
     Loop(task, loop, progress=progress, on_epoch=on_epoch).fit()
     task.settle(model)
     return model
-
-
-@torch.inference_mode()
-def tastes(model: ChoiceModel, data: EncodedMarket) -> NDArray[np.float32]:
-    """How far each impression's product suits what its shopper turned to before.
-
-    Args:
-        model: fitted.
-        data: n impressions.
-
-    Returns:
-        float32 [n, 2], NaN without a product. Utility beyond that of the market's average product
-        for the market's average shopper, who are both at zero; and what a price dearer by a
-        spread of the market adds to it, NaN where training knew no prices.
-    """
-    vectors = torch.cat([
-        model.vectors(product_batch(data.products, rows))
-        for rows in np.array_split(
-            np.arange(len(data.products)), 1 + len(data.products) // ROWS_AT_ONCE
-        )
-    ])  # fmt: skip
-    found = np.full((len(data), 2), np.nan, np.float32)
-    for code in np.unique(data.market):
-        rows = np.flatnonzero((data.market == code) & (data.product > 0))
-        units, number = np.unique(data.unit[rows], return_inverse=True)
-        start = np.searchsorted(data.events.unit, units)
-        stop = np.searchsorted(data.events.unit, units, side="right")
-        # whole shoppers, as many as have about so many events and rows together
-        block = (np.cumsum(stop - start + np.bincount(number)) // EVENTS_AT_ONCE)[number]
-        order = np.argsort(block, kind="stable")
-        for part in np.split(rows[order], np.flatnonzero(np.diff(block[order])) + 1):
-            found[part] = _tastes_in(model, data, vectors, int(code), part)
-    return found
-
-
-def _tastes_in(
-    model: ChoiceModel, data: EncodedMarket, vectors: Tensor, market: int, rows: NDArray[np.int64]
-) -> NDArray[np.float32]:
-    """Tastes of rows of one market, which all that their shoppers turned to decides.
-
-    Whatever market it was in: a service that scores one list does not know where its shopper's
-    earlier events were. What was turned to is held against all that training saw the market sell,
-    in training against what it sold by then.
-    """
-    events, centre = data.events, model.centre[market]
-    units = np.unique(data.unit[rows])
-    start = np.searchsorted(events.unit, units)
-    place = ranges(start, np.searchsorted(events.unit, units, side="right") - start)
-    place = place[events.product[place] > 0]
-    product, unit = events.product[place], events.unit[place]
-    turned = (np.diff(unit, prepend=-1) != 0) | (np.diff(product, prepend=-1) != 0)
-    utility = vectors[torch.from_numpy(product.astype(np.int64))] @ model.tastes.T
-    evidence = model.evidence(
-        # that a product is popular says the same of every class
-        utility - model.log_total[market],
-        utility - centre,
-        torch.from_numpy(events.event_type[place].astype(np.int64)),
-        torch.from_numpy(turned.astype(np.float32)),
-    )
-    # a unit's events are those between its first one and the cut, all of them in `place`
-    begins = np.searchsorted(place, np.searchsorted(events.unit, data.unit[rows]))
-    cut = np.searchsorted(place, data.cut[rows])
-    before = sum_between(
-        evidence, torch.from_numpy(np.minimum(begins, cut)), torch.from_numpy(cut)
-    )
-    beyond = (before + model.log_share).softmax(dim=1) - model.log_share.exp()
-    shown = vectors[torch.from_numpy(data.product[rows].astype(np.int64))] @ model.tastes.T
-    of_product = (beyond * (shown - centre)).sum(dim=1)
-    of_price = beyond @ (model.tastes @ model.price)
-    if not model.priced:  # its direction was never learned
-        of_price = torch.full_like(of_price, torch.nan)
-    return torch.stack([of_product, of_price], dim=1).numpy()

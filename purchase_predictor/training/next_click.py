@@ -1,10 +1,10 @@
 """What clicks say of a product, as inputs of every system: trained encoders, cross-fitted scores.
 
-The click encoder scores what a history turns to next; the choice model, where products have
-pictures or titles, says how far the product suits the shopper's taste.
+The click encoder scores what a history turns to next; choice models, where products have pictures
+or titles, say how far the product suits the shopper's taste.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from purchase_predictor.model.inputs import FusionShape
 from purchase_predictor.model.session import ClickEncoder
 from purchase_predictor.settings import ModelSettings, Settings
 from purchase_predictor.training.batches import scoring_rows
-from purchase_predictor.training.choosing import fit_choice, tastes
+from purchase_predictor.training.choosing import fit_choices
 from purchase_predictor.training.click_scores import centre, score_clicks, within_lists
 from purchase_predictor.training.loop import (
     Loop,
@@ -35,6 +35,7 @@ from purchase_predictor.training.loop import (
     to_numpy,
 )
 from purchase_predictor.training.pretraining import ClickTask
+from purchase_predictor.training.tastes import tastes
 
 SCORE_COLUMNS = tuple(
     Column(name=name, group="clickstream", block=block)
@@ -64,14 +65,14 @@ SCORE_COLUMNS = tuple(
 )
 
 N_CLICK_SCORES = 5
-"""Of these columns the first are the click encoder's, the others the choice model's."""
+"""Of these columns the first are the click encoder's, the others the choice models'."""
 
 Model = TypeVar("Model")
 
 
-def _choice_scores(model: ChoiceModel, data: EncodedMarket) -> NDArray[np.float32]:
+def _choice_scores(models: Sequence[ChoiceModel], data: EncodedMarket) -> NDArray[np.float32]:
     """The last of `SCORE_COLUMNS`, float32 [n, 5]."""
-    of_product, of_price = tastes(model, data).T
+    of_product, of_price = tastes(models, data).T
     above = within_lists(of_product, data.list_number)[:, 0]
     # a linear model cannot multiply, and whether a price deters depends on whose it is
     terms = [of_price * _number(data, name) for name in ("price_level", "discount_rate")]
@@ -101,7 +102,7 @@ def _auc_sentence(auc: Mapping[str, float | None]) -> str:
 
 
 class NextClick:
-    """The pre-trained click encoder, the choice model, and the cross-fitted scores they give.
+    """The pre-trained click encoder, the choice models, and the cross-fitted scores they give.
 
     Args:
         shape: data-dependent sizes.
@@ -124,8 +125,8 @@ class NextClick:
         """Train on all training events, and for each fold on what it may know.
 
         Folds of units: the other units' events. Blocks of time: the events before the block; the
-        first block has none and its rows no score. The choice model always has folds of units: of
-        products it knows only what can be seen, so later events tell it nothing of this row's.
+        first block has none and its rows no score. Choice models always have folds of units: of
+        products they know only what can be seen, so later events tell them nothing of this row's.
 
         Args:
             data: its training events are learned from; events before the STOP rows stop it.
@@ -135,7 +136,7 @@ class NextClick:
             on_epoch: told the figures of each epoch.
 
         Returns:
-            itself, with `model_`, `choice_`, `scores_` float32 [n, 10] cross-fitted on training
+            itself, with `model_`, `choices_`, `scores_` float32 [n, 10] cross-fitted on training
             rows, and `auc_` of the lift on training and on validation rows.
         """
         clicks = partial(
@@ -143,19 +144,19 @@ class NextClick:
             progress=progress, on_epoch=on_epoch,
         )  # fmt: skip
         choice = partial(
-            fit_choice, data=data, shape=self.shape, settings=self.settings,
+            fit_choices, data=data, shape=self.shape, settings=self.settings,
             progress=progress, on_epoch=on_epoch,
         )  # fmt: skip
         learnable, known = np.ones(len(data.events), bool), np.ones(len(data), bool)
         self.model_ = clicks("clicks", learnable=learnable, known=known)
-        self.choice_ = None
+        self.choices_ = []
         if self._has_choice():
-            self.choice_ = choice("choice", learnable=learnable, known=known)
+            self.choices_ = choice("choice", learnable=learnable, known=known)
         self.scores_ = self.score(data)
         of_clicks, of_choice = self.scores_[:, :N_CLICK_SCORES], self.scores_[:, N_CLICK_SCORES:]
         cross_fit = self.settings.pretraining.cross_fit
         self._cross_fit(data, cross_fit, "clicks", clicks, self._click_scores, of_clicks)
-        if self.choice_ is not None:
+        if self.choices_:
             self._cross_fit(data, "units", "choice", choice, _choice_scores, of_choice)
         # they should agree: a score that flatters training rows misleads every system
         parts = {"training": data.part == TRAIN, "validation": data.part == STOP}
@@ -164,7 +165,7 @@ class NextClick:
             for score in (of_clicks[:, 0], of_choice[:, 0])
         )
         progress(f"next-click lift alone: {_auc_sentence(self.auc_)}")
-        if self.choice_ is not None:
+        if self.choices_:
             progress(f"taste for the product alone: {_auc_sentence(of_taste)}")
         return self
 
@@ -244,11 +245,11 @@ class NextClick:
     def score(self, data: EncodedMarket) -> NDArray[np.float32]:
         """Scores of rows that pre-training has not seen, float32 [n, 10]."""
         clicks = self._click_scores(self.model_, data)
-        if self.choice_ is None:
+        if not self.choices_:
             width = len(SCORE_COLUMNS) - N_CLICK_SCORES
             choice = np.full((len(data), width), np.nan, np.float32)
         else:
-            choice = _choice_scores(self.choice_, data)
+            choice = _choice_scores(self.choices_, data)
         return np.column_stack([clicks, choice])
 
     def save(self, folder: Path) -> None:
@@ -256,12 +257,12 @@ class NextClick:
         document = {
             "shape": self.shape.to_dict(),
             "model": self.settings.model.model_dump(),
-            "taste": None if self.choice_ is None else list(self.choice_.tastes.shape),
+            "tastes": [list(choice.tastes.shape) for choice in self.choices_],
             "auc": self.auc_,
         }
         tensors = {"weights": to_numpy(self.model_.state_dict())}
-        if self.choice_ is not None:
-            tensors["choice"] = to_numpy(self.choice_.state_dict())
+        for number, choice in enumerate(self.choices_):
+            tensors[f"choice-{number}"] = to_numpy(choice.state_dict())
         write_folder(folder, tensors=tensors, documents={"clicks": document})
 
     @classmethod
@@ -281,12 +282,11 @@ class NextClick:
         clicks.model_ = ClickEncoder(shape=clicks.shape, settings=model)
         clicks.model_.load_state_dict(from_numpy(saved.tensors("weights")))
         clicks.model_.eval()
-        clicks.choice_ = None
-        if document["taste"] is not None:
-            n_classes, rank = document["taste"]
-            clicks.choice_ = ChoiceModel(shape=clicks.shape, rank=rank, n_classes=n_classes)
-            clicks.choice_.load_state_dict(from_numpy(saved.tensors("choice")))
-            clicks.choice_.eval()
+        clicks.choices_ = []
+        for number, (n_classes, rank) in enumerate(document["tastes"]):
+            choice = ChoiceModel(shape=clicks.shape, rank=rank, n_classes=n_classes)
+            choice.load_state_dict(from_numpy(saved.tensors(f"choice-{number}")))
+            clicks.choices_.append(choice.eval())
         return clicks
 
     def _click_scores(self, model: ClickEncoder, data: EncodedMarket) -> NDArray[np.float32]:

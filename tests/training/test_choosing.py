@@ -9,22 +9,22 @@ from features.arrays import MISSING, TEST, TRAIN, EncodedMarket
 from purchase_predictor.model.choice import ChoiceModel, sum_between
 from purchase_predictor.settings import load_settings
 from purchase_predictor.training import choosing
-from purchase_predictor.training.choosing import (
-    ChoiceTask,
-    Histories,
-    fit_choice,
-    tastes,
-)
+from purchase_predictor.training import tastes as scoring
+from purchase_predictor.training.choosing import ChoiceTask, Histories, fit_choices
 from purchase_predictor.training.loop import no_epoch
 from purchase_predictor.training.next_click import without_scores
 from purchase_predictor.training.shapes import ContentSizes, shape_of
+from purchase_predictor.training.tastes import tastes
 from tests.encoded_market import N_CATEGORIES, N_IDENTITIES, N_WORD_PIECES, make_market
 
 SHAPE_SIZES = ContentSizes(N_IDENTITIES, N_CATEGORIES, N_CATEGORIES, N_WORD_PIECES)
 SETTINGS = load_settings(
     None,
-    ["pretraining.taste_epochs=30", "pretraining.taste_rank=3", "pretraining.taste_classes=8"],
-)
+    [
+        "pretraining.taste_epochs=30", "pretraining.taste_rank=3", "pretraining.taste_classes=8",
+        "pretraining.taste_models=1",
+    ],
+)  # fmt: skip
 
 
 def quiet(_line: str) -> None:
@@ -51,17 +51,28 @@ def tasteful_market() -> EncodedMarket:
     return replace(market, products=products, events=events)
 
 
-def fit(market: EncodedMarket) -> ChoiceModel:
-    return fit_choice(
+def fit_all(market: EncodedMarket, *changes: str) -> list[ChoiceModel]:
+    pretraining = SETTINGS.pretraining.model_dump()
+    for change in changes:
+        name, _, value = change.partition("=")
+        pretraining[name] = int(value)
+    changed = type(SETTINGS.pretraining)(**pretraining)
+    settings = SETTINGS.model_copy(update={"pretraining": changed})
+    return fit_choices(
         "choice",
         market,
         without_scores(shape_of(market, SHAPE_SIZES)),
-        SETTINGS,
+        settings,
         learnable=np.ones(len(market.events), bool),
         known=np.ones(len(market), bool),
         progress=quiet,
         on_epoch=no_epoch,
     )
+
+
+def fit(market: EncodedMarket) -> ChoiceModel:
+    (model,) = fit_all(market)
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +114,7 @@ def n_turned_to(market: EncodedMarket, row: int) -> int:
 def test_taste_tells_what_units_like_though_no_row_is_learned_from(
     tasteful: EncodedMarket, fitted: ChoiceModel
 ) -> None:
-    found = tastes(fitted, tasteful)
+    found = tastes([fitted], tasteful)
     liked = tasteful.product % 2 == tasteful.unit % 2
     n = np.array([n_turned_to(tasteful, row) for row in range(len(tasteful))])
     for part in (TRAIN, TEST):
@@ -111,10 +122,20 @@ def test_taste_tells_what_units_like_though_no_row_is_learned_from(
         assert roc_auc_score(liked[rows], found[rows, 0]) > 0.9
 
 
+def test_several_models_start_apart_and_are_told_by_their_mean(tasteful: EncodedMarket) -> None:
+    models = fit_all(tasteful, "taste_models=2", "taste_epochs=2")
+    one, two = (tastes([model], tasteful) for model in models)
+    known = tasteful.product > 0
+    assert np.abs(one[known] - two[known]).max() > 1e-3
+    np.testing.assert_allclose(tastes(models, tasteful), (one + two) / 2, atol=1e-6)
+    (alone,) = fit_all(tasteful, "taste_epochs=2")
+    np.testing.assert_allclose(tastes([alone], tasteful), one, atol=1e-6)
+
+
 def test_taste_without_history_is_zero_and_without_product_unknown(
     tasteful: EncodedMarket, fitted: ChoiceModel
 ) -> None:
-    found = tastes(fitted, tasteful)
+    found = tastes([fitted], tasteful)
     without = tasteful.product == 0
     assert np.isnan(found[without]).all()
     assert not np.isnan(found[~without]).any()
@@ -126,7 +147,7 @@ def test_taste_without_history_is_zero_and_without_product_unknown(
 def test_taste_is_the_mean_over_classes_worked_out_row_by_row(
     tasteful: EncodedMarket, fitted: ChoiceModel
 ) -> None:
-    found, events = tastes(fitted, tasteful), tasteful.events
+    found, events = tastes([fitted], tasteful), tasteful.events
     with torch.no_grad():
         vectors = fitted.vectors(
             choosing.product_batch(tasteful.products, np.arange(len(tasteful.products)))
@@ -189,7 +210,7 @@ def test_shoppers_who_shun_dear_products_are_told_from_those_who_seek_them() -> 
     image = np.zeros_like(market.products.image)
     level = np.where(np.arange(len(image)) % 2, 1.0, -1.0).astype(np.float32)
     market = replace(market, products=replace(market.products, image=image, price_level=level))
-    found = tastes(fit(market), market)[:, 1]
+    found = tastes([fit(market)], market)[:, 1]
     n = np.array([n_turned_to(market, row) for row in range(len(market))])
     rows = (market.part == TEST) & (market.product > 0) & (n > 2)
     assert roc_auc_score(market.unit[rows] % 2, found[rows]) > 0.9
@@ -199,23 +220,24 @@ def test_where_no_row_has_a_product_no_taste_is_told(
     tasteful: EncodedMarket, fitted: ChoiceModel
 ) -> None:
     nothing = replace(tasteful, product=np.zeros_like(tasteful.product))
-    assert np.isnan(tastes(fitted, nothing)).all()
+    assert np.isnan(tastes([fitted], nothing)).all()
 
 
 def test_many_shoppers_are_scored_in_pieces(
     tasteful: EncodedMarket, fitted: ChoiceModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = tastes(fitted, tasteful)
-    monkeypatch.setattr(choosing, "EVENTS_AT_ONCE", 40)
-    np.testing.assert_allclose(tastes(fitted, tasteful), whole, atol=1e-5)
+    whole = tastes([fitted], tasteful)
+    monkeypatch.setattr(scoring, "EVENTS_AT_ONCE", 40)
+    monkeypatch.setattr(scoring, "ROWS_AT_ONCE", 7)
+    np.testing.assert_allclose(tastes([fitted], tasteful), whole, atol=1e-5)
 
 
 def test_one_unit_alone_is_scored_as_in_the_batch(
     tasteful: EncodedMarket, fitted: ChoiceModel
 ) -> None:
-    found = tastes(fitted, tasteful)
+    found = tastes([fitted], tasteful)
     rows = tasteful.unit == tasteful.unit[len(tasteful) // 2]
-    np.testing.assert_allclose(tastes(fitted, tasteful.select(rows)), found[rows], atol=1e-5)
+    np.testing.assert_allclose(tastes([fitted], tasteful.select(rows)), found[rows], atol=1e-5)
 
 
 def test_a_market_that_was_not_learned_gets_the_mean_of_the_others(fitted: ChoiceModel) -> None:
@@ -228,7 +250,7 @@ def test_products_are_told_from_a_sample_where_a_market_sells_many(
 ) -> None:
     monkeypatch.setattr(choosing, "MOST_ALTERNATIVES", 10)
     model = fit(tasteful)
-    found = tastes(model, tasteful)
+    found = tastes([model], tasteful)
     liked = tasteful.product % 2 == tasteful.unit % 2
     n = np.array([n_turned_to(tasteful, row) for row in range(len(tasteful))])
     rows = (tasteful.part == TEST) & (tasteful.product > 0) & (n > 2)
