@@ -36,7 +36,7 @@ STAGES = (
     ("features", "features.encoding", "FeatureEncoder.fit"),
     ("features", "features.encoding", "FeatureEncoder.transform"),
     ("click encoder", "purchase_predictor.training.next_click", "NextClick.fit"),
-    ("choice model", "purchase_predictor.training.next_click", "fit_choice"),
+    ("choice model", "purchase_predictor.training.next_click", "fit_choices"),
     ("next-click scores", "purchase_predictor.training.next_click", "NextClick._click_scores"),
     ("next-click scores", "purchase_predictor.training.next_click", "tastes"),
     ("network", "purchase_predictor.training.system", "FusionSystem.fit"),

@@ -20,6 +20,7 @@ class Facts:
         validation_log_loss: of each system, cross-fitted on the second validation half.
         identity_coverage: share of training and of validation rows whose product has an identity.
         identities: whether product identities are used.
+        picture_phrases: groups of phrases that pictures tell.
         next_click_auc: of the next-click score alone, on training and on validation rows.
         leaks: context columns that alone tell conversion, with their AUC.
         encoders_saw_other_markets: whether pictures and titles of other markets trained encoders.
@@ -38,6 +39,7 @@ class Facts:
     validation_log_loss: dict[str, float]
     identity_coverage: dict[str, float]
     identities: bool
+    picture_phrases: tuple[str, ...]
     next_click_auc: dict[str, float | None]
     leaks: dict[str, float]
     encoders_saw_other_markets: bool

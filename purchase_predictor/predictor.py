@@ -212,6 +212,7 @@ class PurchasePredictor:
             validation_log_loss=dict(self.panel_.log_loss_),
             identity_coverage=self.preparation_.coverage_,
             identities=self.preparation_.identities_,
+            picture_phrases=data.products.picture_phrase_names,
             next_click_auc={} if clicks is None else clicks.auc_,
             leaks=dict(leaky_columns(self.data_)),
             encoders_saw_other_markets=self.scope == "local"

@@ -45,6 +45,7 @@ class EncoderSettings(Section):
     image_size: int = Field(ge=16)
     text_encoder: str
     text_prefix: str
+    picture_phrases: bool
     max_words: int = Field(ge=2)
     n_word_pieces: int = Field(ge=256)
     epochs: int = Field(ge=0)

@@ -8,6 +8,7 @@ os.environ["DO_NOT_TRACK"] = "true"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -64,6 +65,22 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_tables(tiny_folder: Path) -> Tables:
     """The tables of `tiny_folder`, checked; share them, do not change them."""
     return load_tables(tiny_folder)
+
+
+@pytest.fixture
+def with_badges(tiny_tables: Tables, tmp_path: Path) -> Tables:
+    """Every product has a picture; where the title says free shipping, with a red corner."""
+    rng = np.random.default_rng(3)
+    titles = tiny_tables.products["title"].fill_null("").to_list()
+    for number, title in enumerate(titles):
+        pixels = rng.integers(90, 160, (48, 48, 3), dtype=np.uint8)
+        if any(word in title for word in ("free shipping", "무료배송", "送料無料")):
+            pixels[:12, 36:] = (230, 20, 20)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    products = tiny_tables.products.with_columns(
+        image=pl.Series([f"{number}.png" for number in range(len(titles))])
+    )
+    return replace(tiny_tables, products=products, folder=tmp_path)
 
 
 def _sessions(rng: np.random.Generator) -> pl.DataFrame:

@@ -2,7 +2,6 @@ import json
 import shutil
 import subprocess
 import sys
-from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from features.schema import Tables
 from purchase_predictor.errors import DataError, ModelFolderError, SettingsError
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.settings import load_settings
-from purchase_predictor.training.picture_phrases import PicturePhrases
+from purchase_predictor.training import picture_phrases
 
 QUICK = [
     "model.d_model=16", "model.n_layers=1", "model.n_members=2", "model.history=6",
@@ -128,21 +127,27 @@ def test_model_folder_holds_no_pickle_and_checks_its_files(saved: Path, tmp_path
 
 
 def test_what_pictures_say_travels_with_the_model(
-    fitted: PurchasePredictor, tmp_path: Path
+    fitted: PurchasePredictor,
+    with_badges: Tables,
+    cache: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert fitted.preparation_.picture_phrases_ is None  # too few titles hold a phrase
-    rng = np.random.default_rng(0)
-    probe = PicturePhrases(
-        np.array([0, 2]), rng.normal(size=(5, 192, 2)).astype(np.float32),
-        rng.normal(size=(5, 2)).astype(np.float32),
-    )  # fmt: skip
-    model, preparation = copy(fitted), copy(fitted.preparation_)
-    model.preparation_, preparation.picture_phrases_ = preparation, probe
+    assert fitted.facts_.picture_phrases == ()  # too few titles hold a phrase
+    monkeypatch.setattr(picture_phrases, "MIN_TITLES", 5)
+    quick = [*QUICK, f"encoders.cache={cache}", "pretraining.epochs=0", "training.max_epochs=1"]
+    model = PurchasePredictor(load_settings(Path("configs/quick.yaml"), quick)).fit(with_badges)
+    assert "free_shipping" in model.facts_.picture_phrases
     model.save(tmp_path / "model")
-    loaded = PurchasePredictor.load(tmp_path / "model").preparation_.picture_phrases_
-    assert loaded is not None
-    for name, array in probe.tensors().items():
-        np.testing.assert_array_equal(loaded.tensors()[name], array)
+    loaded = PurchasePredictor.load(tmp_path / "model")
+    products = with_badges.products
+    bare = products.with_columns(image=pl.lit("0.png"))
+    for name in ("fusion", "lightgbm"):
+        here = model.predict_proba(with_badges, name)
+        assert loaded.predict_proba(with_badges, name).equals(here)
+    # other pictures are heard
+    moved = loaded.predict_proba(replace(with_badges, products=bare), "fusion")["probability"]
+    assert (moved - model.predict_proba(with_badges, "fusion")["probability"]).abs().max() > 1e-6
 
 
 def test_a_model_of_other_features_is_refused(

@@ -16,7 +16,7 @@ SIDE = 8
 
 @dataclass(frozen=True)
 class LayoutSpec:
-    """How pictures are read, as of an `ImageSpec`.
+    """How pictures are read; the fields that readers ask of an `ImageSpec`.
 
     Attributes:
         size: side of the pictures, in pixels.

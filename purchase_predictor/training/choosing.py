@@ -292,12 +292,13 @@ def fit_choices(
         on_epoch: told the figures of each epoch.
     """
     n_models = settings.pretraining.taste_models
+    # another seed of the settings has other starts, all of them
     return [
         _fit_choice(
             name if n_models == 1 else f"{name}-{number}",
             data,
             shape,
-            settings.model_copy(update={"seed": settings.seed + number}),
+            settings.model_copy(update={"seed": settings.seed * n_models + number}),
             learnable=learnable,
             known=known,
             progress=progress,

@@ -34,7 +34,7 @@ from purchase_predictor.errors import DataError, nearest
 from purchase_predictor.settings import Settings
 from purchase_predictor.training.loop import OnEpoch, Progress, no_epoch
 from purchase_predictor.training.next_click import NextClick, with_scores, without_scores
-from purchase_predictor.training.picture_phrases import PicturePhrases
+from purchase_predictor.training.picture_phrases import PicturePhrases, folds, frequent
 from purchase_predictor.training.shapes import ContentSizes, shape_of
 
 ALL_MARKETS = "all"
@@ -204,9 +204,8 @@ class Preparation:
         self.identities_ = True
         tables = selection.tables
         data = self.features_.transform(tables, selection.split, store=self._store())
-        told = self.content_.encode(tables.products, tables.folder, layout=True)
-        self.picture_phrases_ = self._fit_picture_phrases(data, told, progress)
-        data = self._seen(replace(data, products=self._with_content(data.products, told)))
+        products = self._fit_products(data, tables, progress)
+        data = self._seen(replace(data, products=products))
         self.coverage_ = {
             name: identity_coverage(data.products, data.product[data.part == part])
             for name, part in (("training", TRAIN), ("validation", STOP))
@@ -275,7 +274,7 @@ class Preparation:
         told = self.features_.catalogue(products)
         layout = self.picture_phrases_ is not None
         content = self.content_.encode(products, folder, layout=layout)
-        return EncodedCatalogue(told, self._with_content(told, content))
+        return EncodedCatalogue(told, self._with_content(told, content, products))
 
     def encode(self, tables: Tables, catalogue: EncodedCatalogue | None = None) -> EncodedMarket:
         """Encode rows that are to be scored.
@@ -300,26 +299,36 @@ class Preparation:
             n_word_pieces=0 if words is None else len(words),
         )
 
-    def _fit_picture_phrases(
-        self, data: EncodedMarket, content: ProductContent, progress: Progress
-    ) -> PicturePhrases | None:
-        """What the pictures of training products tell; says which phrases."""
-        known = np.zeros(len(data.products), bool)
+    def _fit_products(
+        self, data: EncodedMarket, tables: Tables, progress: Progress
+    ) -> ProductArrays:
+        """The catalogue with its content, and what pictures tell of phrases, learned."""
+        products = data.products
+        wanted = self.settings.encoders.picture_phrases and len(frequent(products.phrases)) > 0
+        content = self.content_.encode(tables.products, tables.folder, layout=wanted)
+        known = np.zeros(len(products), bool)
         known[data.product[data.part == TRAIN]] = True
         known[data.events.product[data.events.part == TRAIN]] = True
-        products = data.products
-        probe = PicturePhrases.fit(
+        self.picture_phrases_ = PicturePhrases.fit(
             content.layout,
             products.phrases[1:],
-            products.product_id[1:],
+            folds(tables.products, content.layout),
             known[1:] & content.has_image & content.has_text,
+            seed=self.settings.seed,
         )
-        if probe is not None:
-            names = ", ".join(products.phrase_names[place] for place in probe.kept)
+        if content.layout.shape[1]:
+            names = ", ".join(self.picture_phrase_names(products)) or "none"
             progress(f"pictures tell of phrases in titles: {names}")
-        return probe
+        return self._with_content(products, content, tables.products)
 
-    def _with_content(self, products: ProductArrays, content: ProductContent) -> ProductArrays:
+    def picture_phrase_names(self, products: ProductArrays) -> tuple[str, ...]:
+        """Groups of phrases that pictures tell."""
+        probe = self.picture_phrases_
+        return () if probe is None else tuple(products.phrase_names[place] for place in probe.kept)
+
+    def _with_content(
+        self, products: ProductArrays, content: ProductContent, table: pl.DataFrame
+    ) -> ProductArrays:
         self.failures_ = content.failures
         whole = replace(
             products,
@@ -330,10 +339,13 @@ class Preparation:
             has_image=_below_missing(content.has_image),
         )
         if self.picture_phrases_ is not None:
-            probe, ids = self.picture_phrases_, products.product_id[1:]
-            says = _below_missing(probe.score(content.layout, ids, content.has_image))
-            names = tuple(products.phrase_names[place] for place in probe.kept)
-            whole = replace(whole, picture_phrases=says, picture_phrase_names=names)
+            fold = folds(table, content.layout)
+            says = self.picture_phrases_.score(content.layout, fold, content.has_image)
+            whole = replace(
+                whole,
+                picture_phrases=_below_missing(says),
+                picture_phrase_names=self.picture_phrase_names(products),
+            )
         return self._identified(whole)
 
     def _seen(self, data: EncodedMarket) -> EncodedMarket:

@@ -57,6 +57,9 @@ def test_the_effect_of_each_lever_is_the_mean_difference(asker: Asker) -> None:
         assert own["image"]["logit"] == pytest.approx(1 + bright[with_it].mean(), abs=1e-5)
         assert own["image"]["n_impressions"] == with_it.sum()
         assert abs(own["image_swap"]["logit"]) <= 1.0
+        without = ListingEffects(asker)._without_picture(sample)
+        assert without is not None
+        assert not without[0].products.picture_phrases[sample.product].any()
         swapped = ListingEffects(asker)._swapped(sample)
         assert swapped is not None
         _, after, told = swapped

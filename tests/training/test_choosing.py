@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,21 +10,18 @@ from features.arrays import MISSING, TEST, TRAIN, EncodedMarket
 from purchase_predictor.model.choice import ChoiceModel, sum_between
 from purchase_predictor.settings import load_settings
 from purchase_predictor.training import choosing
-from purchase_predictor.training import tastes as scoring
+from purchase_predictor.training import tastes as tastes_module
 from purchase_predictor.training.choosing import ChoiceTask, Histories, fit_choices
 from purchase_predictor.training.loop import no_epoch
-from purchase_predictor.training.next_click import without_scores
+from purchase_predictor.training.next_click import NextClick, without_scores
 from purchase_predictor.training.shapes import ContentSizes, shape_of
 from purchase_predictor.training.tastes import tastes
 from tests.encoded_market import N_CATEGORIES, N_IDENTITIES, N_WORD_PIECES, make_market
 
 SHAPE_SIZES = ContentSizes(N_IDENTITIES, N_CATEGORIES, N_CATEGORIES, N_WORD_PIECES)
-SETTINGS = load_settings(
-    None,
-    [
-        "pretraining.taste_epochs=30", "pretraining.taste_rank=3", "pretraining.taste_classes=8",
-        "pretraining.taste_models=1",
-    ],
+SETTINGS = (
+    "pretraining.taste_epochs=30", "pretraining.taste_rank=3", "pretraining.taste_classes=8",
+    "pretraining.taste_models=1",
 )  # fmt: skip
 
 
@@ -52,17 +50,11 @@ def tasteful_market() -> EncodedMarket:
 
 
 def fit_all(market: EncodedMarket, *changes: str) -> list[ChoiceModel]:
-    pretraining = SETTINGS.pretraining.model_dump()
-    for change in changes:
-        name, _, value = change.partition("=")
-        pretraining[name] = int(value)
-    changed = type(SETTINGS.pretraining)(**pretraining)
-    settings = SETTINGS.model_copy(update={"pretraining": changed})
     return fit_choices(
         "choice",
         market,
         without_scores(shape_of(market, SHAPE_SIZES)),
-        settings,
+        load_settings(None, [*SETTINGS, *changes]),
         learnable=np.ones(len(market.events), bool),
         known=np.ones(len(market), bool),
         progress=quiet,
@@ -123,13 +115,39 @@ def test_taste_tells_what_units_like_though_no_row_is_learned_from(
 
 
 def test_several_models_start_apart_and_are_told_by_their_mean(tasteful: EncodedMarket) -> None:
-    models = fit_all(tasteful, "taste_models=2", "taste_epochs=2")
+    models = fit_all(tasteful, "pretraining.taste_models=2", "pretraining.taste_epochs=2")
     one, two = (tastes([model], tasteful) for model in models)
     known = tasteful.product > 0
     assert np.abs(one[known] - two[known]).max() > 1e-3
     np.testing.assert_allclose(tastes(models, tasteful), (one + two) / 2, atol=1e-6)
-    (alone,) = fit_all(tasteful, "taste_epochs=2")
+    (alone,) = fit_all(tasteful, "pretraining.taste_epochs=2")
     np.testing.assert_allclose(tastes([alone], tasteful), one, atol=1e-6)
+    # another seed shares no start
+    others = fit_all(
+        tasteful, "pretraining.taste_models=2", "pretraining.taste_epochs=2", "seed=1"
+    )
+    starts = [model.tastes.detach().numpy() for model in (*models, *others)]
+    for number, start in enumerate(starts):
+        assert all(np.abs(start - before).max() > 1e-3 for before in starts[:number])
+
+
+def test_all_models_travel_with_the_click_encoder(tasteful: EncodedMarket, tmp_path: Path) -> None:
+    settings = load_settings(
+        None,
+        [
+            *SETTINGS, "pretraining.taste_models=2", "pretraining.taste_epochs=1",
+            "pretraining.epochs=1", "pretraining.n_folds=2", "model.d_model=16",
+            "pretraining.n_negatives=8",
+        ],
+    )  # fmt: skip
+    shape = without_scores(shape_of(tasteful, SHAPE_SIZES))
+    clicks = NextClick(shape, settings).fit(tasteful, progress=quiet)
+    clicks.save(tmp_path / "clicks")
+    again = NextClick.load(tmp_path / "clicks", settings)
+    assert len(again.choices_) == 2
+    np.testing.assert_array_equal(again.score(tasteful), clicks.score(tasteful))
+    clicks.choices_ = clicks.choices_[:1]
+    assert np.nanmax(np.abs(again.score(tasteful) - clicks.score(tasteful))) > 1e-4
 
 
 def test_taste_without_history_is_zero_and_without_product_unknown(
@@ -227,8 +245,8 @@ def test_many_shoppers_are_scored_in_pieces(
     tasteful: EncodedMarket, fitted: ChoiceModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = tastes([fitted], tasteful)
-    monkeypatch.setattr(scoring, "EVENTS_AT_ONCE", 40)
-    monkeypatch.setattr(scoring, "ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(tastes_module, "EVENTS_AT_ONCE", 40)
+    monkeypatch.setattr(tastes_module, "ROWS_AT_ONCE", 7)
     np.testing.assert_allclose(tastes([fitted], tasteful), whole, atol=1e-5)
 
 

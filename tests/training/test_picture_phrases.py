@@ -1,11 +1,13 @@
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from purchase_predictor.encoders.layout import LayoutEncoder
-from purchase_predictor.training.picture_phrases import N_FOLDS, PicturePhrases, folds
+from purchase_predictor.training import picture_phrases
+from purchase_predictor.training.picture_phrases import N_FOLDS, PicturePhrases, folds, frequent
 
 N = 3_000
 D = LayoutEncoder.d
@@ -14,31 +16,31 @@ D = LayoutEncoder.d
 class Drawn:
     """Pictures with two badges, in listings of which the bright ones say everything more often.
 
-    The first phrase has a badge, the second too, the third has none and the fourth is never said.
+    The first phrase has a badge, the second too; the next five have none, the last is never said.
     """
 
     def __init__(self, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
         self.bright = rng.normal(size=N)
-        self.said = rng.random((N, 4)) < 1 / (1 + np.exp(1.0 - self.bright[:, None]))
-        self.said[:, 3] = False
-        self.badge = rng.random((N, 2)) < np.where(self.said[:, :2], 0.6, 0.1)
+        said = rng.random((N, 8)) < 1 / (1 + np.exp(1.0 - self.bright[:, None]))
+        said[:, 7] = False
+        self.badge = rng.random((N, 2)) < np.where(said[:, :2], 0.6, 0.1)
+        self.flags = said.astype(np.float32)
         pixels = 120 + 12 * self.bright[:, None, None, None] + rng.normal(0, 8, (N, 8, 8, 3))
         pixels[:, 0, 0] += self.badge[:, :1] * np.array([90.0, -60, -60])
         pixels[:, 7, 7] += self.badge[:, 1:] * np.array([-60.0, 90, -60])
         self.layout = LayoutEncoder().embed(pixels.clip(0, 255).astype(np.uint8))
-        there = rng.random(N) < 0.9
-        self.layout[~there] = 0.0
-        self.product_id = np.array([f"p{n}" for n in range(N)], object)
-        self.there = there
-        self.learn = (np.arange(N) < 2_400) & there
+        self.there = rng.random(N) < 0.9
+        self.layout[~self.there] = 0.0
+        self.fold = rng.integers(N_FOLDS, size=N)
+        self.learn = (np.arange(N) < 2_400) & self.there
 
     def fit(self, flags: np.ndarray | None = None) -> PicturePhrases | None:
-        flags = self.said.astype(np.float32) if flags is None else flags
-        return PicturePhrases.fit(self.layout, flags, self.product_id, self.learn)
+        flags = self.flags if flags is None else flags
+        return PicturePhrases.fit(self.layout, flags, self.fold, self.learn, seed=0)
 
     def score(self, probe: PicturePhrases) -> np.ndarray:
-        return probe.score(self.layout, self.product_id, self.there)
+        return probe.score(self.layout, self.fold, self.there)
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +55,14 @@ def probe(drawn: Drawn) -> PicturePhrases:
     return probe
 
 
-def test_a_badge_is_told_from_what_titles_of_such_pictures_say(
+def test_badges_are_told_from_what_titles_of_such_pictures_say(
     drawn: Drawn, probe: PicturePhrases
 ) -> None:
+    """The others go with brightness as they do, and have nothing of their own."""
     score = drawn.score(probe)
     new = drawn.there & (np.arange(N) >= 2_400)
-    assert probe.kept.tolist() == [0, 1, 2]
-    assert score.shape == (N, 3)
+    assert probe.kept.tolist() == [0, 1]
+    assert score.shape == (N, 2)
     for place in range(2):
         own, other = (
             np.corrcoef(score[new, place], drawn.badge[new, of])[0, 1] for of in (place, 1 - place)
@@ -73,23 +76,49 @@ def test_scores_have_mean_0_and_variance_1_and_are_uncorrelated_in_training(
 ) -> None:
     score = drawn.score(probe)[drawn.learn]
     np.testing.assert_allclose(score.mean(axis=0), 0.0, atol=1e-3)
-    np.testing.assert_allclose(np.cov(score, rowvar=False), np.eye(3), atol=1e-2)
+    np.testing.assert_allclose(np.cov(score, rowvar=False), np.eye(2), atol=1e-2)
 
 
-def test_a_score_does_not_depend_on_the_products_own_title(drawn: Drawn) -> None:
-    """Whatever one listing says, its own picture's score stays but for the common whitening."""
-    said = drawn.said.copy()
-    fold = folds(drawn.product_id)
-    said[fold == 1, :3] = ~said[fold == 1, :3]
-    turned = drawn.fit(said.astype(np.float32))
-    plain = drawn.fit()
-    assert turned is not None
-    assert plain is not None
-    # unwhitened, the probe of fold 1 learned from others alone
-    directions = [np.linalg.qr(found.weight[1].astype(np.float64))[0] for found in (turned, plain)]
-    np.testing.assert_allclose(np.linalg.svd(directions[0].T @ directions[1])[1], 1.0, atol=1e-3)
-    others = [np.linalg.qr(found.weight[0].astype(np.float64))[0] for found in (turned, plain)]
-    assert np.linalg.svd(others[0].T @ others[1])[1].min() < 0.99
+def test_a_fold_is_scored_by_a_probe_that_saw_none_of_its_titles(drawn: Drawn) -> None:
+    """Whatever the titles of a fold say, its scores stay but for the common whitening."""
+    flags = drawn.flags.copy()
+    own = drawn.fold == 1
+    flags[own, :7] = 1 - flags[own, :7]
+    fits = [drawn.fit(of) for of in (flags, drawn.flags)]
+    directions = {}
+    for number in (0, 1):
+        bases = [np.linalg.qr(fit.weight[number].astype(np.float64))[0] for fit in fits if fit]
+        assert len(bases) == 2
+        directions[number] = np.linalg.svd(bases[0].T @ bases[1])[1]
+    # the planes of the scores, unwhitened: the same where the fold's own titles were not seen
+    assert directions[0].min() < 0.99
+    assert directions[1].min() > directions[0].min()
+
+
+def test_twins_do_not_tell_each_others_titles() -> None:
+    """Four listings each of 500 things, with one picture and one title, and no badge anywhere."""
+    rng = np.random.default_rng(1)
+    group = np.repeat(np.arange(500), 4)
+    layout = rng.random((500, D)).astype(np.float32)[group]
+    flags = (rng.random((500, 3)) < 0.4).astype(np.float32)[group]
+    everything = np.ones(len(group), bool)
+    products = pl.DataFrame({"match_group": [f"g{number}" for number in group]})
+    nameless = products.with_columns(match_group=pl.lit(None, pl.String))
+    for table in (products, nameless):  # equal pictures are one thing, too
+        fold = folds(table, layout)
+        assert set(fold) == set(range(N_FOLDS))
+        assert all(len(set(fold[group == number])) == 1 for number in range(500))
+        assert PicturePhrases.fit(layout, flags, fold, everything, seed=0) is None
+    apart = rng.integers(N_FOLDS, size=len(group))
+    assert PicturePhrases.fit(layout, flags, apart, everything, seed=0) is not None
+
+
+def test_folds_stay_with_the_product() -> None:
+    layout = np.random.default_rng(0).random((30, D)).astype(np.float32)
+    table = pl.DataFrame({"match_group": [f"g{n}" if n % 2 else None for n in range(30)]})
+    rows = [7, 4, 21]
+    found = folds(table[rows], layout[rows])
+    assert found.tolist() == folds(table, layout)[rows].tolist()
 
 
 def test_a_product_without_a_picture_has_none(drawn: Drawn, probe: PicturePhrases) -> None:
@@ -98,27 +127,34 @@ def test_a_product_without_a_picture_has_none(drawn: Drawn, probe: PicturePhrase
     assert (score[drawn.there] != 0).all()
 
 
-def test_folds_stay_with_the_product(drawn: Drawn) -> None:
-    fold = folds(drawn.product_id)
-    assert set(fold) == set(range(N_FOLDS))
-    some = np.array(["p7", "p5"], object)
-    assert folds(some).tolist() == fold[[7, 5]].tolist()
-
-
 def test_pictures_that_say_nothing_are_not_read(drawn: Drawn) -> None:
-    rng = np.random.default_rng(5)
-    noise = rng.random((N, D)).astype(np.float32)
-    flags = drawn.said.astype(np.float32)
-    assert PicturePhrases.fit(noise, flags, drawn.product_id, drawn.learn) is None
+    noise = np.random.default_rng(5).random((N, D)).astype(np.float32)
+    assert PicturePhrases.fit(noise, drawn.flags, drawn.fold, drawn.learn, seed=0) is None
 
 
 def test_without_pictures_titles_or_phrases_there_is_no_probe(drawn: Drawn) -> None:
-    flags, none = drawn.said.astype(np.float32), np.zeros((N, 0), np.float32)
-    nothing = np.zeros(N, bool)
-    assert PicturePhrases.fit(none, flags, drawn.product_id, drawn.learn) is None
-    assert PicturePhrases.fit(drawn.layout, flags, drawn.product_id, nothing) is None
-    assert PicturePhrases.fit(drawn.layout, none, drawn.product_id, drawn.learn) is None
-    assert drawn.fit(np.zeros((N, 4), np.float32)) is None
+    none, nothing = np.zeros((N, 0), np.float32), np.zeros(N, bool)
+    assert PicturePhrases.fit(none, drawn.flags, drawn.fold, drawn.learn, seed=0) is None
+    assert PicturePhrases.fit(drawn.layout, drawn.flags, drawn.fold, nothing, seed=0) is None
+    assert PicturePhrases.fit(drawn.layout, none, drawn.fold, drawn.learn, seed=0) is None
+    assert drawn.fit(np.zeros((N, 8), np.float32)) is None
+
+
+def test_of_very_many_listings_some_are_learned_from(
+    drawn: Drawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(picture_phrases, "MAX_ROWS", 1_000)
+    some = drawn.fit()
+    assert some is not None
+    np.testing.assert_array_equal(some.weight, drawn.fit().weight)  # type: ignore[union-attr]
+    own = np.corrcoef(drawn.score(some)[drawn.there, 0], drawn.badge[drawn.there, 0])[0, 1]
+    assert 0.6 < own < 0.99
+
+
+def test_frequent_phrases_are_held_by_enough_titles_and_not_by_too_many() -> None:
+    flags = np.zeros((100, 4), np.float32)
+    flags[:20, 0] = flags[:19, 1] = flags[:80, 2] = flags[:81, 3] = 1
+    assert frequent(flags).tolist() == [0, 2]
 
 
 def test_it_survives_a_file(drawn: Drawn, probe: PicturePhrases, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from PIL import Image
 
 from features.arrays import N_RESERVED, STOP, TEST, TRAIN
 from features.schema import Tables
@@ -94,22 +93,6 @@ def test_held_out_rows_get_the_same_scores_when_they_come_to_be_scored(
     np.testing.assert_allclose(found, data.numbers[rows, -n:], atol=1e-5)
 
 
-@pytest.fixture
-def with_badges(tiny_tables: Tables, tmp_path: Path) -> Tables:
-    """Every product has a picture; where the title says free shipping, with a red corner."""
-    rng = np.random.default_rng(3)
-    titles = tiny_tables.products["title"].fill_null("").to_list()
-    for number, title in enumerate(titles):
-        pixels = rng.integers(90, 160, (48, 48, 3), dtype=np.uint8)
-        if any(word in title for word in ("free shipping", "무료배송", "送料無料")):
-            pixels[:12, 36:] = (230, 20, 20)
-        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
-    products = tiny_tables.products.with_columns(
-        image=pl.Series([f"{number}.png" for number in range(len(titles))])
-    )
-    return replace(tiny_tables, products=products, folder=tmp_path)
-
-
 def test_what_pictures_say_is_learned_from_titles_and_scored_without_them(
     with_badges: Tables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +118,29 @@ def test_without_pictures_nothing_is_said_of_them(tiny_tables: Tables) -> None:
     assert preparation.data.products.picture_phrases.shape[1] == 0
     assert preparation.encode(tiny_tables).products.picture_phrase_names == ()
     assert not any("pictures tell" in line for line in said)
+
+
+def test_what_pictures_say_is_learned_from_training_products_alone(
+    with_badges: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Products that training rows and events do not know may say and show what they want."""
+    monkeypatch.setattr(picture_phrases, "MIN_TITLES", 5)
+    split = split_impressions(with_badges, validation_fraction=0.2, test_fraction=0.2, seed=0)
+    known = ~pl.col("product_id").is_in(with_badges.products["product_id"].to_list()[::6])
+    shown = with_badges.impressions.filter(known | (pl.Series(split.part) != TRAIN))
+    events = with_badges.events.filter(known)
+    tables = replace(with_badges, events=events, impressions=shown)
+    turned = with_badges.products.with_columns(
+        title=pl.when(known).then("title").otherwise(pl.lit("mug")),
+        image=pl.when(known).then("image").otherwise(pl.lit("0.png")),
+    )
+    plain, _ = fit(tables, without=())
+    other, _ = fit(replace(tables, products=turned), without=())
+    one, two = plain.picture_phrases_, other.picture_phrases_
+    assert one is not None
+    assert two is not None
+    for name, array in one.tensors().items():
+        np.testing.assert_allclose(two.tensors()[name], array, atol=1e-6)
 
 
 def test_fingerprint_is_of_the_rows(tiny_tables: Tables) -> None:
