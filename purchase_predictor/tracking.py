@@ -41,7 +41,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from features.context import Kind
 from purchase_predictor import scoring_rows
 from purchase_predictor.errors import TrackingError
-from purchase_predictor.requirements import pinned
+from purchase_predictor.requirements import pinned, without_bytecode
 from purchase_predictor.settings import StoreSettings
 from purchase_predictor.tracked_values import flat_keys, metric_key, shortened, without_passwords
 
@@ -217,7 +217,7 @@ class Run:
         kinds = dict(context or {})
         example = pd.DataFrame(deepcopy(list(input_example)))  # MLflow changes what is inside
         requirements = pinned()
-        with _asking(self.uri):
+        with _asking(self.uri), without_bytecode():
             info = mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(Path(__file__).with_name("scoring_model.py")),

@@ -47,6 +47,12 @@ class DearIsLikely:
 
 
 @pytest.fixture(autouse=True)
+def _bytecode_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by default, whatever the environment says."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+
+
+@pytest.fixture(autouse=True)
 def predictor(monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("purchase_predictor.predictor")
     module.PurchasePredictor = DearIsLikely

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from features.arrays import LEFT_OUT, MISSING, TEST, TRAIN, UNSEEN, EncodedMarket
 from features.clickstream import session_units
 from features.culture import load_profiles, standardise
-from features.encoding import FeatureEncoder
+from features.encoding import FORMAT, FeatureEncoder
 from features.schema import Tables, load_tables
 from features.splits import Split, event_parts, split_impressions
 
@@ -167,8 +167,9 @@ def test_the_encoder_survives_json(
 
 
 def test_a_later_format_is_refused(tiny_encoder: FeatureEncoder) -> None:
-    with pytest.raises(ValueError, match="expected feature format 4, got 5"):
-        FeatureEncoder.from_dict({**tiny_encoder.to_dict(), "format": 5})
+    later = FORMAT + 1
+    with pytest.raises(ValueError, match=f"expected feature format {FORMAT}, got {later}"):
+        FeatureEncoder.from_dict({**tiny_encoder.to_dict(), "format": later})
 
 
 def test_arrays_are_as_the_contract_says(
