@@ -288,7 +288,7 @@ def fit_choices(
         settings: all settings.
         learnable: bool [n_events], what they may learn from.
         known: bool [n], impressions whose products count as sold.
-        progress: told a line at each epoch.
+        progress: told a line at the end of each fit.
         on_epoch: told the figures of each epoch.
     """
     n_models = settings.pretraining.taste_models
@@ -342,6 +342,10 @@ def _fit_choice(
         bfloat16=False,
         seed=settings.seed,
     )
-    Loop(task, loop, progress=progress, on_epoch=on_epoch).fit()
+    lines: list[str] = []
+    Loop(task, loop, progress=lines.append, on_epoch=on_epoch).fit()
+    # a line for each epoch of a dozen short fits would hide all others; only one process has any
+    for line in lines[-1:]:
+        progress(line)
     task.settle(model)
     return model

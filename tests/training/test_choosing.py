@@ -131,6 +131,22 @@ def test_several_models_start_apart_and_are_told_by_their_mean(tasteful: Encoded
         assert all(np.abs(start - before).max() > 1e-3 for before in starts[:number])
 
 
+def test_a_fit_tells_one_line(tasteful: EncodedMarket) -> None:
+    said: list[str] = []
+    epochs: list[int] = []
+    fit_choices(
+        "choice", tasteful, without_scores(shape_of(tasteful, SHAPE_SIZES)),
+        load_settings(
+            None, [*SETTINGS, "pretraining.taste_models=2", "pretraining.taste_epochs=3"]
+        ),
+        learnable=np.ones(len(tasteful.events), bool), known=np.ones(len(tasteful), bool),
+        progress=said.append, on_epoch=lambda _name, epoch, _figures: epochs.append(epoch),
+    )  # fmt: skip
+    assert [line.partition(":")[0] for line in said] == ["choice-0", "choice-1"]
+    assert all("epoch 3/3" in line for line in said)
+    assert epochs == [0, 1, 2, 0, 1, 2]
+
+
 def test_all_models_travel_with_the_click_encoder(tasteful: EncodedMarket, tmp_path: Path) -> None:
     settings = load_settings(
         None,
