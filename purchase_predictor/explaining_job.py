@@ -19,11 +19,15 @@ from purchase_predictor.checking_job import check_explanations
 from purchase_predictor.checkpoint import write_file, write_json
 from purchase_predictor.cli import Reporter
 from purchase_predictor.contributing_job import ContributionFindings, explain_impressions
+from purchase_predictor.counted import Counted
 from purchase_predictor.panel import FUSION
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.settings import StoreSettings
 from purchase_predictor.training.preparation import fingerprint
 from purchase_predictor.training.system import FusionSystem
+
+FEW_CONVERSIONS = 1_000
+"""Training conversions below which an interval around zero says little."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +74,7 @@ def explain_model(
     tables = asked.tables
     if (champion := predictor.facts_.champion) != FUSION:
         reporter.step(f"effects are of the fusion; the model scores by its champion, {champion}")
-    if predictor.scope == "adapted":
-        reporter.warn(
-            "an adapted model takes the global model's weights as known: its intervals are too "
-            "narrow; explain the global or the local model"
-        )
+    _warn_of_intervals(predictor, reporter)
     reporter.step("phrases and terms, with and without")
     known, unknown = _own_phrases(predictor, phrases)
     levers = asked.levers()
@@ -103,6 +103,21 @@ def explain_model(
     facts |= {"model_version": version, "own_phrases": list(unknown), "nowhere": nowhere}
     contrasts = asked.contrasts(levers, confidence=confidence)
     return Explanation(facts=facts, effects=effects, contrasts=contrasts, single=single)
+
+
+def _warn_of_intervals(predictor: PurchasePredictor, reporter: Reporter) -> None:
+    """Where intervals of effects are narrower than they look."""
+    if predictor.scope == "adapted":
+        reporter.warn(
+            "an adapted model takes the global model's weights as known: its intervals are too "
+            "narrow; explain the global or the local model"
+        )
+    if (n := predictor.facts_.n_train_conversions) < FEW_CONVERSIONS:
+        reporter.warn(
+            f"the model learned from {Counted(n):conversion|conversions}: penalties draw small "
+            "effects to zero, and their intervals with them, so an interval around zero does not "
+            "show that there is no effect"
+        )
 
 
 def levers_of(

@@ -37,11 +37,20 @@ def test_levers_that_both_tell_of_stand_beside_each_other() -> None:
 
 
 def test_a_model_beside_itself_says_the_same(
-    small_model: PurchasePredictor, tiny_folder: Path, tmp_path: Path
+    small_model: PurchasePredictor,
+    tiny_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     quiet = Reporter(quiet=True)
     explanation = explain_model(
         small_model, tiny_folder, tmp_path, version="1", n_impressions=12, reporter=quiet
+    )
+    # few conversions make small effects vanish, which is told
+    warned = " ".join(capsys.readouterr().err.split())
+    n = small_model.facts_.n_train_conversions
+    assert (
+        f"the model learned from {n} conversions: penalties draw small effects to zero" in warned
     )
     told = tell_beside(explanation, small_model, tiny_folder, tmp_path, reporter=quiet)
     frame = pl.read_parquet(tmp_path / "beside.parquet")
