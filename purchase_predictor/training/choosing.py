@@ -291,61 +291,42 @@ def fit_choices(
         progress: told a line at the end of each fit.
         on_epoch: told the figures of each epoch.
     """
-    n_models = settings.pretraining.taste_models
-    # another seed of the settings has other starts, all of them
-    return [
-        _fit_choice(
-            name if n_models == 1 else f"{name}-{number}",
-            data,
-            shape,
-            settings.model_copy(update={"seed": settings.seed * n_models + number}),
-            learnable=learnable,
-            known=known,
-            progress=progress,
-            on_epoch=on_epoch,
-        )
-        for number in range(n_models)
-    ]
-
-
-def _fit_choice(
-    name: str,
-    data: EncodedMarket,
-    shape: FusionShape,
-    settings: Settings,
-    *,
-    learnable: NDArray[np.bool_],
-    known: NDArray[np.bool_],
-    progress: Progress,
-    on_epoch: OnEpoch,
-) -> ChoiceModel:
-    """One of `fit_choices`."""
-    torch.manual_seed(settings.seed)
     pretraining = settings.pretraining
-    epochs = pretraining.taste_epochs
-    model = ChoiceModel(
-        shape=shape,
-        rank=pretraining.taste_rank,
-        n_classes=pretraining.taste_classes,
-        n_products=len(data.products),
-    )
-    task = ChoiceTask(name, model, data, learnable=learnable, known=known, seed=settings.seed)
-    loop = LoopSettings(
+    models = []
+    for number in range(pretraining.taste_models):
+        # another seed of the settings has other starts, all of them
+        seed = settings.seed * pretraining.taste_models + number
+        torch.manual_seed(seed)
+        model = ChoiceModel(
+            shape=shape,
+            rank=pretraining.taste_rank,
+            n_classes=pretraining.taste_classes,
+            n_products=len(data.products),
+        )
+        own = name if pretraining.taste_models == 1 else f"{name}-{number}"
+        task = ChoiceTask(own, model, data, learnable=learnable, known=known, seed=seed)
+        lines: list[str] = []
+        loop = _loop(settings, seed)
+        Loop(task, loop, progress=lines.append, on_epoch=on_epoch).fit()
+        # a line for each epoch of a dozen fits would hide all others; one process alone has any
+        for line in lines[-1:]:
+            progress(line)
+        task.settle(model)
+        models.append(model)
+    return models
+
+
+def _loop(settings: Settings, seed: int) -> LoopSettings:
+    training, epochs = settings.training, settings.pretraining.taste_epochs
+    return LoopSettings(
         max_epochs=epochs,
         patience=epochs,
         learning_rate=LEARNING_RATE,
         weight_decay=0.0,
-        warm_up=settings.training.warm_up,
-        clip_norm=settings.training.clip_norm,
-        ema_decay=settings.training.ema_decay,
+        warm_up=training.warm_up,
+        clip_norm=training.clip_norm,
+        ema_decay=training.ema_decay,
         checkpoint_every=10**9,
         bfloat16=False,
-        seed=settings.seed,
+        seed=seed,
     )
-    lines: list[str] = []
-    Loop(task, loop, progress=lines.append, on_epoch=on_epoch).fit()
-    # a line for each epoch of a dozen short fits would hide all others; only one process has any
-    for line in lines[-1:]:
-        progress(line)
-    task.settle(model)
-    return model

@@ -1,6 +1,7 @@
 """The taste of a shopper for a product, as columns, by fitted choice models."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ EVENTS_AT_ONCE = 8_192
 """Events and impressions whose classes are told together: each takes some kilobytes."""
 
 
+@torch.inference_mode()
 def tastes(models: Sequence[ChoiceModel], data: EncodedMarket) -> NDArray[np.float32]:
     """How far each impression's product suits what its shopper turned to before.
 
@@ -29,21 +31,7 @@ def tastes(models: Sequence[ChoiceModel], data: EncodedMarket) -> NDArray[np.flo
         for the market's average shopper, who are both at zero; and what a price dearer by a
         spread of the market adds to it, NaN where training knew no prices.
     """
-    total = _tastes_of(models[0], data)
-    for model in models[1:]:
-        total += _tastes_of(model, data)
-    return total / np.float32(len(models))
-
-
-@torch.inference_mode()
-def _tastes_of(model: ChoiceModel, data: EncodedMarket) -> NDArray[np.float32]:
-    """`tastes` of one model."""
-    vectors = torch.cat([
-        model.vectors(product_batch(data.products, rows))
-        for rows in np.array_split(
-            np.arange(len(data.products)), 1 + len(data.products) // ROWS_AT_ONCE
-        )
-    ])  # fmt: skip
+    vectors = _vectors(models, data)
     found = np.full((len(data), 2), np.nan, np.float32)
     for code in np.unique(data.market):
         rows = np.flatnonzero((data.market == code) & (data.product > 0))
@@ -54,12 +42,71 @@ def _tastes_of(model: ChoiceModel, data: EncodedMarket) -> NDArray[np.float32]:
         block = (np.cumsum(stop - start + np.bincount(number)) // EVENTS_AT_ONCE)[number]
         order = np.argsort(block, kind="stable")
         for part in np.split(rows[order], np.flatnonzero(np.diff(block[order])) + 1):
-            found[part] = _tastes_in(model, data, vectors, int(code), part)
+            shoppers = _Shoppers.of(data, part)
+            told = [
+                _tastes_in(model, own, int(code), shoppers)
+                for model, own in zip(models, vectors, strict=True)
+            ]
+            found[part] = np.mean(told, axis=0)
     return found
 
 
+def _vectors(models: Sequence[ChoiceModel], data: EncodedMarket) -> list[Tensor]:
+    """Each model's vectors of the catalogue, float [n_products, rank]."""
+    parts: list[list[Tensor]] = [[] for _ in models]
+    n_parts = 1 + len(data.products) // ROWS_AT_ONCE
+    for rows in np.array_split(np.arange(len(data.products)), n_parts):
+        batch = product_batch(data.products, rows)
+        for own, model in zip(parts, models, strict=True):
+            own.append(model.vectors(batch))
+    return [torch.cat(own) for own in parts]
+
+
+@dataclass(frozen=True)
+class _Shoppers:
+    """Impressions of whole shoppers, and what these turned to.
+
+    Attributes:
+        product: int64 [E], of each event.
+        event_type: int64 [E].
+        turned: float32 [E], 1 where the event before was on another product.
+        begins: int64 [N], the first event of each impression's shopper.
+        cut: int64 [N], one past the last event before the impression.
+        shown: int64 [N], product of each impression.
+    """
+
+    product: Tensor
+    event_type: Tensor
+    turned: Tensor
+    begins: Tensor
+    cut: Tensor
+    shown: Tensor
+
+    @classmethod
+    def of(cls, data: EncodedMarket, rows: NDArray[np.int64]) -> "_Shoppers":
+        """Those of some rows (int64 [N]); events without a product say nothing."""
+        events = data.events
+        units = np.unique(data.unit[rows])
+        start = np.searchsorted(events.unit, units)
+        place = ranges(start, np.searchsorted(events.unit, units, side="right") - start)
+        place = place[events.product[place] > 0]
+        product, unit = events.product[place], events.unit[place]
+        turned = (np.diff(unit, prepend=-1) != 0) | (np.diff(product, prepend=-1) != 0)
+        # a unit's events are those between its first one and the cut, all of them in `place`
+        begins = np.searchsorted(place, np.searchsorted(events.unit, data.unit[rows]))
+        cut = np.searchsorted(place, data.cut[rows])
+        return cls(
+            product=torch.from_numpy(product.astype(np.int64)),
+            event_type=torch.from_numpy(events.event_type[place].astype(np.int64)),
+            turned=torch.from_numpy(turned.astype(np.float32)),
+            begins=torch.from_numpy(np.minimum(begins, cut)),
+            cut=torch.from_numpy(cut),
+            shown=torch.from_numpy(data.product[rows].astype(np.int64)),
+        )
+
+
 def _tastes_in(
-    model: ChoiceModel, data: EncodedMarket, vectors: Tensor, market: int, rows: NDArray[np.int64]
+    model: ChoiceModel, vectors: Tensor, market: int, shoppers: _Shoppers
 ) -> NDArray[np.float32]:
     """Tastes of rows of one market, which all that their shoppers turned to decides.
 
@@ -67,29 +114,18 @@ def _tastes_in(
     earlier events were. What was turned to is held against all that training saw the market sell,
     in training against what it sold by then.
     """
-    events, centre = data.events, model.centre[market]
-    units = np.unique(data.unit[rows])
-    start = np.searchsorted(events.unit, units)
-    place = ranges(start, np.searchsorted(events.unit, units, side="right") - start)
-    place = place[events.product[place] > 0]
-    product, unit = events.product[place], events.unit[place]
-    turned = (np.diff(unit, prepend=-1) != 0) | (np.diff(product, prepend=-1) != 0)
-    utility = vectors[torch.from_numpy(product.astype(np.int64))] @ model.tastes.T
+    centre = model.centre[market]
+    utility = vectors[shoppers.product] @ model.tastes.T
     evidence = model.evidence(
         # that a product is popular says the same of every class
         utility - model.log_total[market],
         utility - centre,
-        torch.from_numpy(events.event_type[place].astype(np.int64)),
-        torch.from_numpy(turned.astype(np.float32)),
+        shoppers.event_type,
+        shoppers.turned,
     )
-    # a unit's events are those between its first one and the cut, all of them in `place`
-    begins = np.searchsorted(place, np.searchsorted(events.unit, data.unit[rows]))
-    cut = np.searchsorted(place, data.cut[rows])
-    before = sum_between(
-        evidence, torch.from_numpy(np.minimum(begins, cut)), torch.from_numpy(cut)
-    )
+    before = sum_between(evidence, shoppers.begins, shoppers.cut)
     beyond = (before + model.log_share).softmax(dim=1) - model.log_share.exp()
-    shown = vectors[torch.from_numpy(data.product[rows].astype(np.int64))] @ model.tastes.T
+    shown = vectors[shoppers.shown] @ model.tastes.T
     of_product = (beyond * (shown - centre)).sum(dim=1)
     of_price = beyond @ (model.tastes @ model.price)
     if not model.priced:  # its direction was never learned

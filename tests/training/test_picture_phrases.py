@@ -80,7 +80,7 @@ def test_scores_have_mean_0_and_variance_1_and_are_uncorrelated_in_training(
 
 
 def test_a_fold_is_scored_by_a_probe_that_saw_none_of_its_titles(drawn: Drawn) -> None:
-    """Whatever the titles of a fold say, its scores stay but for the common whitening."""
+    """Whatever the titles of a fold say, its probe stays; the scores share a whitening."""
     flags = drawn.flags.copy()
     own = drawn.fold == 1
     flags[own, :7] = 1 - flags[own, :7]
@@ -93,6 +93,13 @@ def test_a_fold_is_scored_by_a_probe_that_saw_none_of_its_titles(drawn: Drawn) -
     # the planes of the scores, unwhitened: the same where the fold's own titles were not seen
     assert directions[0].min() < 0.99
     assert directions[1].min() > directions[0].min()
+    x = drawn.layout[drawn.learn].astype(np.float64)
+    probes = [
+        picture_phrases._probes(x, of[drawn.learn].astype(np.float64), drawn.fold[drawn.learn])[0]
+        for of in (flags, drawn.flags)
+    ]
+    np.testing.assert_array_equal(probes[0][1], probes[1][1])
+    assert np.abs(probes[0][0] - probes[1][0]).max() > 1e-3
 
 
 def test_twins_do_not_tell_each_others_titles() -> None:
