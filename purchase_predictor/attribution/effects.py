@@ -15,7 +15,6 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 from scipy.special import expit
-from scipy.stats import norm
 
 from features.arrays import N_RESERVED, EncodedMarket
 from features.schema import Tables
@@ -141,24 +140,24 @@ class EffectsOfLevers:
             `market, lever, phrase, logit, logit_low, logit_high, points, points_low, points_high,
             n_impressions, p`; points are percentage points of conversion.
         """
-        reach = norm.isf((1 - confidence) / 2)
         z = safe_logit(self.predict(self.data))
         rows = []
         for lever in levers:
             logit = lever.direction @ self.weights
-            error = np.sqrt(self.errors.variance(lever.direction))
+            low, high = self.errors.interval(lever.direction, confidence)
+            p = self.errors.p(lever.direction)
             for place, market in enumerate(self.markets):
                 if not lever.moves(place):
                     continue
                 here = self.rows_of[place][lever.known[self.rows_of[place]]]
-                bounds = logit[place] + np.array([0.0, -reach, reach]) * error[place]
+                bounds = logit[place], low[place], high[place]
                 points = [_points(z[here], lever.has[here], bound) for bound in bounds]
                 rows.append(
                     {
                         "market": market, "lever": lever.kind, "phrase": lever.phrase,
                         "logit": bounds[0], "logit_low": bounds[1], "logit_high": bounds[2],
                         "points": points[0], "points_low": points[1], "points_high": points[2],
-                        "n_impressions": len(here), "p": _p(logit[place], error[place]),
+                        "n_impressions": len(here), "p": p[place],
                     }
                 )  # fmt: skip
         return pl.DataFrame(rows, schema=_EFFECTS)  # of no lever too: no terms, no phrases
@@ -173,22 +172,20 @@ class EffectsOfLevers:
         Returns:
             `lever, phrase, market, against, logit, low, high, p, p_holm`, Holm over all of them.
         """
-        reach = norm.isf((1 - confidence) / 2)
         rows = []
         for lever in levers:
             for i, market in enumerate(self.markets):
                 for j in range(i + 1, len(self.markets)):
                     if not (lever.moves(i) and lever.moves(j)):
                         continue
-                    direction = lever.direction[i] - lever.direction[j]
-                    logit = float(direction @ self.weights)
-                    error = float(np.sqrt(self.errors.variance(direction[None])[0]))
+                    direction = (lever.direction[i] - lever.direction[j])[None]
+                    low, high = self.errors.interval(direction, confidence)
                     rows.append(
                         {
                             "lever": lever.kind, "phrase": lever.phrase, "market": market,
-                            "against": self.markets[j], "logit": logit,
-                            "low": logit - reach * error, "high": logit + reach * error,
-                            "p": _p(logit, error),
+                            "against": self.markets[j], "logit": (direction @ self.weights).item(),
+                            "low": low.item(), "high": high.item(),
+                            "p": self.errors.p(direction).item(),
                         }
                     )  # fmt: skip
         frame = pl.DataFrame(rows, schema=_CONTRASTS)
@@ -263,7 +260,3 @@ def _points(z: Floats, has: NDArray[np.bool_], logit: float) -> float:
     """Percentage points of conversion that a difference in log-odds makes, on average."""
     without = z - logit * has
     return float(100 * (expit(without + logit) - expit(without)).mean())
-
-
-def _p(value: float, error: float) -> float:
-    return float(2 * norm.sf(abs(value) / error)) if error > 0 else 1.0

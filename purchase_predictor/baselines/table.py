@@ -116,15 +116,16 @@ class TableEncoder:
         Returns:
             float32 [n, n_columns], in the order of `columns`.
         """
-        per_product = _product_columns(data.products, self.components)
         places = np.arange(len(data))[rows]
+        # a shard of a large data set shows few of its products
+        shown, product = np.unique(data.product[places], return_inverse=True)
+        per_product = _product_columns(data.products, self.components, shown)
         x = data.store.zeros((len(places), len(self.columns)), np.float32)
         for block in chunks(len(places), BLOCK_ROWS):
-            here = places[block]
-            values, product = _row_columns(data, here), data.product[here]
+            values, its_product = _row_columns(data, places[block]), product[block]
             for place, column in enumerate(self.columns):
                 found = values.get(column.name)
-                x[block, place] = per_product[column.name][product] if found is None else found
+                x[block, place] = per_product[column.name][its_product] if found is None else found
         return x
 
     def to_dict(self) -> dict[str, Any]:
@@ -172,13 +173,12 @@ def _all_columns(
         "product brand": int(products.brand.max(initial=0)) + 1,
         **{column.name: column.n_codes for column in data.category_columns},
     }
-    names = [*_row_columns(data, slice(0, 0)), *_product_columns(products, components)]
+    none = np.zeros(0, np.int64)
+    names = [*_row_columns(data, none), *_product_columns(products, components, none)]
     return tuple(TableColumn(name, sizes.get(name, 0)) for name in dict.fromkeys(names))
 
 
-def _row_columns(
-    data: EncodedMarket, rows: NDArray[np.int64] | slice
-) -> dict[str, NDArray[np.generic]]:
+def _row_columns(data: EncodedMarket, rows: NDArray[np.int64]) -> dict[str, NDArray[np.generic]]:
     """Columns that differ from impression to impression."""
     numbers, categories, profile = (
         data.numbers[rows],
@@ -194,24 +194,24 @@ def _row_columns(
 
 
 def _product_columns(
-    products: ProductArrays, components: Mapping[str, Components]
+    products: ProductArrays, components: Mapping[str, Components], rows: NDArray[np.integer]
 ) -> dict[str, NDArray[np.generic]]:
-    """Columns that belong to the product, one value for each row of the catalogue."""
+    """Columns that belong to the product, one value for each of these rows of the catalogue."""
+    has = {kind: getattr(products, f"has_{kind}")[rows] for kind in CONTENT}
     columns: dict[str, NDArray[np.generic]] = {
-        "product identity": products.identity,
-        "product category": products.category,
-        "product brand": products.brand,
-        "has text": products.has_text,
-        "has image": products.has_image,
+        "product identity": products.identity[rows],
+        "product category": products.category[rows],
+        "product brand": products.brand[rows],
+        **{f"has {kind}": there for kind, there in has.items()},
     }
-    for place, name in enumerate(products.phrase_names):
-        columns[f"phrase {name}"] = products.phrases[:, place]
-    for place, name in enumerate(products.picture_phrase_names):
-        says = products.picture_phrases[:, place]
-        columns[f"picture says {name}"] = np.where(products.has_image, says, np.float32(np.nan))
+    for name, flags in zip(products.phrase_names, products.phrases[rows].T, strict=True):
+        columns[f"phrase {name}"] = flags
+    told = products.picture_phrases[rows].T
+    for name, says in zip(products.picture_phrase_names, told, strict=True):
+        columns[f"picture says {name}"] = np.where(has["image"], says, np.float32(np.nan))
     for kind, fitted in components.items():
-        values = fitted.transform(getattr(products, kind))
-        values[~getattr(products, f"has_{kind}")] = np.nan
+        values = fitted.transform(getattr(products, kind)[rows])
+        values[~has[kind]] = np.nan
         for place in range(values.shape[1]):
             columns[f"{kind} {place}"] = values[:, place]
     return columns

@@ -29,7 +29,7 @@ from purchase_predictor.model.session import ClickEncoder, EncodedClicks
 from purchase_predictor.model.tokens import ColumnTokens, MarketToken
 from purchase_predictor.settings import ModelSettings
 
-LAYOUT = 2
+LAYOUT = 3
 """Counted up when weights are laid out anew: what another layout learned is of no use."""
 
 N_READERS = 2

@@ -15,10 +15,10 @@ from typing import Any, Protocol
 
 import torch
 
+from features.heap import map_large_arrays
 from features.reading import read_folder
 from purchase_predictor.errors import ClusterError, SettingsError
 from purchase_predictor.predictor import PurchasePredictor
-from purchase_predictor.scoring.heap import map_large_arrays
 from purchase_predictor.scoring.scorer import ShardScorer
 from purchase_predictor.scoring.work import WorkFolder
 

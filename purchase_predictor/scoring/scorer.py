@@ -10,13 +10,13 @@ import polars as pl
 from features.catalogue import clean_products
 from features.checking import QUARANTINE, check_table
 from features.context import Kind
+from features.heap import return_memory
 from features.reading import ROW, RawTables
 from features.rules import Events, Products
 from features.schema import Tables
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.reference import Counts
 from purchase_predictor.scored import scored_frame
-from purchase_predictor.scoring.heap import return_memory
 from purchase_predictor.scoring.work import WorkFolder
 from purchase_predictor.training.preparation import EncodedCatalogue
 

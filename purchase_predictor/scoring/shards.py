@@ -28,6 +28,7 @@ from features.clickstream import session_units
 from features.coercion import read_as
 from features.context import as_fitted
 from features.errors import DataError
+from features.heap import map_large_arrays
 from features.reading import ROW, collect, read_folder, stored_schema
 from features.rules import Events, Impressions, reason
 from features.schema import Tables
@@ -35,7 +36,6 @@ from purchase_predictor.encoders.content import silent
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.reference import Counts
 from purchase_predictor.scoring.engines import Engine, LocalEngine
-from purchase_predictor.scoring.heap import map_large_arrays
 from purchase_predictor.scoring.scorer import SHARD, ShardScorer, read_parts
 from purchase_predictor.scoring.work import WorkFolder
 from purchase_predictor.training.loop import Progress

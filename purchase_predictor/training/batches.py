@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from features.arrays import N_RESERVED, PAD, TRAIN, UNSEEN, EncodedMarket, ProductArrays
+from features.heap import return_memory
 from purchase_predictor.model.inputs import (
     PRODUCT_GROUPS,
     ROW_GROUPS,
@@ -94,6 +95,9 @@ class Hidden:
 
 
 NOTHING_HIDDEN = Hidden()
+
+BATCHES_BEFORE_RETURN = 8
+"""No two batches are alike in size, so each leaves freed memory that the next has no use for."""
 
 
 def modality_mask(
@@ -193,7 +197,9 @@ class Batcher:
 
     def scoring_batches(self) -> Iterator[tuple[NDArray[np.int64], FusionBatch]]:
         """Every row once, nothing masked: the rows and their batch."""
-        for sequences in self.plan(None):
+        for number, sequences in enumerate(self.plan(None)):
+            if number % BATCHES_BEFORE_RETURN == BATCHES_BEFORE_RETURN - 1:
+                return_memory()
             yield ranges(self.first[sequences], self.count[sequences]), self.build(sequences)
 
     def build(

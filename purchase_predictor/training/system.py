@@ -327,7 +327,7 @@ class FusionSystem:
         system.model_.eval()
         system.lever_errors_ = None
         if (folder / "levers.safetensors").is_file():
-            system.lever_errors_ = LeverErrors(**saved.tensors("levers"))
+            system.lever_errors_ = LeverErrors.of(saved.tensors("levers"))
         return system
 
     def _build(self) -> FusionTransformer:

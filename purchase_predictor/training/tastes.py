@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from features.arrays import EncodedMarket
+from features.arrays import EncodedMarket, ProductArrays
 from purchase_predictor.model.choice import ChoiceModel, sum_between
 from purchase_predictor.training.batches import product_batch, ranges
 
@@ -31,7 +31,9 @@ def tastes(models: Sequence[ChoiceModel], data: EncodedMarket) -> NDArray[np.flo
         for the market's average shopper, who are both at zero; and what a price dearer by a
         spread of the market adds to it, NaN where training knew no prices.
     """
-    vectors = _vectors(models, data)
+    # those of the whole catalogue would be made anew with every shard of a large data set
+    touched = np.unique(np.concatenate([data.events.product, data.product])).astype(np.int64)
+    vectors = _vectors(models, data.products, touched)
     found = np.full((len(data), 2), np.nan, np.float32)
     for code in np.unique(data.market):
         rows = np.flatnonzero((data.market == code) & (data.product > 0))
@@ -42,7 +44,7 @@ def tastes(models: Sequence[ChoiceModel], data: EncodedMarket) -> NDArray[np.flo
         block = (np.cumsum(stop - start + np.bincount(number)) // EVENTS_AT_ONCE)[number]
         order = np.argsort(block, kind="stable")
         for part in np.split(rows[order], np.flatnonzero(np.diff(block[order])) + 1):
-            shoppers = _Shoppers.of(data, part)
+            shoppers = _Shoppers.of(data, part, touched)
             told = [
                 _tastes_in(model, own, int(code), shoppers)
                 for model, own in zip(models, vectors, strict=True)
@@ -51,12 +53,14 @@ def tastes(models: Sequence[ChoiceModel], data: EncodedMarket) -> NDArray[np.flo
     return found
 
 
-def _vectors(models: Sequence[ChoiceModel], data: EncodedMarket) -> list[Tensor]:
-    """Each model's vectors of the catalogue, float [n_products, rank]."""
+def _vectors(
+    models: Sequence[ChoiceModel], products: ProductArrays, touched: NDArray[np.int64]
+) -> list[Tensor]:
+    """Each model's vectors of these rows of the catalogue (int64 [P]), float [P, rank]."""
     parts: list[list[Tensor]] = [[] for _ in models]
-    n_parts = 1 + len(data.products) // ROWS_AT_ONCE
-    for rows in np.array_split(np.arange(len(data.products)), n_parts):
-        batch = product_batch(data.products, rows)
+    n_parts = 1 + len(touched) // ROWS_AT_ONCE
+    for rows in np.array_split(touched, n_parts):
+        batch = product_batch(products, rows)
         for own, model in zip(parts, models, strict=True):
             own.append(model.vectors(batch))
     return [torch.cat(own) for own in parts]
@@ -67,12 +71,12 @@ class _Shoppers:
     """Impressions of whole shoppers, and what these turned to.
 
     Attributes:
-        product: int64 [E], of each event.
+        product: int64 [E], of each event, among the products touched.
         event_type: int64 [E].
         turned: float32 [E], 1 where the event before was on another product.
         begins: int64 [N], the first event of each impression's shopper.
         cut: int64 [N], one past the last event before the impression.
-        shown: int64 [N], product of each impression.
+        shown: int64 [N], product of each impression, likewise.
     """
 
     product: Tensor
@@ -83,8 +87,16 @@ class _Shoppers:
     shown: Tensor
 
     @classmethod
-    def of(cls, data: EncodedMarket, rows: NDArray[np.int64]) -> "_Shoppers":
-        """Those of some rows (int64 [N]); events without a product say nothing."""
+    def of(
+        cls, data: EncodedMarket, rows: NDArray[np.int64], touched: NDArray[np.int64]
+    ) -> "_Shoppers":
+        """Those of some rows (int64 [N]); events without a product say nothing.
+
+        Args:
+            data: n impressions.
+            rows: int64 [N], of whole shoppers.
+            touched: int64 [P], ascending, rows of the catalogue that have a vector.
+        """
         events = data.events
         units = np.unique(data.unit[rows])
         start = np.searchsorted(events.unit, units)
@@ -96,12 +108,12 @@ class _Shoppers:
         begins = np.searchsorted(place, np.searchsorted(events.unit, data.unit[rows]))
         cut = np.searchsorted(place, data.cut[rows])
         return cls(
-            product=torch.from_numpy(product.astype(np.int64)),
+            product=torch.from_numpy(np.searchsorted(touched, product)),
             event_type=torch.from_numpy(events.event_type[place].astype(np.int64)),
             turned=torch.from_numpy(turned.astype(np.float32)),
             begins=torch.from_numpy(np.minimum(begins, cut)),
             cut=torch.from_numpy(cut),
-            shown=torch.from_numpy(data.product[rows].astype(np.int64)),
+            shown=torch.from_numpy(np.searchsorted(touched, data.product[rows])),
         )
 
 

@@ -3,10 +3,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import norm
 
 from features.arrays import TRAIN, EncodedMarket
 from purchase_predictor.model.readout import Readout
-from purchase_predictor.training.lever_errors import LeverErrors, lever_columns, measure_errors
+from purchase_predictor.training.lever_errors import (
+    LeverAnswer,
+    LeverErrors,
+    lever_columns,
+    measure_errors,
+)
 from purchase_predictor.training.readout import solve_readout
 from purchase_predictor.training.shapes import ContentSizes, number_bins, shape_of, varying_numbers
 from tests.encoded_market import N_CATEGORIES, N_IDENTITIES, N_WORD_PIECES, make_market
@@ -53,7 +59,10 @@ def test_levers_are_terms_and_phrases_and_nothing_else(data: EncodedMarket) -> N
     assert {name.split(" ")[0] for name in names} >= {"phrases", "phrase"}
     assert not {"market", "brand", "category", "image", "text"} & set(names)
     np.testing.assert_array_equal(errors.columns, lever_columns(readout))
-    assert np.linalg.eigvalsh(errors.posterior).min() > 0
+    for answer in (errors.solved, errors.relaxed):
+        assert np.linalg.eigvalsh(answer.posterior).min() > 0
+    weights = readout.linear.weight[0].double().numpy()
+    np.testing.assert_array_equal(errors.solved.weights, weights[errors.columns])
 
 
 def test_rows_said_twice_by_one_user_are_no_more_sure(data: EncodedMarket) -> None:
@@ -66,17 +75,44 @@ def test_rows_said_twice_by_one_user_are_no_more_sure(data: EncodedMarket) -> No
     readout, once = measured(data, penalty=0.01)
     _, doubled = measured(twice, penalty=0.01)
     direction = phrase(once, readout, 0)
-    naive = (direction @ doubled.posterior @ direction.T).item()
+    naive = (direction @ doubled.solved.posterior @ direction.T).item()
 
-    assert naive < 0.75 * (direction @ once.posterior @ direction.T).item()
-    assert doubled.variance(direction)[0] > 1.3 * naive
+    assert naive < 0.75 * (direction @ once.solved.posterior @ direction.T).item()
+    assert doubled.solved.variance(direction)[0] > 1.3 * naive
+
+
+def answer(weights: list[float], variance: float) -> LeverAnswer:
+    k = len(weights)
+    return LeverAnswer(np.array(weights), variance * np.eye(k), np.zeros((k, k)))
 
 
 def test_what_clustering_takes_off_does_not_count() -> None:
-    errors = LeverErrors(np.arange(2), np.eye(2), -0.5 * np.eye(2))
-    np.testing.assert_allclose(errors.variance(np.eye(2)), [1.0, 1.0])
-    more = LeverErrors(np.arange(2), np.eye(2), np.diag([1.0, -1.0]))
+    less = replace(answer([0.0, 0.0], 1.0), shared=-0.5 * np.eye(2))
+    np.testing.assert_allclose(less.variance(np.eye(2)), [1.0, 1.0])
+    more = replace(less, shared=np.diag([1.0, -1.0]))
     np.testing.assert_allclose(more.variance(np.eye(2)), [2.0, 1.0])
+
+
+def test_an_interval_spans_both_answers_and_p_is_of_the_less_sure_one() -> None:
+    errors = LeverErrors(np.arange(2), answer([0.2, -0.1], 0.01), answer([0.3, 0.1], 0.04))
+    low, high = errors.interval(np.eye(2), 0.95)
+    np.testing.assert_allclose(low, [0.3 - 1.96 * 0.2, -0.1 - 1.96 * 0.1], atol=1e-4)
+    np.testing.assert_allclose(high, [0.3 + 1.96 * 0.2, 0.1 + 1.96 * 0.2], atol=1e-4)
+    # z is 2 and 1.5; the second weight's answers differ in sign
+    np.testing.assert_allclose(errors.p(np.eye(2)), [2 * norm.sf(1.5), 1.0])
+    np.testing.assert_array_equal(errors.p(np.zeros((1, 2))), [1.0])
+    again = LeverErrors.of(errors.tensors())
+    np.testing.assert_array_equal(again.interval(np.eye(2), 0.95), (low, high))
+
+
+def test_a_large_weight_is_drawn_less_to_zero_by_the_relaxed_answer(data: EncodedMarket) -> None:
+    readout, errors = measured(data, penalty=50.0)
+    names = np.array(readout.blocks)[errors.columns]
+    moved = np.isin(names, ("phrases", "free_shipping"))
+    readout, alike = measured(data, penalty=1e-2)  # the smallest there is: nothing to relax
+    drawn, loose = (np.abs(one.weights[moved]).sum() for one in (errors.solved, errors.relaxed))
+    assert loose > drawn
+    np.testing.assert_array_equal(alike.relaxed.posterior, alike.solved.posterior)
 
 
 def test_an_effect_that_is_not_there_is_seldom_seen() -> None:
@@ -86,8 +122,9 @@ def test_an_effect_that_is_not_there_is_seldom_seen() -> None:
         data = rows(seed + 1)
         readout, errors = measured(data)
         names = np.array(readout.blocks)[errors.columns]
-        weights = readout.linear.weight[0].double().numpy()[errors.columns]
-        place = np.flatnonzero(names == "phrases")
-        error = np.sqrt(errors.variance(np.eye(len(names))[place]))
-        seen += (np.abs(weights[place]) > 1.96 * error).tolist()
+        direction = np.eye(len(names))[names == "phrases"]
+        low, high = errors.interval(direction, 0.95)
+        out = (low > 0) | (high < 0)
+        np.testing.assert_array_equal(out, errors.p(direction) < 0.05)
+        seen += out.tolist()
     assert np.mean(seen) <= 0.1

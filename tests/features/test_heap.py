@@ -11,7 +11,7 @@ FREED = """
 import resource
 
 import numpy as np
-from purchase_predictor.scoring.heap import map_large_arrays
+from features.heap import map_large_arrays
 
 def resident():
     with open("/proc/self/statm") as told:
