@@ -196,14 +196,8 @@ class EffectsOfLevers:
 
     def _phrase(self, number: int, name: str) -> Lever:
         """A phrase put into the title: its own column, and the one of the market."""
-        common = np.flatnonzero(self.blocks == "phrases")[number]
-        by_market = np.flatnonzero(self.blocks == f"phrase {number} by market")
-        direction = np.zeros((len(self.markets), len(self.weights)))
-        direction[:, common] = 1.0
-        for place, market in enumerate(self.markets):
-            code = self.data.market_names.index(market)
-            if len(by_market):
-                direction[place, by_market[code]] = 1.0
+        codes = [self.data.market_names.index(market) for market in self.markets]
+        direction = phrase_direction(self.blocks, number, codes)
         has = self.data.products.phrases[self.data.product, number] > 0
         return Lever(PHRASE, name, direction, has, np.ones(len(has), bool))
 
@@ -242,6 +236,22 @@ class EffectsOfLevers:
             if known[rows].any():
                 means[place] = x[rows[known[rows]]].mean(axis=0, dtype=np.float64)
         return means
+
+
+def phrase_direction(blocks: NDArray[np.str_], number: int, codes: Sequence[int]) -> Floats:
+    """How a phrase that is put into a title moves the lever columns, float64 [n_markets, k].
+
+    Args:
+        blocks: [k], of `Readout.blocks`, those of the lever columns.
+        number: of the phrase.
+        codes: of the markets.
+    """
+    direction = np.zeros((len(codes), len(blocks)))
+    direction[:, np.flatnonzero(blocks == "phrases")[number]] = 1.0
+    by_market = np.flatnonzero(blocks == f"phrase {number} by market")
+    if len(by_market):
+        direction[np.arange(len(codes)), by_market[codes]] = 1.0
+    return direction
 
 
 _EFFECTS = {
