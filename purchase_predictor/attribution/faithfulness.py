@@ -17,7 +17,11 @@ from scipy.stats import spearmanr
 from features.arrays import EncodedMarket
 from purchase_predictor.attribution import shapley
 from purchase_predictor.attribution.additive import ReadoutTokens
-from purchase_predictor.attribution.aggregates import clustered_ratio, rank_correlations
+from purchase_predictor.attribution.aggregates import (
+    clustered_ratio,
+    rank_correlations,
+    rank_or_none,
+)
 from purchase_predictor.attribution.contributions import (
     GRADIENTS,
     ROWS_AT_ONCE,
@@ -28,7 +32,10 @@ from purchase_predictor.attribution.contributions import (
 )
 from purchase_predictor.attribution.tokens import phrase_token
 from purchase_predictor.attribution.trees import TreeTokens
+from purchase_predictor.model.layers import uniform_attention
 from purchase_predictor.training.batches import Batcher
+
+NETWORK = "network"
 
 Floats = NDArray[np.float64]
 
@@ -138,6 +145,28 @@ def tests_of_gradients(
         ),
         _judged("violation", GRADIENTS, wrong, CHANCE, wrong[2] < CHANCE, n),
     ]
+
+
+def same_without_attention(asked: Contributions) -> Check:
+    """How far the network ranks impressions as it does without choosing where to look.
+
+    Near 1 it hardly needs its attention, and then attention explains nothing (Wiegreffe and
+    Pinter, arXiv 1908.04626, who train such a model anew; here the weights stay).
+
+    Args:
+        asked: on the rows to test.
+    """
+    own, alike = [], []
+    for _, batch in Batcher(asked.data, batch_size=ROWS_AT_ONCE).scoring_batches():
+        gated = asked.gated(batch)
+        ones = torch.ones(len(gated.batch), len(gated.grid))
+        with torch.no_grad():
+            own.append(gated.network(ones))
+            with uniform_attention():
+                alike.append(gated.network(ones))
+    logits = torch.stack([torch.cat(own), torch.cat(alike)]).double().numpy()
+    n = logits.shape[1]
+    return Check("uniform_attention", NETWORK, rank_or_none(*logits), None, None, None, None, n)
 
 
 def curve_gains(

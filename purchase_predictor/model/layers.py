@@ -1,6 +1,9 @@
 """Layers that the product encoder, the session encoder and the fusion share."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 
 import torch
@@ -14,6 +17,19 @@ POINTWISE_SCALE = 1 / 8
 
 NEVER = -1e4
 """A score whose silu is zero, and its gradient too."""
+
+
+_uniform = ContextVar("uniform attention", default=False)
+
+
+@contextmanager
+def uniform_attention() -> Iterator[None]:
+    """Let every visible key weigh the same: what attention is for can be told without it."""
+    token = _uniform.set(True)
+    try:
+        yield
+    finally:
+        _uniform.reset(token)
 
 
 def split_heads(x: Tensor, n_heads: int) -> Tensor:
@@ -52,6 +68,8 @@ def attention_weights(scores: Tensor, visible: Tensor | None) -> Tensor:
       [0, 1], broadcastable
     - Output: like ``scores``
     """
+    if _uniform.get():
+        scores = torch.zeros_like(scores)
     if visible is None:
         return scores.softmax(dim=-1)
     if visible.dtype == torch.bool:
@@ -72,7 +90,7 @@ def which_and_how_much(scores: Tensor, bias: Tensor, visible: Tensor) -> tuple[T
     - Output: two tensors like ``scores``
     """
     softmax_bias, pointwise_bias = bias.chunk(2, dim=1)
-    if visible.dtype == torch.bool:
+    if visible.dtype == torch.bool and not _uniform.get():
         # hidden in the biases, which the readers of an impression share, not in the scores
         hidden = ~visible
         weights = (scores + softmax_bias.masked_fill(hidden, -torch.inf)).softmax(dim=-1)

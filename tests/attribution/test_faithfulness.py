@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from purchase_predictor.attribution.tokens import PICTURE, Token
 from purchase_predictor.attribution.trees import TreeTokens
 from purchase_predictor.baselines.lightgbm import LightGBMSystem
 from purchase_predictor.model.inputs import FusionBatch
+from purchase_predictor.model.layers import attention_weights
 from purchase_predictor.settings import load_settings
 
 N_TOKENS = 12
@@ -186,3 +188,25 @@ def test_tree_shap_of_tokens_adds_up_to_the_raw_score(market: EncodedMarket) -> 
     check = faithfulness.violations_of_trees(trees, market, 0.95)
     assert check.n == len(market)
     assert check.passed is True
+
+
+@pytest.mark.parametrize(("strength", "needs_it"), [(0.0, False), (20.0, True)])
+def test_a_network_that_does_not_choose_where_to_look_is_told_by_uniform_attention(
+    market: EncodedMarket, strength: float, needs_it: bool
+) -> None:
+    def gated(batch: FusionBatch) -> SimpleNamespace:
+        generator = torch.Generator().manual_seed(len(batch))
+        values = torch.randn(len(batch), N_TOKENS, generator=generator)
+
+        def network(gates: torch.Tensor) -> torch.Tensor:
+            # it looks at what is smallest
+            return (attention_weights(-strength * values, None) * values * gates).sum(dim=1)
+
+        return SimpleNamespace(batch=batch, grid=range(N_TOKENS), network=network)
+
+    asked: Any = SimpleNamespace(data=market, gated=gated)
+    check = faithfulness.same_without_attention(asked)
+    assert (check.n, check.passed) == (len(market), None)
+    assert ((check.value or 0.0) < 0.9) is needs_it
+    if not needs_it:
+        assert check.value == pytest.approx(1.0)

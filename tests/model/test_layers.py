@@ -6,8 +6,10 @@ from purchase_predictor.model.layers import (
     EnsembleHead,
     MarketNorm,
     NumberEmbeddings,
+    attention_weights,
     merge_heads,
     split_heads,
+    uniform_attention,
     which_and_how_much,
 )
 from purchase_predictor.model.session import SessionLayer
@@ -61,6 +63,25 @@ def test_pointwise_weights_count_where_softmax_averages() -> None:
 
     assert weights_few.sum() == pytest.approx(weights_many.sum()) == pytest.approx(1.0)
     assert amounts_many.sum() == pytest.approx(3 * amounts_few.sum())
+
+
+@pytest.mark.parametrize("kind", [torch.bool, torch.float32])
+def test_uniform_attention_weighs_what_is_visible_alike_and_counts_as_before(
+    kind: torch.dtype,
+) -> None:
+    torch.manual_seed(0)
+    scores, bias = torch.randn(2, 3, 4, 8), torch.randn(2, 6, 4, 8)
+    visible = (torch.arange(8) < 5).to(kind)
+
+    _, counted = which_and_how_much(scores, bias, visible)
+    with uniform_attention():
+        weights, amounts = which_and_how_much(scores, bias, visible)
+        plain = attention_weights(scores, visible)
+    torch.testing.assert_close(weights, (visible * 0.2).expand_as(weights).float())
+    torch.testing.assert_close(plain, weights)
+    torch.testing.assert_close(amounts, counted)
+    again, _ = which_and_how_much(scores, bias, visible)
+    assert again[..., :5].std() > 0.01  # only inside
 
 
 def test_dropout_zeroes_its_share_and_keeps_the_mean() -> None:
