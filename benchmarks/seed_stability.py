@@ -1,0 +1,131 @@
+"""Whether models that differ in their seed alone tell the same story.
+
+    python -m benchmarks.seed_stability --data data/sample --market KR --work runs/seeds \
+        --output seeds.json
+
+Trains the fusion with each seed (encoders, halves of validation, initial weights, order), explains
+the same impressions with each model, and holds every pair of models against each other: effects
+over markets and levers, contributions within each impression. Models and explanations that are in
+the work folder are not made again.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from scipy.stats import spearmanr
+
+from benchmarks.table import markdown
+
+SEED_OF_EXPLAIN = 0
+"""The same for all models, so that the same impressions are explained."""
+
+
+def make(options: argparse.Namespace, seed: int) -> Path:
+    """Train and explain with a seed, unless that is there.
+
+    Args:
+        options: of the command line.
+        seed: of the model.
+
+    Returns:
+        The folder of explanations.
+    """
+    run, explained = (options.work / f"{name}-{seed}" for name in ("run", "explained"))
+    given = ["--data", str(options.data), "--quiet"]
+    if not (run / "model").is_dir():
+        sets = ["baselines.systems=[]", "tracking.register_model=false", *options.set]
+        command = ["train", "--market", options.market, "--seed", str(seed), "--output", str(run)]
+        command += [text for one in sets for text in ("--set", one)]
+        subprocess.run([sys.executable, "-m", "purchase_predictor", *command, *given], check=True)
+    if not (explained / "effects.parquet").is_file():
+        command = ["explain", "--model", str(run / "model"), "--output", str(explained)]
+        command += ["--impressions", str(options.impressions), "--seed", str(SEED_OF_EXPLAIN)]
+        subprocess.run([sys.executable, "-m", "purchase_predictor", *command, *given], check=True)
+    return explained
+
+
+def agreement(first: Path, second: Path) -> dict[str, float]:
+    """How far two models tell the same.
+
+    Args:
+        first: folder of explanations.
+        second: likewise, of the same impressions.
+
+    Returns:
+        `effects`: rank correlation over markets and levers. For each method of contributions,
+        `METHOD`: mean rank correlation over tokens within an impression, where a token that has
+        nothing counts as zero; `METHOD, largest`: share of impressions whose largest token in size
+        is the same.
+    """
+    keys = ["market", "lever", "phrase"]
+    effects = [pl.read_parquet(folder / "effects.parquet") for folder in (first, second)]
+    both = effects[0].join(effects[1], on=keys, suffix="_other")
+    found = {"effects": float(spearmanr(both["logit"], both["logit_other"])[0])}
+    tokens = ["impression_id", "method", "modality", "token"]
+    values = [
+        pl.read_parquet(folder / "contributions.parquet")
+        .group_by(tokens)
+        .agg(pl.col("value").sum().alias(name))
+        for folder, name in ((first, "one"), (second, "other"))
+    ]
+    joined = values[0].join(values[1], on=tokens, how="full", coalesce=True).fill_null(0.0)
+    largest = [
+        (pl.col(name).abs().arg_max().alias(f"largest_{name}")) for name in ("one", "other")
+    ]
+    rows = (
+        joined.sort(tokens)
+        .group_by("method", "impression_id")
+        .agg(pl.corr("one", "other", method="spearman").alias("rank"), *largest)
+    )
+    for (method,), part in rows.group_by("method"):
+        found[str(method)] = float(np.nanmean(part["rank"].to_numpy()))
+        same = part["largest_one"] == part["largest_other"]
+        found[f"{method}, largest"] = float(np.mean(same.to_numpy()))
+    return dict(sorted(found.items()))
+
+
+def summary(pairs: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """Mean, least and largest over pairs of models of each figure."""
+    names = list(dict.fromkeys(name for pair in pairs for name in pair["agreement"]))
+    rows = []
+    for name in names:
+        values = [pair["agreement"][name] for pair in pairs if name in pair["agreement"]]
+        rows.append([name, f"{np.mean(values):.2f}", f"{min(values):.2f}", f"{max(values):.2f}"])
+    return rows
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train, explain, compare, print, write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="data folder")
+    parser.add_argument("--market", default="all", help="a market, or all")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="of models")
+    parser.add_argument("--impressions", type=int, default=500, help="explained, about")
+    parser.add_argument("--set", action="append", default=[], help="key.path=value")
+    parser.add_argument("--work", type=Path, required=True, help="folder of models")
+    parser.add_argument("--output", type=Path, required=True, help="JSON file")
+    options = parser.parse_args(arguments)
+    try:
+        folders = {seed: make(options, seed) for seed in options.seeds}
+    except subprocess.CalledProcessError as error:
+        print(f"error: {' '.join(error.cmd[2:5])} failed", file=sys.stderr)
+        return 2
+    pairs = [
+        {"seeds": [one, other], "agreement": agreement(folders[one], folders[other])}
+        for one, other in combinations(folders, 2)
+    ]
+    options.output.write_text(json.dumps(pairs, indent=1) + "\n")
+    print(markdown(["agreement", f"mean of {len(pairs)} pairs", "least", "most"], summary(pairs)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from benchmarks.seed_stability import agreement, summary
+
+
+def explanation(folder: Path, effects: list[float], tokens: dict[str, float]) -> Path:
+    folder.mkdir()
+    pl.DataFrame(
+        {
+            "market": ["KR", "US", "JP"], "lever": ["phrase"] * 3, "phrase": ["sale"] * 3,
+            "logit": effects,
+        }
+    ).write_parquet(folder / "effects.parquet")  # fmt: skip
+    n = len(tokens)
+    pl.DataFrame(
+        {
+            "impression_id": ["i1"] * n, "market": ["KR"] * n, "modality": ["text"] * n,
+            "token": list(tokens), "value": list(tokens.values()), "method": ["shapley"] * n,
+        }
+    ).write_parquet(folder / "contributions.parquet")  # fmt: skip
+    return folder
+
+
+def test_models_that_tell_the_same_agree_and_a_token_without_contribution_counts_as_zero(
+    tmp_path: Path,
+) -> None:
+    told = {"a": 0.5, "b": -0.1, "c": 0.2}
+    one = explanation(tmp_path / "one", [0.3, 0.1, -0.2], told)
+    same = explanation(tmp_path / "same", [0.6, 0.2, -0.4], {k: 2 * v for k, v in told.items()})
+    other = explanation(tmp_path / "other", [-0.3, 0.1, 0.2], {"b": -0.7, "d": 0.1})
+
+    assert agreement(one, same) == pytest.approx(
+        {"effects": 1.0, "shapley": 1.0, "shapley, largest": 1.0}
+    )
+    found = agreement(one, other)
+    # ranks of a, b, c, d: 4 1 3 2 and 2.5 1 2.5 4
+    assert found["shapley"] == pytest.approx(0.316, abs=1e-3)
+    assert (found["effects"], found["shapley, largest"]) == (pytest.approx(-1.0), 0.0)
+    cells = summary([{"agreement": {"effects": 1.0}}, {"agreement": {"effects": 0.5}}])
+    assert cells == [["effects", "0.75", "0.50", "1.00"]]
