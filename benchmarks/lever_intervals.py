@@ -20,8 +20,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
-from scipy.stats import norm
 
 from benchmarks.effects import LARGE, planted
 from benchmarks.quality import Run
@@ -31,7 +29,6 @@ from purchase_predictor.attribution.effects import PHRASE, phrase_direction
 from purchase_predictor.cli import Reporter
 from purchase_predictor.errors import UserError
 from purchase_predictor.settings import load_settings
-from purchase_predictor.training.lever_errors import LeverAnswer, LeverErrors
 from purchase_predictor.training.system import FusionSystem
 
 CONFIDENCE = 0.95
@@ -40,10 +37,8 @@ MANY = 1000
 
 ANSWERS = ("solved", "relaxed", "both")
 
-Floats = NDArray[np.float64]
 
-
-def solved(run: Run) -> FusionSystem:
+def solved_fusion(run: Run) -> FusionSystem:
     """The fusion of a world, its readout solved."""
     prepared, settings = run.prepared, run.settings
     fusion = FusionSystem(settings, prepared.sizes, clicks=prepared.clicks)
@@ -55,7 +50,7 @@ def intervals_of(fusion: FusionSystem, data: EncodedMarket) -> pl.DataFrame:
     """`market, conversions, lever, phrase, answer, low, high` of all phrases.
 
     Args:
-        fusion: of `solved`.
+        fusion: of `solved_fusion`.
         data: what it was fitted on.
     """
     errors = fusion.lever_errors_
@@ -68,8 +63,9 @@ def intervals_of(fusion: FusionSystem, data: EncodedMarket) -> pl.DataFrame:
     rows = []
     for number, phrase in enumerate(data.products.phrase_names):
         direction = phrase_direction(blocks, number, codes)
-        for answer in ANSWERS:
-            low, high = bounds(errors, answer, direction)
+        told = {"solved": errors.solved, "relaxed": errors.relaxed, "both": errors}
+        for answer, found in told.items():
+            low, high = found.interval(direction, CONFIDENCE)
             rows += [
                 {
                     "market": data.market_names[code], "conversions": int(conversions[code]),
@@ -79,22 +75,6 @@ def intervals_of(fusion: FusionSystem, data: EncodedMarket) -> pl.DataFrame:
                 for place, code in enumerate(codes)
             ]  # fmt: skip
     return pl.DataFrame(rows)
-
-
-def bounds(errors: LeverErrors, answer: str, direction: Floats) -> tuple[Floats, Floats]:
-    """Ends of the intervals of one answer, or of both, [m] each.
-
-    Args:
-        errors: of the readout.
-        answer: of `ANSWERS`.
-        direction: [m, k].
-    """
-    if answer == "both":
-        return errors.interval(direction, CONFIDENCE)
-    one: LeverAnswer = getattr(errors, answer)
-    reach = norm.isf((1 - CONFIDENCE) / 2) * np.sqrt(one.variance(direction))
-    middle = direction @ one.weights
-    return middle - reach, middle + reach
 
 
 def count(found: pl.DataFrame, truth: pl.DataFrame) -> list[dict[str, Any]]:
@@ -123,7 +103,6 @@ def count(found: pl.DataFrame, truth: pl.DataFrame) -> list[dict[str, Any]]:
                 "all": (int(part["held"].sum()), len(part)),
                 "large": (int(large["held"].sum()), len(large)),
                 "null_taken": (int(null["taken"].sum()), len(null)),
-                "width": float(np.mean((large["high"] - large["low"]).to_numpy())),
             }
         )
     return rows
@@ -142,15 +121,14 @@ def main(arguments: list[str] | None = None) -> int:
             settings = load_settings(None, ["model.parts=readout", *options.set])
             parts = options.output.with_suffix("")
             run = Run(folder, settings, market="all", parts=parts, again=set(), reporter=reporter)
-            found = intervals_of(solved(run), run.prepared.data)
+            found = intervals_of(solved_fusion(run), run.prepared.data)
             counted = count(found, planted(folder / "truth"))
             document.append({"data": run.name, "answers": counted})
             options.output.write_text(json.dumps(document, indent=1) + "\n")
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(markdown(["world", "answer", "all", "large", "null taken", "mean width, large"],
-                   table(document)))  # fmt: skip
+    print(markdown(["world", "answer", "all", "large", "null taken"], table(document)))
     return 0
 
 
@@ -168,7 +146,6 @@ def table(document: list[dict[str, Any]]) -> list[list[str]]:
                     )
                     for key in ("all", "large", "null_taken")
                 },
-                "width": np.mean([world["answers"][place]["width"] for world in document]),
             }
             for place, answer in enumerate(ANSWERS)
         ],
@@ -179,7 +156,7 @@ def table(document: list[dict[str, Any]]) -> list[list[str]]:
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
     counted = ["{} of {}".format(*row[key]) for key in ("all", "large", "null_taken")]
-    return [row["answer"], *counted, f"{row['width']:.2f}"]
+    return [row["answer"], *counted]
 
 
 if __name__ == "__main__":

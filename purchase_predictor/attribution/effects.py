@@ -92,7 +92,7 @@ class EffectsOfLevers:
         self.errors = errors
         self.readout = fusion.model_.cpu().readout
         self.blocks = np.array(self.readout.blocks)[errors.columns]
-        self.weights = self.readout.linear.weight[0].double().numpy()[errors.columns]
+        self.weights = errors.solved.weights
         self.data = preparation.encode(tables)
         label = self.data.market_label.astype(str)
         self.markets = [name for name in self.data.market_names if (label == name).any()]

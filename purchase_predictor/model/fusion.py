@@ -30,7 +30,8 @@ from purchase_predictor.model.tokens import ColumnTokens, MarketToken
 from purchase_predictor.settings import ModelSettings
 
 LAYOUT = 3
-"""Counted up when weights are laid out anew: what another layout learned is of no use."""
+"""Counted up when weights, or their errors beside them, are laid out anew: what another layout
+learned is of no use."""
 
 N_READERS = 2
 """[CLS] and the candidate: the ones that read history, columns and list."""

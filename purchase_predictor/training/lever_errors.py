@@ -8,12 +8,13 @@ Miller, Journal of Business and Economic Statistics 29, 2011) adds what they hav
 
 A penalty fits the typical weight of its block, and draws a weight that is far from typical too far
 to zero: such a posterior covers on average over all weights, and the large ones, which people ask
-for, too seldom. So levers are solved a second time with hardly any penalty, and an interval spans
-both answers (docs/decisions.md has what each alone covers).
+for, too seldom. So levers are solved a second time with a sixteenth of their penalties, which
+leaves weights four times as large as typical nearly alone, and an interval spans those of both
+answers: it covers what either does, and more (docs/decisions.md, "Explaining", has how much).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Self
 
 import numpy as np
@@ -28,7 +29,13 @@ from features.arrays import EncodedMarket
 from features.storage import ArrayStore
 from purchase_predictor.model.readout import Readout
 from purchase_predictor.training.batches import Batcher
-from purchase_predictor.training.evidence import LARGEST, REVIVED, EvidenceFit, factor_of
+from purchase_predictor.training.evidence import (
+    LARGEST,
+    REVIVED,
+    SMALLEST,
+    EvidenceFit,
+    factor_of,
+)
 from purchase_predictor.training.readout import block_numbers
 
 Floats = NDArray[np.float64]
@@ -39,9 +46,8 @@ ROWS_AT_ONCE = 4096
 RELAXED = 1 / 16
 """Share of a lever's penalty that the second answer keeps: weights may be four times as large."""
 
-
-PARTS = ("weights", "posterior", "shared")
-"""Of a `LeverAnswer`."""
+STEPS = 2
+"""Of Newton's method from one answer to the other: one goes too far where conversions are few."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,22 @@ class LeverAnswer:
         shared = np.einsum("ij,jk,ik->i", direction, self.shared, direction)
         return alone + np.maximum(shared, 0.0)
 
+    def interval(self, direction: Floats, confidence: float) -> tuple[Floats, Floats]:
+        """Bounds of linear combinations of the weights, [m] each.
+
+        Args:
+            direction: [m, k].
+            confidence: level.
+        """
+        middle = direction @ self.weights
+        reach = norm.isf((1 - confidence) / 2) * np.sqrt(self.variance(direction))
+        return middle - reach, middle + reach
+
+    def z(self, direction: Floats) -> Floats:
+        """Linear combinations over their errors, [m]; 0 where nothing is moved."""
+        error = np.sqrt(self.variance(direction))
+        return direction @ self.weights / np.where(error > 0, error, np.inf)
+
 
 @dataclass(frozen=True)
 class LeverErrors:
@@ -93,39 +115,33 @@ class LeverErrors:
             direction: [m, k].
             confidence: level of each answer's interval.
         """
-        reach = norm.isf((1 - confidence) / 2)
-        middle, error = self._both(direction)
-        return (middle - reach * error).min(axis=0), (middle + reach * error).max(axis=0)
+        both = [answer.interval(direction, confidence) for answer in (self.solved, self.relaxed)]
+        low, high = np.array(both).transpose(1, 0, 2)
+        return low.min(axis=0), high.max(axis=0)
 
     def p(self, direction: Floats) -> Floats:
         """Two-sided p that linear combinations are zero, [m]: that of the less sure answer.
 
         1 where the answers differ in sign, or nothing is moved.
         """
-        middle, error = self._both(direction)
-        moved = (error > 0).all(axis=0) & (middle[0] * middle[1] > 0)
-        z = np.abs(middle) / np.where(error > 0, error, 1.0)
-        return np.where(moved, 2 * norm.sf(z.min(axis=0)), 1.0)
-
-    def _both(self, direction: Floats) -> tuple[Floats, Floats]:
-        """Estimates and errors of both answers, [2, m] each."""
-        answers = (self.solved, self.relaxed)
-        middle = np.stack([direction @ answer.weights for answer in answers])
-        return middle, np.sqrt(np.stack([answer.variance(direction) for answer in answers]))
+        solved, relaxed = (answer.z(direction) for answer in (self.solved, self.relaxed))
+        least = np.minimum(np.abs(solved), np.abs(relaxed))
+        return np.where(solved * relaxed > 0, 2 * norm.sf(least), 1.0)
 
     def tensors(self) -> dict[str, NDArray[np.generic]]:
         """As a model folder holds it."""
         both = (self.solved, self.relaxed)
-        return {
-            "columns": self.columns,
-            **{name: np.stack([getattr(one, name) for one in both]) for name in PARTS},
-        }
+        names = [field.name for field in fields(LeverAnswer)]
+        stacked = {name: np.stack([getattr(one, name) for one in both]) for name in names}
+        return {"columns": self.columns, **stacked}
 
     @classmethod
     def of(cls, tensors: Mapping[str, NDArray]) -> Self:
         """Undo `tensors`."""
+        stacked = {name: found for name, found in tensors.items() if name != "columns"}
         answers = [
-            LeverAnswer(**{name: tensors[name][place] for name in PARTS}) for place in (0, 1)
+            LeverAnswer(**{name: found[place] for name, found in stacked.items()})
+            for place in (0, 1)
         ]
         return cls(tensors["columns"], *answers)
 
@@ -138,54 +154,76 @@ def lever_columns(readout: Readout) -> NDArray[np.int64]:
 
 @torch.inference_mode()
 def measure_errors(readout: Readout, data: EncodedMarket, fit: EvidenceFit) -> LeverErrors:
-    """Measure them at the weights that the readout has.
+    """Measure them at the weights that the readout has, and at those it has with less penalty.
 
     Args:
         readout: solved on these rows.
         data: the rows, labels known.
         fit: the penalties they were solved under.
     """
-    block = block_numbers(readout)
     levers = lever_columns(readout)
     weights = torch.cat([readout.linear.weight[0], readout.linear.bias]).double().numpy()
-    # a block that the rows said nothing of is not known to be zero
-    penalties = np.where(fit.penalties >= LARGEST, REVIVED, fit.penalties)
-    penalty = np.append(penalties, fit.smallest)[block]
-    live = np.append(fit.penalties < LARGEST, True)[block]
-    live[levers] = True
-    used = np.flatnonzero(live)
-    away = (weights - fit.centre)[used]
-    # 1. the curvature, and what the rows ask for
-    curvature, gradient = np.zeros((len(used), len(used))), np.zeros(len(used))
-    for x, p, rows in _chunks(readout, data, weights, used):
-        gradient += x.T @ (data.converted[rows] - p)
-        scaled = x * np.sqrt(p * (1 - p))[:, None]
-        curvature += scaled.T @ scaled
-    # 2. both answers
+    penalty, used = _penalties(readout, fit, levers)
     place = np.searchsorted(used, levers)
-    relaxed = penalty[used].copy()
-    relaxed[place] = np.maximum(RELAXED * relaxed[place], fit.smallest)
-    found, inverses = [weights[levers]], []
-    for under in (penalty[used], relaxed):
-        factor = factor_of(curvature + np.diag(under))
-        chosen = np.zeros((len(used), len(levers)))
-        chosen[place, np.arange(len(levers))] = 1.0
-        inverses.append(cho_solve(factor, chosen))
-    # from where the readout is, a step of Newton's method
-    found.append(weights[levers] + cho_solve(factor, gradient - relaxed * away)[place])
+    relaxed = penalty.copy()
+    relaxed[levers] = np.maximum(RELAXED * relaxed[levers], SMALLEST)
+    # 1. as the readout was solved
+    curvature, gradient = _curvature(readout, data, weights, used)
+    factors = [factor_of(curvature + np.diag(penalty[used]))]
+    # 2. with less penalty, by steps of Newton's method
+    less = weights.copy()
+    for step in range(STEPS):
+        if step:
+            curvature, gradient = _curvature(readout, data, less, used)
+        factor = factor_of(curvature + np.diag(relaxed[used]))
+        less[used] += cho_solve(factor, gradient - relaxed[used] * (less - fit.centre)[used])
+    factors.append(factor)
     # 3. how each user, each listing and each row pulls
-    shared = _shared(readout, data, weights, used, inverses)
+    inverses = [_columns_of_inverse(factor, place) for factor in factors]
+    shared = _shared(readout, data, (weights, less), used, inverses)
     answers = [
-        LeverAnswer(middle, inverse[place], added)
-        for middle, inverse, added in zip(found, inverses, shared, strict=True)
+        LeverAnswer(found[levers], inverse[place], added)
+        for found, inverse, added in zip((weights, less), inverses, shared, strict=True)
     ]
     return LeverErrors(levers, *answers)
+
+
+def _penalties(
+    readout: Readout, fit: EvidenceFit, levers: NDArray[np.int64]
+) -> tuple[Floats, NDArray[np.int64]]:
+    """Penalty of each column, float64 [n_columns + 1], and the columns that take part, int64."""
+    block = block_numbers(readout)
+    # a block that the rows said nothing of is not known to be zero
+    penalties = np.where(fit.penalties >= LARGEST, REVIVED, fit.penalties)
+    live = np.append(fit.penalties < LARGEST, True)[block]
+    live[levers] = True
+    return np.append(penalties, fit.smallest)[block], np.flatnonzero(live)
+
+
+def _curvature(
+    readout: Readout, data: EncodedMarket, weights: Floats, used: NDArray[np.int64]
+) -> tuple[Floats, Floats]:
+    """Of the log-likelihood of U columns at some weights: curvature [U, U] and gradient [U]."""
+    curvature, gradient = np.zeros((len(used), len(used))), np.zeros(len(used))
+    for x, logits, rows in _chunks(readout, data, [weights], used):
+        p = expit(logits[0])
+        gradient += x.T @ (data.converted[rows] - p)
+        x *= np.sqrt(p * (1 - p)).astype(np.float32)[:, None]
+        curvature += x.T @ x
+    return curvature, gradient
+
+
+def _columns_of_inverse(factor: tuple[Floats, bool], place: NDArray[np.int64]) -> Floats:
+    """Some columns of the inverse of a matrix [U, U] by its factor, float64 [U, k]."""
+    chosen = np.zeros((len(factor[0]), len(place)))
+    chosen[place, np.arange(len(place))] = 1.0
+    return cho_solve(factor, chosen)
 
 
 def _shared(
     readout: Readout,
     data: EncodedMarket,
-    weights: Floats,
+    weights: Sequence[Floats],
     used: NDArray[np.int64],
     inverses: Sequence[Floats],
 ) -> list[Floats]:
@@ -194,38 +232,43 @@ def _shared(
     Args:
         readout: solved on these rows.
         data: the rows.
-        weights: [n_columns + 1].
+        weights: of each answer, [n_columns + 1].
         used: columns that take part, U of them.
-        inverses: [U, k] each, columns of inverse curvatures.
+        inverses: of each answer, [U, k], columns of its inverse curvature.
     """
-    narrow = [inverse.astype(np.float32) for inverse in inverses]  # half the time; sums are double
-    k = narrow[0].shape[1]
-    owners = (data.unit, data.product)
-    sums = [[_Sums(owner, k, data.store) for owner in owners] for _ in narrow]
-    of_rows = np.zeros((len(narrow), k, k))
-    for x, p, rows in _chunks(readout, data, weights, used):
-        left = (data.converted[rows] - p).astype(np.float32)[:, None]
-        for number, inverse in enumerate(narrow):
-            pull = (x @ inverse) * left
-            for by_owner in sums[number]:
-                by_owner.add(rows, pull)
-            of_rows[number] += pull.T @ pull
+    k = inverses[0].shape[1]
+    # half the time, and sums are kept in double
+    narrow = np.concatenate(inverses, axis=1).astype(np.float32)
+    by_unit, by_product = (
+        _Sums(owner, narrow.shape[1], data.store) for owner in (data.unit, data.product)
+    )
+    of_rows = np.zeros((len(inverses), k, k))
+    for x, logits, rows in _chunks(readout, data, weights, used):
+        left = (data.converted[rows] - expit(logits)).astype(np.float32)
+        pull = (x @ narrow).reshape(len(x), len(inverses), k) * left.T[..., None]
+        for sums in (by_unit, by_product):
+            sums.add(rows, pull.reshape(len(x), -1))
+        of_rows += np.einsum("nai,naj->aij", pull, pull)
     return [
-        by_unit.squared() + by_product.squared() - 2 * of_row
-        for (by_unit, by_product), of_row in zip(sums, of_rows, strict=True)
+        by_unit.squared(slice(k * number, k * (number + 1)))
+        + by_product.squared(slice(k * number, k * (number + 1)))
+        - 2 * of_row
+        for number, of_row in enumerate(of_rows)
     ]
 
 
 def _chunks(
-    readout: Readout, data: EncodedMarket, weights: Floats, used: NDArray[np.int64]
+    readout: Readout, data: EncodedMarket, weights: Sequence[Floats], used: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.float32], Floats, NDArray[np.int64]]]:
-    """Columns in use, probabilities and places of some rows at a time."""
+    """Columns in use, logits under each of some weights, and places of some rows at a time."""
     for places, batch in Batcher(data, batch_size=ROWS_AT_ONCE).scoring_batches():
         x = readout.design(batch)
-        logits = (x @ torch.from_numpy(weights[:-1]).float()).numpy() + weights[-1]
+        logits = np.stack(
+            [(x @ torch.from_numpy(own[:-1]).float()).numpy() + own[-1] for own in weights]
+        )
         ones = np.ones((len(places), 1), np.float32)
         whole = np.concatenate([x.numpy(), ones], axis=1)
-        yield whole[:, used], expit(logits), places
+        yield whole[:, used], logits, places
 
 
 class _Sums:
@@ -243,5 +286,5 @@ class _Sums:
         )
         self.total[owners] += member @ values
 
-    def squared(self) -> Floats:
-        return self.total.T @ self.total
+    def squared(self, columns: slice) -> Floats:
+        return self.total[:, columns].T @ self.total[:, columns]
