@@ -23,6 +23,7 @@ import polars as pl
 from scipy.stats import spearmanr
 
 from benchmarks.table import markdown
+from purchase_predictor.errors import SettingsError
 
 SEED_OF_EXPLAIN = 0
 """The same for all models, so that the same impressions are explained."""
@@ -37,19 +38,41 @@ def make(options: argparse.Namespace, seed: int) -> Path:
 
     Returns:
         The folder of explanations.
+
+    Raises:
+        SettingsError: the work folder was made by other options.
+        CalledProcessError: a command failed, and has said why.
     """
     run, explained = (options.work / f"{name}-{seed}" for name in ("run", "explained"))
-    given = ["--data", str(options.data), "--quiet"]
-    if not (run / "model").is_dir():
+    _refuse_other(options)
+    if not (run / "metrics.json").is_file():
         sets = ["baselines.systems=[]", "tracking.register_model=false", *options.set]
-        command = ["train", "--market", options.market, "--seed", str(seed), "--output", str(run)]
-        command += [text for one in sets for text in ("--set", one)]
-        subprocess.run([sys.executable, "-m", "purchase_predictor", *command, *given], check=True)
-    if not (explained / "effects.parquet").is_file():
-        command = ["explain", "--model", str(run / "model"), "--output", str(explained)]
-        command += ["--impressions", str(options.impressions), "--seed", str(SEED_OF_EXPLAIN)]
-        subprocess.run([sys.executable, "-m", "purchase_predictor", *command, *given], check=True)
+        given = ["--market", options.market, "--seed", str(seed), "--output", str(run)]
+        _command("train", options.data, given + [text for one in sets for text in ("--set", one)])
+    if not (explained / "report.html").is_file():
+        given = ["--model", str(run / "model"), "--output", str(explained)]
+        given += ["--impressions", str(options.impressions), "--seed", str(SEED_OF_EXPLAIN)]
+        _command("explain", options.data, given)
     return explained
+
+
+def _command(name: str, data: Path, given: list[str]) -> None:
+    command = [sys.executable, "-m", "purchase_predictor", name, "--data", str(data), "--quiet"]
+    subprocess.run([*command, *given], check=True)
+
+
+def _refuse_other(options: argparse.Namespace) -> None:
+    """See that models and explanations in the work folder are of these options."""
+    made_by = {
+        "data": str(options.data.resolve()), "market": options.market,
+        "impressions": options.impressions, "set": options.set,
+    }  # fmt: skip
+    file: Path = options.work / "made-by.json"
+    if not file.is_file():
+        options.work.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(made_by))
+    elif json.loads(file.read_text()) != made_by:
+        raise SettingsError(f"{options.work} was made by other options: take another --work")
 
 
 def agreement(first: Path, second: Path) -> dict[str, float]:
@@ -116,7 +139,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         folders = {seed: make(options, seed) for seed in options.seeds}
     except subprocess.CalledProcessError as error:
-        print(f"error: {' '.join(error.cmd[2:5])} failed", file=sys.stderr)
+        print(f"error: {error.cmd[3]} failed", file=sys.stderr)
+        return 2
+    except SettingsError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 2
     pairs = [
         {"seeds": [one, other], "agreement": agreement(folders[one], folders[other])}

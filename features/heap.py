@@ -1,4 +1,4 @@
-"""How the C library keeps memory while shard after shard is scored."""
+"""How the C library keeps memory where arrays of ever new sizes come and go."""
 
 import ctypes
 import sys
@@ -25,7 +25,7 @@ def map_large_arrays() -> None:
 
 
 def return_memory() -> None:
-    """Give freed memory back to the system: resident memory would creep up with the shards."""
+    """Give freed memory back to the system: the heap keeps what no later array fits into."""
     trim = _glibc("malloc_trim")
     if trim is not None:
         trim(0)

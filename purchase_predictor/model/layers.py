@@ -24,12 +24,20 @@ _uniform = ContextVar("uniform attention", default=False)
 
 @contextmanager
 def uniform_attention() -> Iterator[None]:
-    """Let every visible key weigh the same: what attention is for can be told without it."""
+    """Let every visible key weigh the same in a softmax; pointwise weights stay as they are.
+
+    What a network does without choosing where to look shows what its attention is for.
+    """
     token = _uniform.set(True)
     try:
         yield
     finally:
         _uniform.reset(token)
+
+
+def is_uniform() -> bool:
+    """Whether softmax weights are to be uniform now."""
+    return _uniform.get()
 
 
 def split_heads(x: Tensor, n_heads: int) -> Tensor:
@@ -68,7 +76,7 @@ def attention_weights(scores: Tensor, visible: Tensor | None) -> Tensor:
       [0, 1], broadcastable
     - Output: like ``scores``
     """
-    if _uniform.get():
+    if is_uniform():
         scores = torch.zeros_like(scores)
     if visible is None:
         return scores.softmax(dim=-1)
@@ -90,7 +98,7 @@ def which_and_how_much(scores: Tensor, bias: Tensor, visible: Tensor) -> tuple[T
     - Output: two tensors like ``scores``
     """
     softmax_bias, pointwise_bias = bias.chunk(2, dim=1)
-    if visible.dtype == torch.bool and not _uniform.get():
+    if visible.dtype == torch.bool and not is_uniform():
         # hidden in the biases, which the readers of an impression share, not in the scores
         hidden = ~visible
         weights = (scores + softmax_bias.masked_fill(hidden, -torch.inf)).softmax(dim=-1)

@@ -12,6 +12,7 @@ from purchase_predictor.model.layers import (
     POINTWISE_SCALE,
     Dropout,
     FeedForward,
+    is_uniform,
     merge_heads,
     split_heads,
 )
@@ -70,6 +71,8 @@ class SessionLayer(nn.Module):
                 self.other_session.chunk(2), self._biases(x.shape[1]), strict=True
             )
         )
+        if is_uniform():
+            which = torch.zeros_like(which).masked_fill(which == -torch.inf, -torch.inf)
         read = [which.softmax(dim=-1) @ v, F.silu(how_much) @ v * POINTWISE_SCALE]
         x = x + self.dropout(self.out(merge_heads(torch.cat(read, dim=-1))))
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))

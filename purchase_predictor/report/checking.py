@@ -39,7 +39,7 @@ ENGLISH = CheckWords(
         "attention_effects": "Rank correlation with effects of phrases in size, over markets",
         "randomised_weights": "Rank correlation, in size, with the explanation by random weights",
         "violation": "Strongest contribution has another sign than its removal",
-        "uniform_attention": "Attention to everything alike: rank correlation with its log-odds",
+        "uniform_attention": "With uniform attention: rank correlation with its own log-odds",
         "effects_rank": "Rank correlation with the effects of levers, over markets",
         "effects_sign": "Same sign as the effects of levers",
     },

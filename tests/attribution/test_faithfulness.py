@@ -204,9 +204,12 @@ def test_a_network_that_does_not_choose_where_to_look_is_told_by_uniform_attenti
 
         return SimpleNamespace(batch=batch, grid=range(N_TOKENS), network=network)
 
-    asked: Any = SimpleNamespace(data=market, gated=gated)
-    check = faithfulness.same_without_attention(asked)
+    model = SimpleNamespace(weights=torch.tensor([0.9, 0.1, 0.0]))
+    asked: Any = SimpleNamespace(data=market, gated=gated, model=model)
+    (check,) = faithfulness.same_without_attention(asked)
     assert (check.n, check.passed) == (len(market), None)
     assert ((check.value or 0.0) < 0.9) is needs_it
     if not needs_it:
         assert check.value == pytest.approx(1.0)
+    model.weights = torch.tensor([1.0, 0.0, 0.0])
+    assert faithfulness.same_without_attention(asked) == []

@@ -1,9 +1,10 @@
+import subprocess
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from benchmarks.seed_stability import agreement, summary
+from benchmarks.seed_stability import agreement, main, summary
 
 
 def explanation(folder: Path, effects: list[float], tokens: dict[str, float]) -> Path:
@@ -41,3 +42,30 @@ def test_models_that_tell_the_same_agree_and_a_token_without_contribution_counts
     assert (found["effects"], found["shapley, largest"]) == (pytest.approx(-1.0), 0.0)
     cells = summary([{"agreement": {"effects": 1.0}}, {"agreement": {"effects": 0.5}}])
     assert cells == [["effects", "0.75", "0.50", "1.00"]]
+
+
+def test_models_are_made_once_and_not_taken_for_those_of_other_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made: list[str] = []
+
+    def run(command: list[str], **_: object) -> None:
+        made.append(command[3])
+        folder = Path(command[command.index("--output") + 1])
+        if command[3] == "train":
+            folder.mkdir()
+            (folder / "metrics.json").touch()
+        else:
+            explanation(folder, [0.3, 0.1, -0.2], {"a": 0.5, "b": -0.1})
+            (folder / "report.html").touch()
+
+    monkeypatch.setattr(subprocess, "run", run)
+    given = ["--data", "data", "--work", str(tmp_path / "work"), "--seeds", "0", "1"]
+    given += ["--output", str(tmp_path / "seeds.json")]
+    assert main(given) == 0
+    assert made == ["train", "explain"] * 2
+    assert main(given) == 0
+    assert len(made) == 4
+    assert "effects | 1.00" in capsys.readouterr().out
+    assert main([*given, "--market", "KR"]) == 2
+    assert "made by other options" in capsys.readouterr().err

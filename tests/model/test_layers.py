@@ -65,6 +65,18 @@ def test_pointwise_weights_count_where_softmax_averages() -> None:
     assert amounts_many.sum() == pytest.approx(3 * amounts_few.sum())
 
 
+def test_uniform_attention_of_a_session_averages_what_came_before() -> None:
+    torch.manual_seed(0)
+    layer = SessionLayer(d_model=8, n_heads=2, dropout=0.0).eval()
+    x, stretch = torch.randn(1, 6, 8), torch.ones(1, 6, 1)
+    changed = x.clone()
+    changed[:, 4:] = 100.0
+    with uniform_attention():
+        found, later = layer(x, stretch), layer(changed, stretch)
+    assert not torch.allclose(found, layer(x, stretch))
+    torch.testing.assert_close(found[:, :4], later[:, :4])  # and never what comes later
+
+
 @pytest.mark.parametrize("kind", [torch.bool, torch.float32])
 def test_uniform_attention_weighs_what_is_visible_alike_and_counts_as_before(
     kind: torch.dtype,

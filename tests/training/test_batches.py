@@ -2,12 +2,23 @@ import numpy as np
 import pytest
 
 from features.arrays import TRAIN, EncodedMarket
+from purchase_predictor.training import batches
 from purchase_predictor.training.batches import Batcher, Hidden, ranges, side_by_side
 from purchase_predictor.training.pretraining import event_stretches
 
 
 def test_ranges_run_one_after_the_other() -> None:
     assert ranges(np.array([5, 0, 9]), np.array([2, 0, 3])).tolist() == [5, 6, 9, 10, 11]
+
+
+def test_memory_is_given_back_after_every_eighth_scoring_batch(
+    market: EncodedMarket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(batches, "return_memory", lambda: calls.append(1))
+    n = sum(1 for _ in Batcher(market, batch_size=5).scoring_batches())
+    assert n > 8
+    assert len(calls) == n // 8
 
 
 def test_scoring_batches_hold_every_row_once(market: EncodedMarket) -> None:
