@@ -2,8 +2,10 @@
 
 import hashlib
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -42,6 +44,9 @@ MIN_COVERAGE = 0.7
 """Where products come and go faster than this, what training learns of a product's identity is
 mostly its own rows' outcome, and misleads: on hotel searches 48 % of training rows but 22 % of
 validation rows had one, and every system lost by it (docs/decisions.md)."""
+
+PRODUCTS_AT_ONCE = 16_384
+"""Of a catalogue that is encoded for scoring: what encoders need besides is four times as much."""
 
 PART_NAMES = {TRAIN: "training", STOP: "validation (stopping)", CALIBRATE: "validation "
               "(calibration)", TEST: "test"}  # fmt: skip
@@ -273,8 +278,12 @@ class Preparation:
         """
         told = self.features_.catalogue(products)
         layout = self.picture_phrases_ is not None
-        content = self.content_.encode(products, folder, layout=layout)
-        return EncodedCatalogue(told, self._with_content(told, content, products))
+        tables = (
+            products.slice(start, PRODUCTS_AT_ONCE)
+            for start in range(0, max(1, len(products)), PRODUCTS_AT_ONCE)
+        )
+        pieces = ((t, self.content_.encode(t, folder, layout=layout)) for t in tables)
+        return EncodedCatalogue(told, self._with_content(told, pieces))
 
     def encode(self, tables: Tables, catalogue: EncodedCatalogue | None = None) -> EncodedMarket:
         """Encode rows that are to be scored.
@@ -319,7 +328,7 @@ class Preparation:
         if content.layout.shape[1]:
             names = ", ".join(self.picture_phrase_names(products)) or "none"
             progress(f"pictures tell of phrases in titles: {names}")
-        return self._with_content(products, content, tables.products)
+        return self._with_content(products, [(tables.products, content)])
 
     def picture_phrase_names(self, products: ProductArrays) -> tuple[str, ...]:
         """Groups of phrases that pictures tell."""
@@ -327,26 +336,34 @@ class Preparation:
         return () if probe is None else tuple(products.phrase_names[place] for place in probe.kept)
 
     def _with_content(
-        self, products: ProductArrays, content: ProductContent, table: pl.DataFrame
+        self, products: ProductArrays, pieces: Iterable[tuple[pl.DataFrame, ProductContent]]
     ) -> ProductArrays:
-        self.failures_ = content.failures
-        whole = replace(
-            products,
-            words=_below_missing(content.words, MISSING),
-            text=_below_missing(content.text),
-            image=_below_missing(content.image),
-            has_text=_below_missing(content.has_text),
-            has_image=_below_missing(content.has_image),
-        )
+        """The products with the content of their table, which comes a piece at a time."""
+        self.failures_: list[tuple[str, str, str]] = []
+        arrays: dict[str, Any] = {}
+        place = 1  # below the missing product
+        for table, content in pieces:
+            for name, values in self._arrays_of(table, content).items():
+                if name not in arrays:
+                    arrays[name] = np.zeros((len(products), *values.shape[1:]), values.dtype)
+                arrays[name][place : place + len(table)] = values
+            place += len(table)
+            self.failures_ += content.failures
+        arrays["words"][0, :1] = MISSING
+        whole = replace(products, **arrays)
         if self.picture_phrases_ is not None:
-            fold = folds(table, content.layout)
-            says = self.picture_phrases_.score(content.layout, fold, content.has_image)
-            whole = replace(
-                whole,
-                picture_phrases=_below_missing(says),
-                picture_phrase_names=self.picture_phrase_names(products),
-            )
+            whole = replace(whole, picture_phrase_names=self.picture_phrase_names(products))
         return self._identified(whole)
+
+    def _arrays_of(self, table: pl.DataFrame, content: ProductContent) -> dict[str, NDArray[Any]]:
+        """Fields of `ProductArrays`, a row for each product of the table."""
+        names = ("words", "text", "image", "has_text", "has_image")
+        found: dict[str, NDArray[Any]] = {name: getattr(content, name) for name in names}
+        if self.picture_phrases_ is not None:
+            found["picture_phrases"] = self.picture_phrases_.score(
+                content.layout, folds(table, content.layout), content.has_image
+            )
+        return found
 
     def _seen(self, data: EncodedMarket) -> EncodedMarket:
         """The rows as the model may see them."""
@@ -363,11 +380,3 @@ def identity_coverage(products: ProductArrays, product: NDArray[np.int32]) -> fl
     """Share of the impressions of a product (int32 [n]) whose product has its own identity."""
     shown = products.identity[product[product > 0]]
     return float((shown >= N_RESERVED).mean()) if len(shown) else 0.0
-
-
-def _below_missing(values: np.ndarray, first: int = 0) -> np.ndarray:
-    """Put the missing product's row on top: zeros, `first` in its first column."""
-    row = np.zeros_like(values, shape=(1, *values.shape[1:]))
-    if first and row.size:
-        row[0, 0] = first
-    return np.concatenate([row, values])

@@ -12,6 +12,7 @@ from purchase_predictor.encoders.content import ContentEncoders
 from purchase_predictor.errors import DataError
 from purchase_predictor.settings import load_settings
 from purchase_predictor.training import picture_phrases
+from purchase_predictor.training import preparation as preparing
 from purchase_predictor.training.next_click import SCORE_COLUMNS
 from purchase_predictor.training.preparation import (
     Preparation,
@@ -176,3 +177,25 @@ def test_too_few_conversions_are_told_with_what_to_do(tiny_tables: Tables) -> No
     check_rows(selection, "KR", n)
     with pytest.raises(DataError, match=f"market KR has {n} training conversions.*--market all"):
         check_rows(selection, "KR", n + 1)
+
+
+def test_a_catalogue_encoded_in_pieces_is_the_whole_one(
+    tiny_tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(picture_phrases, "MIN_TITLES", 2)
+    preparation, _ = fit(tiny_tables, without=())
+    broken = (
+        pl.when(pl.int_range(pl.len()) == 9).then(pl.lit("images/none.png")).otherwise("image")
+    )
+    products = tiny_tables.products.with_columns(image=broken)
+    whole = preparation.catalogue(products, tiny_tables.folder).whole
+    failures = preparation.failures_
+    monkeypatch.setattr(preparing, "PRODUCTS_AT_ONCE", 7)
+    pieces = preparation.catalogue(products, tiny_tables.folder).whole
+
+    assert preparation.failures_ == failures != []
+    assert pieces.picture_phrase_names == whole.picture_phrase_names
+    for name in ("words", "has_text", "has_image", "text", "image", "picture_phrases"):
+        one, other = getattr(pieces, name), getattr(whole, name)
+        assert (one.dtype, one.shape) == (other.dtype, other.shape)
+        np.testing.assert_allclose(one, other, atol=1e-6)
