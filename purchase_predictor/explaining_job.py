@@ -115,8 +115,8 @@ def _warn_of_intervals(predictor: PurchasePredictor, reporter: Reporter) -> None
     if (n := predictor.facts_.n_train_conversions) < FEW_CONVERSIONS:
         reporter.warn(
             f"the model learned from {Counted(n):conversion|conversions}: penalties draw small "
-            "effects to zero, and their intervals with them, so an interval around zero does not "
-            "show that there is no effect"
+            "effects to zero, so an effect near zero does not show that there is none; its "
+            "interval says how large it may be"
         )
 
 
