@@ -99,6 +99,8 @@ def agreement(first: Path, second: Path) -> dict[str, float]:
         .agg(pl.col("value").sum().alias(name))
         for folder, name in ((first, "one"), (second, "other"))
     ]
+    if set(values[0]["impression_id"]) != set(values[1]["impression_id"]):
+        raise ValueError(f"{first} and {second} explain different impressions")
     joined = values[0].join(values[1], on=tokens, how="full", coalesce=True).fill_null(0.0)
     largest = [
         (pl.col(name).abs().arg_max().alias(f"largest_{name}")) for name in ("one", "other")

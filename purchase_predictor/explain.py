@@ -109,7 +109,7 @@ def explain(
     explanation = job.explain_model(
         predictor, source, folder,
         version=version, n_impressions=impressions, phrases=own, discover=discover,
-        reporter=reporter,
+        seed=settings.seed, reporter=reporter,
     )  # fmt: skip
     told = None
     if other is not None:

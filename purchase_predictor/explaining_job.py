@@ -56,6 +56,7 @@ def explain_model(
     n_impressions: int,
     phrases: Phrases | None = None,
     discover: int = 0,
+    seed: int = 0,
     reporter: Reporter,
 ) -> Explanation:
     """Effects of every lever in every market of the data, contributions to single impressions.
@@ -68,6 +69,7 @@ def explain_model(
         n_impressions: to be explained one by one, about.
         phrases: to ask for, instead of those that the model was made with.
         discover: how many phrases to find in each market among words that contribute.
+        seed: of the impressions that are drawn: models of any seed explain the same ones.
         reporter: tells what happens.
     """
     asked = levers_of(predictor, source, reporter=reporter)
@@ -85,7 +87,7 @@ def explain_model(
     levers = [lever for lever in levers if lever.kind != PHRASE or lever.phrase in known]
     confidence = predictor.settings.evaluation.confidence
     effects = asked.effects(levers, confidence=confidence)
-    further = _Further(predictor, asked, reporter)
+    further = _Further(predictor, asked, seed, reporter)
     found = [further.listings(), *([further.phrases(unknown)] if unknown else [])]
     effects = pl.concat([effects, *found], how="diagonal_relaxed")
     single = None
@@ -94,7 +96,7 @@ def explain_model(
         single = explain_impressions(
             predictor, tables, asked.data, n_impressions,
             effects=effects, discover=discover > 0, folder=folder,
-            seed=predictor.settings.seed, reporter=reporter,
+            seed=seed, reporter=reporter,
         )  # fmt: skip
         if discover:
             candidates = further.discovered(single, discover, unknown)
@@ -167,6 +169,7 @@ class _Further:
 
     predictor: PurchasePredictor
     asked: EffectsOfLevers
+    seed: int
     reporter: Reporter
 
     @property
@@ -178,7 +181,7 @@ class _Further:
         return Asker(
             self.asked.fusion, self.predictor.preparation_, self.asked.data,
             calibrate=self.predictor.panel_.calibrators_[FUSION].transform,
-            seed=self.predictor.settings.seed, eligible=eligible,
+            seed=self.seed, eligible=eligible,
         )  # fmt: skip
 
     def listings(self) -> pl.DataFrame:

@@ -1,5 +1,6 @@
 """Two models' stories of the same impressions, side by side."""
 
+import copy
 from pathlib import Path
 
 import polars as pl
@@ -76,3 +77,22 @@ def test_models_without_a_common_lever_are_refused(
     other = type(explanation)(explanation.facts, elsewhere, explanation.contrasts)
     with pytest.raises(DataError, match="no lever that both models have"):
         tell_beside(other, small_model, tiny_folder, tmp_path, reporter=quiet)
+
+
+def test_models_of_any_seed_explain_the_same_impressions(
+    small_model: PurchasePredictor, tiny_folder: Path, tmp_path: Path
+) -> None:
+    other = copy.copy(small_model)
+    other.settings = small_model.settings.model_copy(update={"seed": 7})
+
+    def explained(model: PurchasePredictor, seed: int) -> list[str]:
+        folder = tmp_path / f"{model.settings.seed}-{seed}"
+        folder.mkdir()
+        explain_model(
+            model, tiny_folder, folder, version="1", n_impressions=12, seed=seed,
+            reporter=Reporter(quiet=True),
+        )  # fmt: skip
+        found = pl.read_parquet(folder / "contributions.parquet")["impression_id"]
+        return found.unique().sort().to_list()
+
+    assert explained(small_model, 0) == explained(other, 0) != explained(other, 1)

@@ -40,6 +40,11 @@ def test_models_that_tell_the_same_agree_and_a_token_without_contribution_counts
     # ranks of a, b, c, d: 4 1 3 2 and 2.5 1 2.5 4
     assert found["shapley"] == pytest.approx(0.316, abs=1e-3)
     assert (found["effects"], found["shapley, largest"]) == (pytest.approx(-1.0), 0.0)
+    pl.read_parquet(other / "contributions.parquet").with_columns(
+        impression_id=pl.lit("i2")
+    ).write_parquet(other / "contributions.parquet")
+    with pytest.raises(ValueError, match="different impressions"):
+        agreement(one, other)
     cells = summary([{"agreement": {"effects": 1.0}}, {"agreement": {"effects": 0.5}}])
     assert cells == [["effects", "0.75", "0.50", "1.00"]]
 
