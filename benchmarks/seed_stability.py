@@ -40,11 +40,9 @@ def make(options: argparse.Namespace, seed: int) -> Path:
         The folder of explanations.
 
     Raises:
-        SettingsError: the work folder was made by other options.
         CalledProcessError: a command failed, and has said why.
     """
     run, explained = (options.work / f"{name}-{seed}" for name in ("run", "explained"))
-    _refuse_other(options)
     if not (run / "metrics.json").is_file():
         sets = ["baselines.systems=[]", "tracking.register_model=false", *options.set]
         given = ["--market", options.market, "--seed", str(seed), "--output", str(run)]
@@ -62,7 +60,11 @@ def _command(name: str, data: Path, given: list[str]) -> None:
 
 
 def _refuse_other(options: argparse.Namespace) -> None:
-    """See that models and explanations in the work folder are of these options."""
+    """See that models and explanations in the work folder are of these options.
+
+    Raises:
+        SettingsError: it was made by others.
+    """
     made_by = {
         "data": str(options.data.resolve()), "market": options.market,
         "impressions": options.impressions, "set": options.set,
@@ -139,6 +141,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, help="JSON file")
     options = parser.parse_args(arguments)
     try:
+        _refuse_other(options)
         folders = {seed: make(options, seed) for seed in options.seeds}
     except subprocess.CalledProcessError as error:
         print(f"error: {error.cmd[3]} failed", file=sys.stderr)

@@ -27,7 +27,7 @@ from purchase_predictor.training.preparation import fingerprint
 from purchase_predictor.training.system import FusionSystem
 
 FEW_CONVERSIONS = 1_000
-"""Training conversions below which an interval around zero says little."""
+"""Training conversions below which an effect near zero says little."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def explain_model(
 
 
 def _warn_of_intervals(predictor: PurchasePredictor, reporter: Reporter) -> None:
-    """Where intervals of effects are narrower than they look."""
+    """Tell where effects and their intervals are less than they look."""
     if predictor.scope == "adapted":
         reporter.warn(
             "an adapted model takes the global model's weights as known: its intervals are too "

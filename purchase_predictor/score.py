@@ -74,7 +74,7 @@ def score(
 ) -> None:
     """Give every impression a calibrated probability of conversion.
 
-    Rows are scored shard by shard, in memory that does not grow with them, and come out in the
+    Rows are scored shard by shard, in memory that hardly grows with them, and come out in the
     order of the input. A market that training never saw is scored by its profile, from the model
     or from --set data.market_profiles=FILE, and flagged. FILE.parquet appears whole or not at
     all; beside it the rows that could not be used, with their reasons, and a manifest with counts

@@ -18,7 +18,6 @@ POINTWISE_SCALE = 1 / 8
 NEVER = -1e4
 """A score whose silu is zero, and its gradient too."""
 
-
 _uniform = ContextVar("uniform attention", default=False)
 
 

@@ -4,8 +4,8 @@ A unit's history must lie in one shard, and only its sessions tell which unit a 
 rows are spilled to disk twice, by polars' streaming engine: by a hash of the session, where they
 are checked and every session finds its unit, then by a hash of the unit, where they are encoded
 and scored. Both are linear in the rows. The catalogue is held in memory and encoded once. Peak
-memory rises over the first ten shards or so, as the allocator meets batches of new sizes, and
-stays there.
+memory rises with the shards by some megabytes each, as the allocator meets arrays of new sizes
+(docs/decisions.md, "Scoring"); between two shards nothing stays.
 
 The rows laid out by unit are one step of a `WorkFolder`, each scored shard is another: a run that
 was killed goes on with those that were finished.

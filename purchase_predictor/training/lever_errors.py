@@ -42,7 +42,6 @@ Floats = NDArray[np.float64]
 
 ROWS_AT_ONCE = 4096
 
-
 RELAXED = 1 / 16
 """Share of a lever's penalty that the second answer keeps: weights may be four times as large."""
 
