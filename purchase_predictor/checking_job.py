@@ -45,7 +45,7 @@ def check_explanations(
         checks += faithfulness.tests_of_gradients(
             asked, confidence=confidence, seed=seed, advance=advance
         )
-    checks += faithfulness.same_without_attention(asked)
+    checks += faithfulness.same_without_attention(asked, confidence=confidence, seed=seed)
     checks.append(
         faithfulness.violations_of_modalities(single.subsets, players, sample.unit, confidence)
     )

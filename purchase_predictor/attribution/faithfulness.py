@@ -12,12 +12,13 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
+from scipy.stats import bootstrap, spearmanr
 
 from features.arrays import EncodedMarket
 from purchase_predictor.attribution import shapley
 from purchase_predictor.attribution.additive import ReadoutTokens
 from purchase_predictor.attribution.aggregates import (
+    MIN_UNITS,
     clustered_ratio,
     rank_correlations,
     rank_or_none,
@@ -51,6 +52,9 @@ MAX_LIKENESS = 0.3
 would be one of the data, not of the model; an opposite one is as alike as an equal one."""
 
 FEWEST_PRESENT = 5
+
+N_RESAMPLES = 500
+"""Of an interval that is not told by a formula."""
 
 
 @dataclass(frozen=True)
@@ -148,15 +152,18 @@ def tests_of_gradients(
     ]
 
 
-def same_without_attention(asked: Contributions) -> list[Check]:
+def same_without_attention(asked: Contributions, *, confidence: float, seed: int) -> list[Check]:
     """How far the network ranks a market's impressions as it does with uniform attention.
 
     Near 1 it hardly needs to choose where to look, and then where it looks explains nothing
     (Wiegreffe and Pinter, arXiv 1908.04626, who train such a model anew; here the weights stay,
-    and so do sums that are no softmax). The mean over markets, without an interval.
+    and so do sums that are no softmax). The mean over markets, and its interval by a percentile
+    bootstrap over units.
 
     Args:
         asked: on the rows to test.
+        confidence: level of the interval.
+        seed: of its resamples.
 
     Returns:
         One check; none of a model whose network has no weight.
@@ -169,10 +176,39 @@ def same_without_attention(asked: Contributions) -> list[Check]:
         with uniform_attention():
             logits[1, places] = _network_logits(asked, batch)
     label = asked.data.market_label.astype(str)
-    ranks = [rank_or_none(*logits[:, label == market]) for market in np.unique(label)]
-    known = [rank for rank in ranks if rank is not None]
-    value = float(np.mean(known)) if known else None
-    return [Check("uniform_attention", NETWORK, value, None, None, None, None, logits.shape[1])]
+
+    def likeness(rows: NDArray[np.int64]) -> float:
+        own, seen = label[rows], logits[:, rows]
+        ranks = [rank_or_none(*seen[:, own == market]) for market in np.unique(own)]
+        return float(np.mean([rank for rank in ranks if rank is not None] or [np.nan]))
+
+    every = np.arange(len(label))
+    reach = _over_units(likeness, asked.sample.unit, confidence, seed)
+    value, low, high = (float(x) if np.isfinite(x) else None for x in (likeness(every), *reach))
+    return [Check("uniform_attention", NETWORK, value, low, high, None, None, len(every))]
+
+
+def _over_units(
+    figure: Callable[[NDArray[np.int64]], float],
+    unit: NDArray[np.int64],
+    confidence: float,
+    seed: int,
+) -> tuple[float, float]:
+    """Percentile interval of a figure of rows, whose units are drawn; NaN for a few units."""
+    names = np.unique(unit)
+    if len(names) < MIN_UNITS:
+        return np.nan, np.nan
+    rows = [np.flatnonzero(unit == name) for name in names]
+    found = bootstrap(
+        (np.arange(len(rows)),),
+        lambda drawn: figure(np.concatenate([rows[number] for number in drawn])),
+        n_resamples=N_RESAMPLES,
+        vectorized=False,
+        confidence_level=confidence,
+        method="percentile",
+        rng=seed,
+    )
+    return found.confidence_interval
 
 
 @torch.no_grad()

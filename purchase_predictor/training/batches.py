@@ -96,9 +96,9 @@ class Hidden:
 
 NOTHING_HIDDEN = Hidden()
 
-BATCHES_BEFORE_RETURN = 8
-"""No two batches are alike in size, so each leaves freed memory that the next has no use for: 10
-to 20 MB, which came to 0.4 GB by the end of a shard."""
+BATCHES_BEFORE_RETURN = 2
+"""No two batches are alike in size, so each leaves freed memory that the next has no use for: 20
+to 50 MB."""
 
 
 def modality_mask(

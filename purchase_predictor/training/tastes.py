@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from features.arrays import EncodedMarket, ProductArrays
+from features.heap import return_memory
 from purchase_predictor.model.choice import ChoiceModel, sum_between
 from purchase_predictor.training.batches import product_batch, ranges
 
@@ -50,6 +51,7 @@ def tastes(models: Sequence[ChoiceModel], data: EncodedMarket) -> NDArray[np.flo
                 for model, own in zip(models, vectors, strict=True)
             ]
             found[part] = np.mean(told, axis=0)
+        return_memory()  # no two blocks are of a size, as with batches of the network
     return found
 
 

@@ -205,11 +205,14 @@ def test_a_network_that_does_not_choose_where_to_look_is_told_by_uniform_attenti
         return SimpleNamespace(batch=batch, grid=range(N_TOKENS), network=network)
 
     model = SimpleNamespace(weights=torch.tensor([0.9, 0.1, 0.0]))
-    asked: Any = SimpleNamespace(data=market, gated=gated, model=model)
-    (check,) = faithfulness.same_without_attention(asked)
+    asked: Any = SimpleNamespace(data=market, gated=gated, model=model, sample=market)
+    (check,) = faithfulness.same_without_attention(asked, confidence=0.95, seed=0)
     assert (check.n, check.passed) == (len(market), None)
+    low, high = check.low or 0.0, check.high or 0.0
+    assert low <= (check.value or 0.0) <= high <= 1.0 + 1e-9
+    assert (high - low > 1e-9) is needs_it
     assert ((check.value or 0.0) < 0.9) is needs_it
     if not needs_it:
         assert check.value == pytest.approx(1.0)
     model.weights = torch.tensor([1.0, 0.0, 0.0])
-    assert faithfulness.same_without_attention(asked) == []
+    assert faithfulness.same_without_attention(asked, confidence=0.95, seed=0) == []
