@@ -12,6 +12,10 @@ class DataError(UserError):
     """The data cannot be used as it is."""
 
 
+COUNTRIES = {"uk": "gb", "el": "gr"}
+"""The two countries that the European Union writes otherwise than ISO 3166."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint to append to a message about an unknown name.
 
@@ -23,5 +27,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
         `"; did you mean 'x'?"`, or `""` where nothing known is near.
     """
     spelled = {spelling.casefold(): spelling for spelling in known}
+    if (iso := COUNTRIES.get(name.casefold())) in spelled:
+        return f"; did you mean '{spelled[iso]}'?"
     matches = difflib.get_close_matches(name.casefold(), spelled, n=1, cutoff=0.5)
     return f"; did you mean '{spelled[matches[0]]}'?" if matches else ""

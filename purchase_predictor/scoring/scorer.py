@@ -21,6 +21,8 @@ from purchase_predictor.scoring.work import WorkFolder
 from purchase_predictor.training.preparation import EncodedCatalogue
 
 SHARD = "shard"
+UNITS = "units"
+"""Folder of the rows by shard, in which all rows of a unit are."""
 
 
 class ShardScorer:
@@ -101,14 +103,12 @@ class ShardScorer:
         return scored_frame(encoded, scores[system]), counts
 
     def _rows(self, table: str, shard: int) -> pl.DataFrame | None:
-        folder = self.work.folder / "units" / table
-        rows = read_parts(folder, f"*/{SHARD}={shard}/*.parquet")
-        return None if rows is None else rows.drop(SHARD)
+        return read_parts(self.work.folder / UNITS / table / f"{SHARD}={shard}")
 
 
-def read_parts(folder: Path, pattern: str = "*.parquet") -> pl.DataFrame | None:
+def read_parts(folder: Path) -> pl.DataFrame | None:
     """The rows of a folder in the order of the table, None where there are none."""
-    files = sorted(folder.glob(pattern))
+    files = sorted(folder.glob("*.parquet"))
     if not files:
         return None
     return pl.concat([pl.read_parquet(file, hive_partitioning=False) for file in files]).sort(ROW)

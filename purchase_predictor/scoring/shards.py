@@ -3,9 +3,8 @@
 A unit's history must lie in one shard, and only its sessions tell which unit a row belongs to. So
 rows are spilled to disk twice, by polars' streaming engine: by a hash of the session, where they
 are checked and every session finds its unit, then by a hash of the unit, where they are encoded
-and scored. Both are linear in the rows. The catalogue is held in memory and encoded once. Peak
-memory rises with the shards by some megabytes each, as the allocator meets arrays of new sizes
-(docs/decisions.md, "Scoring"); between two shards nothing stays.
+and scored. Both are linear in the rows, and so is the number of files. The catalogue is held in
+memory and encoded once. Peak memory hardly rises with the shards (docs/decisions.md, "Scoring").
 
 The rows laid out by unit are one step of a `WorkFolder`, each scored shard is another: a run that
 was killed goes on with those that were finished.
@@ -36,7 +35,7 @@ from purchase_predictor.encoders.content import silent
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.reference import Counts
 from purchase_predictor.scoring.engines import Engine, LocalEngine
-from purchase_predictor.scoring.scorer import SHARD, ShardScorer, read_parts
+from purchase_predictor.scoring.scorer import SHARD, UNITS, ShardScorer, read_parts
 from purchase_predictor.scoring.work import WorkFolder
 from purchase_predictor.training.loop import Progress
 
@@ -51,6 +50,7 @@ SMALL_CHUNKS = partial(pl.Config, set_streaming_chunk_size=20_000)
 """What is on its way from input to parts: with 100,000 rows a chunk half a gigabyte more."""
 
 PART = "part"
+CHECKED = "checked"
 SPILLED = "spilled"
 REPEATED = reason("impression_id_repeats")
 
@@ -170,7 +170,7 @@ class _Shards:
         if facts is not None:
             progress(f"the rows of all {self.n_shards} parts were checked before")
             return int(facts["n_set_aside"])
-        self.work.clear("sessions", "ids", "units", "aside")
+        self.work.clear("sessions", "ids", CHECKED, UNITS, "aside")
         (self.folder / "aside").mkdir()
         self._set_aside(self.scorer.products_set_aside, "products")
         for table in self.tables:
@@ -178,28 +178,40 @@ class _Shards:
         self._by_hash("impressions", "impression_id", self.folder / "ids", ["impression_id"])
         repeated = self._repeated_rows()
         progress(f"checking the rows, in parts: {self.n_shards}")
+        for table in self.tables:
+            (self.folder / CHECKED / table).mkdir(parents=True)
         for part in range(self.n_shards):
-            self._spill_part(part, repeated)
+            self._check_part(part, repeated)
+        for table in self.tables:
+            self._by_unit(table)
         aside = sorted((self.folder / "aside").iterdir())
         n_set_aside = sum(pl.scan_parquet(f).select(pl.len()).collect().item() for f in aside)
-        spilled = [file for file in (self.folder / "units").rglob("*") if file.is_file()]
+        spilled = [file for file in (self.folder / UNITS).rglob("*") if file.is_file()]
         self.work.finish(SPILLED, [*aside, *spilled], {"n_set_aside": n_set_aside}, flush=False)
         return n_set_aside
 
-    def _spill_part(self, part: int, repeated: pl.DataFrame) -> None:
-        """Check a hash of sessions and lay its good rows out by unit."""
+    def _check_part(self, part: int, repeated: pl.DataFrame) -> None:
+        """Check a hash of sessions, and find the shard of its good rows."""
         tables = self._checked(part, repeated)
         units = session_units(tables).select(
             "session_id", (pl.col("unit").hash() % self.n_shards).alias(SHARD)
         )
-        for table, frame in (("impressions", tables.impressions), ("events", tables.events)):
-            # each hash of sessions writes into a folder of its own
-            frame.lazy().join(units.lazy(), on="session_id").sink_parquet(
-                pl.PartitionBy(self.folder / "units" / table / str(part), key=SHARD),
-                mkdir=True,
-            )
+        frames = {"impressions": tables.impressions, "events": tables.events}
         for table in self.tables:
+            rows = frames[table].join(units, on="session_id")
+            rows.write_parquet(self.folder / CHECKED / table / f"{part:09}.parquet")
             shutil.rmtree(self.folder / "sessions" / table / f"{PART}={part}", True)
+
+    def _by_unit(self, table: str) -> None:
+        """Lay the good rows of a table out by shard, all hashes of sessions at once.
+
+        A folder for each pair of hash and shard would be 59,000 files at ten million impressions.
+        """
+        checked = self.folder / CHECKED / table
+        target = pl.PartitionBy(self.folder / UNITS / table, key=SHARD, include_key=False)
+        with SMALL_CHUNKS():
+            pl.scan_parquet(checked).sink_parquet(target, row_group_size=ROWS_A_GROUP, mkdir=True)
+        shutil.rmtree(checked)
 
     def write_scores(self, output: Path) -> None:
         """Bring the scores into the order of the input, in one file that appears when whole."""

@@ -9,6 +9,7 @@ from features.schema import load_tables
 from purchase_predictor.errors import DataError, SettingsError
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.scoring.shards import score_shards
+from purchase_predictor.scoring.work import WorkFolder
 
 
 @pytest.fixture
@@ -38,6 +39,28 @@ def test_shards_give_what_the_whole_gives(
     assert told.counts is not None
     assert told.counts.n == n
     assert [path.name for path in tmp_path.iterdir()] == ["scores.parquet"]
+
+
+@pytest.mark.parametrize("shard_rows", [400, 100])
+def test_files_grow_in_step_with_the_shards(
+    small_model: PurchasePredictor, tiny_folder: Path, tmp_path: Path, shard_rows: int
+) -> None:
+    work = WorkFolder(tmp_path / "work")
+    work.folder.mkdir()
+
+    told = score_shards(
+        small_model, tiny_folder, tmp_path / "scores.parquet",
+        system="lightgbm", shard_rows=shard_rows, work=work,
+    )  # fmt: skip
+
+    spilled = _files(work, "units")
+    assert told.n_shards >= 4
+    assert told.n_shards <= len(spilled) <= 2 * told.n_shards
+    assert not [file for folder in ("sessions", "checked") for file in _files(work, folder)]
+
+
+def _files(work: WorkFolder, folder: str) -> list[Path]:
+    return [path for path in (work.folder / folder).rglob("*") if path.is_file()]
 
 
 def test_the_market_is_hidden_in_every_shard_from_a_model_without_it(
