@@ -60,6 +60,7 @@ def check_table(
     *,
     files: Iterable[Path] = (),
     with_context: bool = False,
+    is_part: bool = False,
 ) -> CheckedTable:
     """Check one table.
 
@@ -72,21 +73,23 @@ def check_table(
         schema: what its rows must satisfy; a column that may not be null must be there.
         files: where it is read from, for messages.
         with_context: whether columns that the schema does not name may be context.
+        is_part: whether there are more rows elsewhere, so that none of these need be of use.
 
     Returns:
         The rows that can be used and those that cannot.
 
     Raises:
         DataError: if a column is missing or of the wrong type, if a file cannot be read or if
-            there are rows and none can be used.
+            there are rows and none can be used, unless they are a part.
     """
     if frame is None:
         return _absent(schema)
     stored = stored_schema(frame, table, files)
     if ROW not in stored:
         return check_table(
-            with_row_numbers(frame), table, schema, files=files, with_context=with_context
-        )
+            with_row_numbers(frame), table, schema,
+            files=files, with_context=with_context, is_part=is_part,
+        )  # fmt: skip
     columns = {name: column for name, column in schema.columns().items() if name != ROW}
     _require([name for name, c in columns.items() if not c.nullable], table, stored, columns)
     extra = {name: dtype for name, dtype in stored.items() if name not in {*columns, ROW}}
@@ -102,7 +105,7 @@ def check_table(
     absent = {name: c.dtype for name, c in columns.items() if name not in types}
     read = read.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in absent.items())
     used, quarantine = _divide(read, reasons, table, schema)
-    if rows.height and not used.height:
+    if rows.height and not used.height and not is_part:
         raise DataError(_nothing_left(table, quarantine))
     good = rows[ROW].is_in(used[ROW].implode())
     return CheckedTable(

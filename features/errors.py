@@ -12,8 +12,8 @@ class DataError(UserError):
     """The data cannot be used as it is."""
 
 
-COUNTRIES = {"uk": "gb", "el": "gr"}
-"""The two countries that the European Union writes otherwise than ISO 3166."""
+ISO_CODES = {"UK": "GB", "EL": "GR"}
+"""Of the two countries that the European Union writes otherwise than ISO 3166."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -27,7 +27,23 @@ def nearest(name: str, known: Iterable[str]) -> str:
         `"; did you mean 'x'?"`, or `""` where nothing known is near.
     """
     spelled = {spelling.casefold(): spelling for spelling in known}
-    if (iso := COUNTRIES.get(name.casefold())) in spelled:
-        return f"; did you mean '{spelled[iso]}'?"
     matches = difflib.get_close_matches(name.casefold(), spelled, n=1, cutoff=0.5)
     return f"; did you mean '{spelled[matches[0]]}'?" if matches else ""
+
+
+def nearest_market(market: str, known: Iterable[str]) -> str:
+    """Likewise for an unknown market, whichever of its two codes is known: `UK` is `GB`.
+
+    Args:
+        market: what was given.
+        known: the markets that exist.
+
+    Returns:
+        As of `nearest`.
+    """
+    spelled = {spelling.casefold(): spelling for spelling in known}
+    both_ways = ISO_CODES | {iso: other for other, iso in ISO_CODES.items()}
+    other = both_ways.get(market.upper(), "").casefold()
+    if market.casefold() not in spelled and other in spelled:
+        return f"; did you mean '{spelled[other]}'?"
+    return nearest(market, spelled.values())

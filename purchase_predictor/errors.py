@@ -1,10 +1,10 @@
 """Every error that a user of the package may see."""
 
-from features.errors import DataError, UserError, nearest
+from features.errors import DataError, UserError, nearest, nearest_market
 
 __all__ = [
     "ClusterError", "DataError", "ModelFolderError", "SettingsError", "TrackingError", "UserError",
-    "nearest",
+    "nearest", "nearest_market",
 ]  # fmt: skip
 
 

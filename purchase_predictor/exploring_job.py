@@ -18,7 +18,7 @@ from features.clickstream import session_units
 from features.reading import safe_path
 from features.schema import Tables, tables_from_frames
 from purchase_predictor.attribution.contributions import Contributions
-from purchase_predictor.errors import DataError, nearest
+from purchase_predictor.errors import DataError, nearest_market
 from purchase_predictor.painting import Painter
 from purchase_predictor.panel import FUSION
 from purchase_predictor.predictor import PurchasePredictor
@@ -121,7 +121,7 @@ class Explorer:
             DataError: there is no such market or listing.
         """
         if market not in self.markets:
-            hint = nearest(market, self.markets) or f"; there are {', '.join(self.markets)}"
+            hint = nearest_market(market, self.markets) or f"; there are {', '.join(self.markets)}"
             raise DataError(f"there is no market '{market}' to explore{hint}")
         product = self.tables.products.filter(product_id=product_id)
         if product.is_empty():

@@ -21,7 +21,7 @@ from features.schema import Tables
 from purchase_predictor.attribution.asking import BOUNDS, Asker, Change
 from purchase_predictor.attribution.effects import FOUND_PHRASE, PHRASE
 from purchase_predictor.attribution.titles import without_phrases
-from purchase_predictor.errors import DataError, nearest
+from purchase_predictor.errors import DataError, nearest_market
 
 MAX_NAMED = 12
 """Groups and markets that a warning names."""
@@ -97,7 +97,7 @@ class TitleEffects:
         known = labels | set(self.data.market_names[N_RESERVED:]) | set(load_profiles())
         for group, markets in groups.items():
             for market in markets:
-                hint = "" if market in known else nearest(market, sorted(labels))
+                hint = "" if market in known else nearest_market(market, sorted(labels))
                 if hint:
                     raise DataError(f"phrases of {group}: there is no market '{market}'{hint}")
 

@@ -26,7 +26,7 @@ from purchase_predictor.comparison.verdicts import (
     figures,
     with_pooled,
 )
-from purchase_predictor.errors import DataError, SettingsError, nearest
+from purchase_predictor.errors import DataError, SettingsError, nearest, nearest_market
 from purchase_predictor.evaluation.gap import NOT_ENOUGH
 from purchase_predictor.panel import FUSION, LIGHTGBM, STACK
 from purchase_predictor.report.comparing import bottom_line
@@ -169,7 +169,7 @@ class ComparisonJob:
         known = tables.impressions["market"].unique().sort().to_list()
         for market in self.wanted or []:
             if market not in known:
-                hint = nearest(market, known)
+                hint = nearest_market(market, known)
                 raise DataError(f"there is no market '{market}' among {', '.join(known)}{hint}")
         return list(dict.fromkeys(self.wanted)) if self.wanted else known
 

@@ -1,10 +1,11 @@
 """Scoring a data folder larger than memory: shard by shard, the numbers those of `predict_proba`.
 
 A unit's history must lie in one shard, and only its sessions tell which unit a row belongs to. So
-rows are spilled to disk twice, by polars' streaming engine: by a hash of the session, where they
+rows are laid out on disk twice, by polars' streaming engine: by a hash of the session, where they
 are checked and every session finds its unit, then by a hash of the unit, where they are encoded
-and scored. Both are linear in the rows, and so is the number of files. The catalogue is held in
-memory and encoded once. Peak memory hardly rises with the shards (docs/decisions.md, "Scoring").
+and scored. Both are linear in the rows, and so is the number of files; the checked rows lie there
+twice for a while. The catalogue is held in memory and encoded once. Peak memory hardly rises with
+the shards (docs/decisions.md, "Scoring").
 
 The rows laid out by unit are one step of a `WorkFolder`, each scored shard is another: a run that
 was killed goes on with those that were finished.
@@ -50,8 +51,13 @@ SMALL_CHUNKS = partial(pl.Config, set_streaming_chunk_size=20_000)
 """What is on its way from input to parts: with 100,000 rows a chunk half a gigabyte more."""
 
 PART = "part"
-CHECKED = "checked"
-SPILLED = "spilled"
+SESSIONS, IDS, CHECKED, ASIDE = "sessions", "ids", "checked", "aside"
+"""Folders: rows by session, ids of impressions, rows that can be used, and rows that cannot."""
+
+LAID_OUT = "laid-out"
+"""The step after which all rows lie by unit; another name once they come to lie otherwise, so
+that no run goes on from rows that it does not find."""
+
 REPEATED = reason("impression_id_repeats")
 
 
@@ -98,8 +104,8 @@ def score_shards(
             order of the input; beside it `NAME.quarantine.parquet`, the rows set aside, if any.
         system: that answers; the champion by default.
         shard_rows: impressions and events in a shard, about.
-        work: where rows are spilled and finished shards are kept, as large as the data; by default
-            a folder beside the output that goes with the call.
+        work: where rows are spilled and finished shards are kept, up to twice as large as the
+            data; by default a folder beside the output that goes with the call.
         engine: where shards are scored, by default in this process.
         progress: told a line for each shard.
 
@@ -166,16 +172,16 @@ class _Shards:
         Returns:
             How many rows are set aside.
         """
-        facts = self.work.facts(SPILLED)
+        facts = self.work.facts(LAID_OUT)
         if facts is not None:
             progress(f"the rows of all {self.n_shards} parts were checked before")
             return int(facts["n_set_aside"])
-        self.work.clear("sessions", "ids", CHECKED, UNITS, "aside")
-        (self.folder / "aside").mkdir()
+        self.work.clear(SESSIONS, IDS, CHECKED, UNITS, ASIDE)
+        (self.folder / ASIDE).mkdir()
         self._set_aside(self.scorer.products_set_aside, "products")
         for table in self.tables:
-            self._by_hash(table, "session_id", self.folder / "sessions" / table)
-        self._by_hash("impressions", "impression_id", self.folder / "ids", ["impression_id"])
+            self._by_hash(table, "session_id", self.folder / SESSIONS / table)
+        self._by_hash("impressions", "impression_id", self.folder / IDS, ["impression_id"])
         repeated = self._repeated_rows()
         progress(f"checking the rows, in parts: {self.n_shards}")
         for table in self.tables:
@@ -184,10 +190,10 @@ class _Shards:
             self._check_part(part, repeated)
         for table in self.tables:
             self._by_unit(table)
-        aside = sorted((self.folder / "aside").iterdir())
+        aside = sorted((self.folder / ASIDE).iterdir())
         n_set_aside = sum(pl.scan_parquet(f).select(pl.len()).collect().item() for f in aside)
         spilled = [file for file in (self.folder / UNITS).rglob("*") if file.is_file()]
-        self.work.finish(SPILLED, [*aside, *spilled], {"n_set_aside": n_set_aside}, flush=False)
+        self.work.finish(LAID_OUT, [*aside, *spilled], {"n_set_aside": n_set_aside}, flush=False)
         return n_set_aside
 
     def _check_part(self, part: int, repeated: pl.DataFrame) -> None:
@@ -199,8 +205,9 @@ class _Shards:
         frames = {"impressions": tables.impressions, "events": tables.events}
         for table in self.tables:
             rows = frames[table].join(units, on="session_id")
-            rows.write_parquet(self.folder / CHECKED / table / f"{part:09}.parquet")
-            shutil.rmtree(self.folder / "sessions" / table / f"{PART}={part}", True)
+            file = self.folder / CHECKED / table / f"{part:09}.parquet"
+            rows.write_parquet(file, row_group_size=ROWS_A_GROUP)
+            shutil.rmtree(self.folder / SESSIONS / table / f"{PART}={part}", True)
 
     def _by_unit(self, table: str) -> None:
         """Lay the good rows of a table out by shard, all hashes of sessions at once.
@@ -236,8 +243,8 @@ class _Shards:
     def write_quarantine(self, output: Path) -> None:
         """Bring together the rows set aside, if there are any."""
         output.unlink(missing_ok=True)
-        if any((self.folder / "aside").iterdir()):
-            rows = pl.scan_parquet(self.folder / "aside" / "*.parquet")
+        if any((self.folder / ASIDE).iterdir()):
+            rows = pl.scan_parquet(self.folder / ASIDE / "*.parquet")
             rows.sort("table", ROW).sink_parquet(self.folder / "quarantine.parquet")
             shutil.move(self.folder / "quarantine.parquet", output)
 
@@ -271,13 +278,13 @@ class _Shards:
         """`row` and `key` of the impressions whose id an earlier row has."""
         found = []
         for part in range(self.n_shards):
-            rows = read_parts(self.folder / "ids" / f"{PART}={part}")
+            rows = read_parts(self.folder / IDS / f"{PART}={part}")
             if rows is None or "impression_id" not in rows.columns:
                 continue
             key = pl.col("impression_id")
             later = rows.filter(key.is_not_null() & ~key.is_first_distinct())
             found.append(later.select(ROW, key=key.cast(pl.String)))
-        shutil.rmtree(self.folder / "ids", ignore_errors=True)
+        shutil.rmtree(self.folder / IDS, ignore_errors=True)
         return (
             pl.concat(found) if found else pl.DataFrame(schema={ROW: pl.Int64, "key": pl.String})
         )
@@ -294,8 +301,10 @@ class _Shards:
                 ),
                 f"repeated-{part}",
             )
-        impressions = check_table(shown, "impressions", Impressions, with_context=True)
-        events = check_table(clicks, "events", Events)
+        impressions = check_table(
+            shown, "impressions", Impressions, with_context=True, is_part=True
+        )
+        events = check_table(clicks, "events", Events, is_part=True)
         context = as_fitted(impressions.other, self.scorer.kinds)
         for table, checked in (("impressions", impressions), ("events", events)):
             self._set_aside(checked.quarantine, f"{table}-{part}")
@@ -303,9 +312,9 @@ class _Shards:
         return self.scorer.tables(events.used, used.select(pl.exclude(ROW), ROW))
 
     def _session_part(self, table: str, part: int) -> pl.LazyFrame | None:
-        rows = read_parts(self.folder / "sessions" / table / f"{PART}={part}")
+        rows = read_parts(self.folder / SESSIONS / table / f"{PART}={part}")
         return None if rows is None else rows.lazy()
 
     def _set_aside(self, rows: pl.DataFrame, name: str) -> None:
         if len(rows):
-            rows.sort("table", ROW).write_parquet(self.folder / "aside" / f"{name}.parquet")
+            rows.sort("table", ROW).write_parquet(self.folder / ASIDE / f"{name}.parquet")

@@ -32,7 +32,7 @@ from features.splits import Split
 from features.storage import ArrayStore
 from purchase_predictor.counted import Counted
 from purchase_predictor.encoders.content import ContentEncoders, ProductContent
-from purchase_predictor.errors import DataError, nearest
+from purchase_predictor.errors import DataError, nearest_market
 from purchase_predictor.settings import Settings
 from purchase_predictor.training.loop import OnEpoch, Progress, no_epoch
 from purchase_predictor.training.next_click import NextClick, with_scores, without_scores
@@ -124,7 +124,7 @@ def select_market(tables: Tables, split: Split, market: str) -> Selection:
         return Selection(tables, split)
     markets = tables.impressions["market"].unique().sort().to_list()
     if market not in markets:
-        hint = nearest(market, markets)
+        hint = nearest_market(market, markets)
         raise DataError(f"there is no market '{market}' among {', '.join(markets)}{hint}")
     return Selection(*splits.select_markets(tables, split, [market]))
 

@@ -51,7 +51,7 @@ def tastes(models: Sequence[ChoiceModel], data: EncodedMarket) -> NDArray[np.flo
                 for model, own in zip(models, vectors, strict=True)
             ]
             found[part] = np.mean(told, axis=0)
-        return_memory()  # no two blocks are of a size, as with batches of the network
+        return_memory()  # no two blocks are of a size, and a market has few of them
     return found
 
 

@@ -1,7 +1,7 @@
 """Checks of explanations on explanations that are known to be right, or wrong."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -214,5 +214,18 @@ def test_a_network_that_does_not_choose_where_to_look_is_told_by_uniform_attenti
     assert ((check.value or 0.0) < 0.9) is needs_it
     if not needs_it:
         assert check.value == pytest.approx(1.0)
+    few = replace(market, unit=np.minimum(market.unit, 5))
+    asked.sample = few  # six units: a mean without an interval
+    (check,) = faithfulness.same_without_attention(asked, confidence=0.95, seed=0)
+    assert (check.value is None, check.low, check.high) == (False, None, None)
     model.weights = torch.tensor([1.0, 0.0, 0.0])
     assert faithfulness.same_without_attention(asked, confidence=0.95, seed=0) == []
+
+
+def test_ranks_are_drawn_by_unit_and_not_by_row() -> None:
+    generator = np.random.default_rng(0)
+    values = np.repeat(generator.normal(size=(2, 20)), 30, axis=1)
+    of_units = faithfulness._resampled_ranks(values, np.repeat(np.arange(20), 30), 0)
+    of_rows = faithfulness._resampled_ranks(values, np.arange(600), 0)
+    # twenty values that are free to vary, whatever how often each is told
+    assert of_units.std() > 3 * of_rows.std()

@@ -1,6 +1,6 @@
 import pytest
 
-from features.errors import DataError, UserError, nearest
+from features.errors import DataError, UserError, nearest, nearest_market
 
 
 @pytest.mark.parametrize(
@@ -20,14 +20,16 @@ def test_bad_data_is_an_error_of_the_user() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"),
+    ("market", "known", "hint"),
     [
-        ("uk", "; did you mean 'GB'?"),
-        ("EL", "; did you mean 'GR'?"),
-        ("Kr", "; did you mean 'KR'?"),
-        ("UK", "; did you mean 'UA'?"),
+        ("uk", ["GB", "UA"], "; did you mean 'GB'?"),
+        ("GB", ["UK", "US"], "; did you mean 'UK'?"),
+        ("EL", ["GR", "ES"], "; did you mean 'GR'?"),
+        ("uk", ["GB", "UK"], "; did you mean 'UK'?"),
+        ("UK", ["UA", "KR"], "; did you mean 'UA'?"),
     ],
 )
-def test_a_country_by_its_european_code_is_told_by_its_iso_code(name: str, hint: str) -> None:
-    known = ["UA", "KR"] if name == "UK" else ["GB", "GR", "KR", "UA"]
-    assert nearest(name, known) == hint
+def test_a_market_is_known_by_either_of_its_two_codes(
+    market: str, known: list[str], hint: str
+) -> None:
+    assert nearest_market(market, known) == hint

@@ -26,6 +26,7 @@ KILLED_AT = """
 import os, signal, sys
 from purchase_predictor import score
 from purchase_predictor.scoring import job as scoring_job
+from purchase_predictor.scoring import shards
 from purchase_predictor.scoring.work import WorkFolder
 
 moment, arguments = sys.argv[1], sys.argv[2:]
@@ -35,6 +36,8 @@ def die(*args, **options):
 
 if moment == "end":
     scoring_job.ScoringJob._describe = die
+elif moment == "by unit":
+    shards._Shards._by_unit = die
 else:
     finish = WorkFolder.finish
     def finish_or_die(self, step, *args, **options):
@@ -94,10 +97,10 @@ def written(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
 
 
-SLOW = [pytest.param(moment, marks=pytest.mark.slow) for moment in ("spilled", "scores-0", "end")]
+SLOW = [pytest.param(moment, marks=pytest.mark.slow) for moment in ("laid-out", "scores-0", "end")]
 
 
-@pytest.mark.parametrize("moment", ["scores-2", *SLOW])
+@pytest.mark.parametrize("moment", ["by unit", "scores-2", *SLOW])
 def test_killed_and_resumed_the_files_are_those_of_an_uninterrupted_run(
     command: Command, whole: dict[str, bytes], tmp_path: Path, moment: str
 ) -> None:

@@ -8,7 +8,8 @@ from polars.testing import assert_frame_equal
 from features.schema import load_tables
 from purchase_predictor.errors import DataError, SettingsError
 from purchase_predictor.predictor import PurchasePredictor
-from purchase_predictor.scoring.shards import score_shards
+from purchase_predictor.scoring.scorer import UNITS
+from purchase_predictor.scoring.shards import CHECKED, IDS, SESSIONS, score_shards
 from purchase_predictor.scoring.work import WorkFolder
 
 
@@ -53,10 +54,28 @@ def test_files_grow_in_step_with_the_shards(
         system="lightgbm", shard_rows=shard_rows, work=work,
     )  # fmt: skip
 
-    spilled = _files(work, "units")
+    spilled = _files(work, UNITS)
     assert told.n_shards >= 4
     assert told.n_shards <= len(spilled) <= 2 * told.n_shards
-    assert not [file for folder in ("sessions", "checked") for file in _files(work, folder)]
+    assert not [file for folder in (SESSIONS, IDS, CHECKED) for file in _files(work, folder)]
+
+
+def test_a_part_whose_rows_are_all_set_aside_stops_nothing(
+    small_model: PurchasePredictor, folder: Path, tmp_path: Path
+) -> None:
+    rows = pl.read_parquet(folder / "impressions.parquet")
+    one = rows["session_id"][0]
+    bad = pl.when(pl.col("session_id") == one).then(-1.0).otherwise("price")
+    rows.with_columns(price=bad).write_parquet(folder / "impressions.parquet")
+    n_bad = len(rows.filter(pl.col("session_id") == one))
+
+    told = score_shards(
+        small_model, folder, tmp_path / "scores.parquet", system="lightgbm", shard_rows=10
+    )
+
+    # more hashes than sessions: some have that session alone, some none at all
+    assert told.n_shards > rows["session_id"].n_unique()
+    assert (told.n_set_aside, told.n_scored) == (n_bad, len(rows) - n_bad)
 
 
 def _files(work: WorkFolder, folder: str) -> list[Path]:

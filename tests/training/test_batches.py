@@ -11,14 +11,14 @@ def test_ranges_run_one_after_the_other() -> None:
     assert ranges(np.array([5, 0, 9]), np.array([2, 0, 3])).tolist() == [5, 6, 9, 10, 11]
 
 
-def test_memory_is_given_back_after_every_eighth_scoring_batch(
+def test_memory_is_given_back_after_every_few_scoring_batches(
     market: EncodedMarket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
     monkeypatch.setattr(batches, "return_memory", lambda: calls.append(1))
     n = sum(1 for _ in Batcher(market, batch_size=5).scoring_batches())
-    assert n > 8
-    assert len(calls) == n // 8
+    assert n > batches.BATCHES_BEFORE_RETURN
+    assert len(calls) == n // batches.BATCHES_BEFORE_RETURN
 
 
 def test_scoring_batches_hold_every_row_once(market: EncodedMarket) -> None:

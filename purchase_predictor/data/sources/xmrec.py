@@ -28,6 +28,7 @@ import numpy as np
 import polars as pl
 from polars.exceptions import PolarsError
 
+from features.errors import ISO_CODES
 from purchase_predictor.data.sources.checks import Rule, check_rows
 from purchase_predictor.data.sources.folder import check_drop, first_line, write_folder
 from purchase_predictor.data.sources.sampling import (
@@ -40,7 +41,7 @@ from purchase_predictor.data.sources.sampling import (
     market_seed,
     streamed,
 )
-from purchase_predictor.errors import DataError, nearest
+from purchase_predictor.errors import DataError, nearest, nearest_market
 
 COLUMNS = ("userId", "itemId", "rate", "date")
 """The files have no line with their names."""
@@ -62,7 +63,6 @@ EXPECTED = "ratings_MARKET_CATEGORY.txt.gz"
 TIME = pl.Datetime("us", "UTC")
 _NAME = re.compile(r"ratings_([A-Za-z]+)_(.+)\.txt(?:\.gz)?")
 _CUP = ("train.tsv", "train_5core.tsv")
-_ISO_MARKETS = {"UK": "GB"}
 _EVENTS = {
     "session_id": pl.String(),
     "user_id": pl.String(),
@@ -195,7 +195,7 @@ def _files(raw: Path) -> list[RatingsFile]:
         if market not in MARKETS:
             raise DataError(
                 f"The raw file {path} is of the market '{market}', which the publisher does not "
-                f"have ({', '.join(MARKETS)}){nearest(market, MARKETS)}."
+                f"have ({', '.join(MARKETS)}){nearest_market(market, MARKETS)}."
             )
         if (market, category) in found:
             raise DataError(
@@ -289,7 +289,7 @@ def _ratings(files: list[RatingsFile], market: str) -> pl.DataFrame:
 
 
 def _iso(market: str) -> str:
-    return _ISO_MARKETS.get(market.upper(), market.upper())
+    return ISO_CODES.get(market.upper(), market.upper())
 
 
 def _session(market: str) -> pl.Expr:
