@@ -43,9 +43,12 @@ from purchase_predictor.training.loop import Progress
 SHARD_ROWS = 200_000
 """Impressions and events in a shard, about: some hundred megabytes while it is scored."""
 
-ROWS_A_GROUP = 10_000
-"""In files of parts: a sink holds a row group of every part, and there are as many parts as there
-are shards. With groups of the usual size that was all rows at once, 2 GB of ten million."""
+ROWS_HELD = 500_000
+"""In row groups that are not full yet: a sink holds one of every part, and there are as many parts
+as there are shards. With groups of the usual size that was all of ten million rows, 2 GB."""
+
+FEWEST_A_GROUP, MOST_A_GROUP = 1_000, 10_000
+"""Rows of such a group; files of small groups are slow to read."""
 
 SMALL_CHUNKS = partial(pl.Config, set_streaming_chunk_size=20_000)
 """What is on its way from input to parts: with 100,000 rows a chunk half a gigabyte more."""
@@ -206,7 +209,7 @@ class _Shards:
         for table in self.tables:
             rows = frames[table].join(units, on="session_id")
             file = self.folder / CHECKED / table / f"{part:09}.parquet"
-            rows.write_parquet(file, row_group_size=ROWS_A_GROUP)
+            rows.write_parquet(file, row_group_size=MOST_A_GROUP)
             shutil.rmtree(self.folder / SESSIONS / table / f"{PART}={part}", True)
 
     def _by_unit(self, table: str) -> None:
@@ -217,7 +220,7 @@ class _Shards:
         checked = self.folder / CHECKED / table
         target = pl.PartitionBy(self.folder / UNITS / table, key=SHARD, include_key=False)
         with SMALL_CHUNKS():
-            pl.scan_parquet(checked).sink_parquet(target, row_group_size=ROWS_A_GROUP, mkdir=True)
+            self._sink(pl.scan_parquet(checked), target).collect()
         shutil.rmtree(checked)
 
     def write_scores(self, output: Path) -> None:
@@ -230,7 +233,7 @@ class _Shards:
         )
         scores = pl.scan_parquet(self.folder / "scores-*.parquet")
         with SMALL_CHUNKS():
-            scores.sink_parquet(target, row_group_size=ROWS_A_GROUP, mkdir=True)
+            self._sink(scores, target).collect()
         ordered = self.folder / "ordered"
         ordered.mkdir()
         for number in range(self.n_shards):
@@ -270,9 +273,13 @@ class _Shards:
             key={PART: hashed % self.n_shards},
             include_key=False,
         )
-        sunk = frame.sink_parquet(target, row_group_size=ROWS_A_GROUP, mkdir=True, lazy=True)
         with SMALL_CHUNKS():
-            collect(sunk, table, files)
+            collect(self._sink(frame, target), table, files)
+
+    def _sink(self, rows: pl.LazyFrame, parts: pl.PartitionBy) -> pl.LazyFrame:
+        """A query that writes rows into parts, as many as there are shards."""
+        size = min(max(ROWS_HELD // self.n_shards, FEWEST_A_GROUP), MOST_A_GROUP)
+        return rows.sink_parquet(parts, row_group_size=size, mkdir=True, lazy=True)
 
     def _repeated_rows(self) -> pl.DataFrame:
         """`row` and `key` of the impressions whose id an earlier row has."""
