@@ -1,7 +1,7 @@
 """What a model sees: one columnar, contiguous `EncodedMarket` of numpy arrays, no tables."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 import numpy as np
@@ -79,6 +79,15 @@ class ProductArrays:
 
     def __len__(self) -> int:
         return len(self.identity)
+
+    def take(self, rows: NDArray[np.int64]) -> "ProductArrays":
+        """Some of them.
+
+        Args:
+            rows: int64 [n], the first of which is 0, the missing product.
+        """
+        names = [one.name for one in fields(self) if not one.name.endswith("_names")]
+        return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
 
 @dataclass(frozen=True)

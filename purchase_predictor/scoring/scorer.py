@@ -1,5 +1,6 @@
 """The function that every engine runs: one shard of a working folder is scored and recorded."""
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,8 +18,8 @@ from features.schema import Tables
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.reference import Counts
 from purchase_predictor.scored import scored_frame
+from purchase_predictor.scoring.catalogue import StoredCatalogue
 from purchase_predictor.scoring.work import WorkFolder
-from purchase_predictor.training.preparation import EncodedCatalogue
 
 SHARD = "shard"
 UNITS = "units"
@@ -45,7 +46,7 @@ class ShardScorer:
         )
         self.products, _ = clean_products(checked, predictor.settings.data.max_title_chars)
         self.products_set_aside = checked.quarantine
-        self.catalogue: EncodedCatalogue | None = None
+        self.catalogue: StoredCatalogue | None = None
 
     @property
     def kinds(self) -> Mapping[str, Kind]:
@@ -75,10 +76,15 @@ class ShardScorer:
         return_memory()
         return facts
 
-    def tables(self, events: pl.DataFrame, impressions: pl.DataFrame) -> Tables:
-        """Checked rows and the catalogue."""
+    def tables(
+        self,
+        events: pl.DataFrame,
+        impressions: pl.DataFrame,
+        products: pl.DataFrame | None = None,
+    ) -> Tables:
+        """Checked rows and the catalogue, or the products that are given of it."""
         return Tables(
-            products=self.products,
+            products=self.products if products is None else products,
             events=events,
             impressions=impressions,
             context=dict(self.kinds),
@@ -93,14 +99,22 @@ class ShardScorer:
         impressions, events = (self._rows(table, shard) for table in ("impressions", "events"))
         if impressions is None:
             return pl.DataFrame(), Counts()
+        events = Events.create_empty() if events is None else events
         if self.catalogue is None:
-            self.catalogue = preparation.catalogue(self.products, self.raw.folder)
-        tables = self.tables(Events.create_empty() if events is None else events, impressions)
-        encoded = preparation.encode(tables, self.catalogue)
+            self.catalogue = self._stored_catalogue()
+        shown = pl.concat([impressions["product_id"], events["product_id"]])
+        products, catalogue = self.catalogue.of(shown)
+        encoded = preparation.encode(self.tables(events, impressions, products), catalogue)
         return_memory()  # what features freed would lie beside what the model takes
         scores = self.predictor.panel_.predict_proba(encoded, [system])
         counts = Counts() if reference is None else reference.count(encoded, scores)
         return scored_frame(encoded, scores[system]), counts
+
+    def _stored_catalogue(self) -> StoredCatalogue:
+        encoded = self.predictor.preparation_.catalogue(self.products, self.raw.folder)
+        # workers of a cluster share the folder; each has its own, and all go with it
+        own = Path(tempfile.mkdtemp(dir=self.work.folder, prefix="catalogue-"))
+        return StoredCatalogue.store(self.products, encoded, own / "arrays")
 
     def _rows(self, table: str, shard: int) -> pl.DataFrame | None:
         return read_parts(self.work.folder / UNITS / table / f"{SHARD}={shard}")
