@@ -64,8 +64,7 @@ def check_table(
 ) -> CheckedTable:
     """Check one table.
 
-    A bad cell of a column of `FORGIVEN` is taken as missing, and such a column of a wrong type as
-    absent: neither sets a row aside nor refuses the table.
+    A bad cell of a `FORGIVEN` column is taken as missing, such a column of a wrong type as absent.
 
     Args:
         frame: the table, None where it is absent; rows are numbered unless it has `row`.
@@ -79,17 +78,15 @@ def check_table(
         The rows that can be used and those that cannot.
 
     Raises:
-        DataError: if a column is missing or of the wrong type, if a file cannot be read or if
-            there are rows and none can be used, unless they are a part.
+        DataError: a column is missing or of the wrong type, a file cannot be read, or no row of
+            some can be used (unless they are a part).
     """
     if frame is None:
         return _absent(schema)
     stored = stored_schema(frame, table, files)
     if ROW not in stored:
-        return check_table(
-            with_row_numbers(frame), table, schema,
-            files=files, with_context=with_context, is_part=is_part,
-        )  # fmt: skip
+        frame = with_row_numbers(frame)
+        stored = stored_schema(frame, table, files)
     columns = {name: column for name, column in schema.columns().items() if name != ROW}
     _require([name for name, c in columns.items() if not c.nullable], table, stored, columns)
     extra = {name: dtype for name, dtype in stored.items() if name not in {*columns, ROW}}
