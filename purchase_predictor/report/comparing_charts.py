@@ -12,7 +12,7 @@ from purchase_predictor.report.comparing_data import EVERY, Comparison, Transfer
 from purchase_predictor.report.comparing_words import Words
 from purchase_predictor.report.figures import gap_text, number, p_text, text
 from purchase_predictor.report.pages import Chart
-from purchase_predictor.report.style import GREY, colour, finished, frame
+from purchase_predictor.report.style import GREY, colour, finished, frame, width_of_cells
 
 Gap = dict[str, Any]
 
@@ -247,7 +247,8 @@ def transfer_chart(transfer: Transfer, words: Words, by: str) -> Chart:
     }
     return finished(
         cells + labels,
-        title=words.transfer, note=words.transfer_note + by, table=table, height=alt.Step(26),
+        title=words.transfer, note=words.transfer_note + by, table=table,
+        height=alt.Step(26), min_width=width_of_cells(len(served)),
     )  # fmt: skip
 
 

@@ -22,7 +22,13 @@ from purchase_predictor.report.explaining_words import ENGLISH, LANGUAGES, Words
 from purchase_predictor.report.figures import NOTHING, number, p_text, text
 from purchase_predictor.report.language import in_language
 from purchase_predictor.report.pages import Chart, write_page
-from purchase_predictor.report.style import GREY, colour, finished
+from purchase_predictor.report.style import (
+    GREY,
+    LABEL_LIMIT,
+    colour,
+    finished,
+    width_of_cells,
+)
 
 SHOWN_CONTRASTS = 40
 MAX_ROWS = 30
@@ -137,7 +143,7 @@ def grid_chart(named: pl.DataFrame, words: Words) -> Chart:
     order = named["name"].unique(maintain_order=True).to_list()
     base = alt.Chart(named.select("market", "name", "logit", "sure")).encode(
         x=alt.X("market:N", title=None, axis=alt.Axis(orient="top", labelAngle=0)),
-        y=alt.Y("name:N", title=None, sort=order, axis=alt.Axis(labelLimit=220)),
+        y=alt.Y("name:N", title=None, sort=order, axis=alt.Axis(labelLimit=LABEL_LIMIT)),
     )
     cells = base.mark_rect().encode(
         color=alt.Color(
@@ -169,8 +175,9 @@ def grid_chart(named: pl.DataFrame, words: Words) -> Chart:
         ],
     }
     return finished(
-        cells + figures, title=words.grid, note=words.grid_note, table=table, height=alt.Step(26)
-    )
+        cells + figures, title=words.grid, note=words.grid_note, table=table,
+        height=alt.Step(26), min_width=width_of_cells(len(markets)),
+    )  # fmt: skip
 
 
 def forest_chart(named: pl.DataFrame, facts: Mapping[str, Any], words: Words) -> Chart:

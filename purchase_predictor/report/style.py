@@ -27,10 +27,37 @@ SPARE_COLOURS = (
 GREY = "#8a8a8a"
 
 
+LABEL_LIMIT = 220
+"""Pixels of the longest label at the side of a grid of cells."""
+
+CELL = 46
+"""Pixels that the figure in a cell needs."""
+
+
+def width_of_cells(n_columns: int) -> int:
+    """Pixels under which the figures of a grid of cells would lie on one another."""
+    return LABEL_LIMIT + CELL * n_columns
+
+
 def finished(
-    chart: Chart, *, title: str, note: str, table: dict[str, Any], height: Any = 320
+    chart: Chart,
+    *,
+    title: str,
+    note: str,
+    table: dict[str, Any],
+    height: Any = 320,
+    min_width: int = 0,
 ) -> Chart:
-    """Give a chart its words, its size and its look."""
+    """Give a chart its words, its size and its look.
+
+    Args:
+        chart: what is drawn.
+        title: its heading.
+        note: the sentences under that.
+        table: the same in figures, `columns` and `rows`.
+        height: pixels, or a step.
+        min_width: pixels; on a narrower page it is scrolled sideways.
+    """
     return chart.properties(
         title=alt.TitleParams(
             title,
@@ -44,7 +71,7 @@ def finished(
         width="container",
         height=height,
         autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
-        usermeta={"title": title, "note": note, "table": table},
+        usermeta={"title": title, "note": note, "table": table, "min_width": min_width},
     ).configure(
         font="Arial, Noto Sans, sans-serif",
         view=alt.ViewConfig(stroke=None),

@@ -12,6 +12,9 @@ from scipy.special import expit
 
 from purchase_predictor.evaluation.summary import evaluate
 from purchase_predictor.report import charts, curves
+from purchase_predictor.report.explaining import grid_chart
+from purchase_predictor.report.explaining_words import ENGLISH
+from purchase_predictor.report.pages import write_html
 from purchase_predictor.settings import EvaluationSettings
 
 SETTINGS = EvaluationSettings(resamples=50, confidence=0.95, min_test_conversions=30, ece_bins=10)
@@ -172,3 +175,19 @@ def test_too_few_rows_draw_without_a_crash(n: int, tmp_path: Path) -> None:
     )
 
     assert (tmp_path / "page.html").stat().st_size > 100_000
+
+
+@pytest.mark.parametrize("n_markets", [2, 9])
+def test_a_grid_of_effects_is_no_narrower_than_its_figures(n_markets: int, tmp_path: Path) -> None:
+    markets = [f"M{number}" for number in range(n_markets)]
+    named = pl.DataFrame(
+        {
+            "market": markets, "name": "sale", "logit": 0.1, "logit_low": 0.0, "logit_high": 0.2,
+            "p": 0.5, "sure": False,
+        }
+    )  # fmt: skip
+
+    write_html(grid_chart(named, ENGLISH), tmp_path / "grid.html", "A grid")
+
+    (width,) = re.findall(r"min-width: (\d+)px", (tmp_path / "grid.html").read_text("utf-8"))
+    assert int(width) == 220 + 46 * n_markets
