@@ -46,4 +46,7 @@ def nearest_market(market: str, known: Iterable[str]) -> str:
     other = both_ways.get(market.upper(), "").casefold()
     if market.casefold() not in spelled and other in spelled:
         return f"; did you mean '{spelled[other]}'?"
-    return nearest(market, spelled.values())
+    if len(market) > len("KR"):
+        return nearest(market, spelled.values())
+    same = spelled.get(market.casefold())  # of two letters one that is alike is another country
+    return f"; did you mean '{same}'?" if same else ""

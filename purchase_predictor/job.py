@@ -29,7 +29,7 @@ from purchase_predictor.report.calibrated import calibration_sentences
 from purchase_predictor.report.console import gap_sentences, rich_table
 from purchase_predictor.report.run_page import logged_figures, run_note
 from purchase_predictor.runs import HELD, KEY_TAG, held_rows, judged_key, run_key
-from purchase_predictor.scored import unseen_sentences
+from purchase_predictor.scored import unread_sentences, unseen_sentences
 from purchase_predictor.scoring_rows import example_rows
 from purchase_predictor.settings import STORAGE, Settings
 from purchase_predictor.told_tables import QUARANTINE, read_told
@@ -296,13 +296,10 @@ class Job:
                 f"context column '{column}' alone reaches AUC {auc:.3f} in training: "
                 "is it known before the impression?"
             )
-        for product, path, reason in predictor.preparation_.failures_[:5]:
-            reporter.warn(f"picture {path} of product {product} is not read: {reason}")
+        for sentence in unread_sentences(predictor.preparation_.failures_):
+            reporter.warn(sentence)
         for sentence in unseen_sentences(facts.unseen_markets, self.market, self.scope):
             reporter.warn(sentence)
-        n_failures = len(predictor.preparation_.failures_)
-        if n_failures > 5:
-            reporter.warn(f"{n_failures:,} pictures in all are not read and count as missing")
         for name, n in tables.counters.items():
             if n:
                 reporter.line(f"{name.replace('_', ' ')}: {n:,}")

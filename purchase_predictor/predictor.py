@@ -1,5 +1,6 @@
 """PurchasePredictor: fit, predict, evaluate, save and load, without the command line."""
 
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self, get_args
@@ -22,7 +23,7 @@ from purchase_predictor.fitting import FittedSystems, Fitting, predictions
 from purchase_predictor.given import read_given
 from purchase_predictor.panel import Panel
 from purchase_predictor.reference import Reference
-from purchase_predictor.scored import scored_frame, unseen_in
+from purchase_predictor.scored import scored_frame, unread_sentences, unseen_in
 from purchase_predictor.settings import Settings
 from purchase_predictor.training.loop import OnEpoch, Progress, no_epoch
 from purchase_predictor.training.next_click import NextClick
@@ -247,11 +248,13 @@ class PurchasePredictor:
 
         Returns:
             `impression_id, market, probability, flags`, in the order of the input. Rows of a
-            folder that cannot be used are not among them: a warning tells how many; another one
-            tells of each table or column that the model was tested with and the folder lacks.
+            folder that cannot be used are not among them: a warning tells how many; others tell of
+            pictures that are not read, and of each table or column that the folder lacks.
         """
         name = self.system_named(system)
         encoded = self.preparation_.encode(self._scored_tables(data))
+        for sentence in unread_sentences(self.preparation_.failures_):
+            warnings.warn(sentence, stacklevel=2)
         probability = self.panel_.predict_proba(encoded, [name])[name]
         return scored_frame(encoded, probability).drop("row")
 

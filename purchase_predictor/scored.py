@@ -1,6 +1,6 @@
 """The table of scores that every way of scoring gives, and what it says of unseen markets."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.arrays import EncodedMarket
+
+MAX_TOLD = 5
+"""Pictures that are told one by one."""
 
 
 def scored_frame(encoded: EncodedMarket, probability: NDArray[np.float64]) -> pl.DataFrame:
@@ -34,6 +37,21 @@ def scored_frame(encoded: EncodedMarket, probability: NDArray[np.float64]) -> pl
         .with_columns(flags.select(flags=pl.concat_list(raised).list.drop_nulls()))
         .sort("row")
     )
+
+
+def unread_sentences(failures: Sequence[tuple[str, str, str]]) -> list[str]:
+    """What a user should know of pictures that are named and cannot be read.
+
+    Args:
+        failures: product, path and reason of each.
+    """
+    told = [
+        f"picture {path} of product {product} is not read: {reason}"
+        for product, path, reason in failures[:MAX_TOLD]
+    ]
+    if len(failures) > MAX_TOLD:
+        told.append(f"{len(failures):,} pictures in all are not read and count as missing")
+    return told
 
 
 def unseen_markets(scores: pl.LazyFrame) -> dict[str, dict[str, Any]]:

@@ -12,6 +12,7 @@ import pytest
 from features import encoding
 from features.errors import UserError
 from features.schema import Tables
+from purchase_predictor import score
 from purchase_predictor.errors import DataError, ModelFolderError, SettingsError
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.settings import load_settings
@@ -148,6 +149,35 @@ def test_what_pictures_say_travels_with_the_model(
     # other pictures are heard
     moved = loaded.predict_proba(replace(with_badges, products=bare), "fusion")["probability"]
     assert (moved - model.predict_proba(with_badges, "fusion")["probability"]).abs().max() > 1e-6
+
+
+def test_pictures_that_cannot_be_read_are_told_and_flagged(
+    fitted: PurchasePredictor, tiny_folder: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    for table in ("products", "events", "impressions"):
+        shutil.copy(tiny_folder / f"{table}.parquet", tmp_path)
+    products = pl.read_parquet(tmp_path / "products.parquet")
+    named = products.filter(pl.col("image").is_not_null())["product_id"]
+    shown = pl.read_parquet(tmp_path / "impressions.parquet")["product_id"]
+    n_named = shown.is_in(named.implode()).sum()
+
+    with pytest.warns(UserWarning, match="not read") as warned:
+        scored = fitted.predict_proba(tmp_path)
+    told = f"{len(named)} pictures in all are not read and count as missing"
+    assert told in [str(one.message) for one in warned]
+
+    whole = fitted.predict_proba(tiny_folder)
+    missing = pl.col("flags").list.contains("missing_image")
+    assert 0 < n_named == len(scored.filter(missing)) - len(whole.filter(missing))
+    # and by the command
+    fitted.save(tmp_path / "model")
+    where = {"--model": "model", "--input": ".", "--output": "out/scores.parquet"}
+    command = [part for name, place in where.items() for part in (name, str(tmp_path / place))]
+    assert score.main([*command, "--quiet"]) == 0
+    assert told in " ".join("".join(capsys.readouterr()).split())
+    manifest = json.loads((tmp_path / "out" / "scores.manifest.json").read_text())
+    assert manifest["flags"]["missing_image"] == len(scored.filter(missing))
 
 
 def test_a_model_of_other_features_is_refused(

@@ -240,7 +240,7 @@ def rich_effects(effects: pl.DataFrame) -> Table:
         header_style="bold underline",
         pad_edge=False,
     )
-    for column in ("market", "lever", "log-odds", "percentage points", "surely not zero"):
+    for column in ("market", "lever", "log-odds", "percentage points", "clear of zero"):
         table.add_column(column)
     for row in named.iter_rows(named=True):
         place = escape(row["market"]), escape(row["name"])
@@ -249,7 +249,7 @@ def rich_effects(effects: pl.DataFrame) -> Table:
 
 
 def _sure(row: Mapping[str, Any], words: Words) -> str:
-    """Whether an effect is surely not zero.
+    """Whether the interval of an effect is clear of zero.
 
     The interval of one without a p leaves out how sure the model is of its weights.
     """

@@ -52,8 +52,8 @@ class Words:
 
 ENGLISH = Words(
     title="What moves buyers, market by market",
-    bottom_line="{n} of {total} effects are surely not zero (95 % intervals, not corrected). ",
-    nothing="No effect is surely different from zero. ",
+    bottom_line="{n} of {total} effects are clear of zero (95 % intervals, not corrected). ",
+    nothing="No effect is clear of zero. ",
     strongest="The strongest: {lever} in {market}, {logit} in log-odds ({low} to {high}).",
     grid="Effect of each lever in each market",
     grid_note=(
@@ -77,7 +77,7 @@ ENGLISH = Words(
     points="Percentage points",
     difference="Difference",
     p_holm="p (Holm)",
-    sure="Surely not zero",
+    sure="Clear of zero",
     yes="yes",
     no="no",
     not_tested="not tested",

@@ -18,7 +18,7 @@ from purchase_predictor.cli import Reporter
 from purchase_predictor.errors import SettingsError
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.reference import Counts, Reference
-from purchase_predictor.scored import unseen_markets, unseen_sentences
+from purchase_predictor.scored import unread_sentences, unseen_markets, unseen_sentences
 from purchase_predictor.scoring.drift import drift_report, table_rows
 from purchase_predictor.scoring.engines import Engine, LocalEngine, RayEngine, WorkerTask
 from purchase_predictor.scoring.shards import ScoredShards, score_shards
@@ -212,6 +212,9 @@ class ScoringJob:
         self._tell_drift(predictor.reference_, scored.counts, made_from["system"])
         document = self._describe(scored, made_from)
         facts = predictor.facts_
+        # on a cluster its workers read them: rows are flagged there, too
+        for told in unread_sentences(predictor.preparation_.failures_):
+            self.reporter.warn(told)
         for told in unseen_sentences(document["unseen_markets"], facts.market, facts.scope):
             self.reporter.warn(told)
         write_json(self.manifest, document)

@@ -167,10 +167,14 @@ class Preparation:
 
     Args:
         settings: all settings.
+
+    Attributes:
+        failures_: product, path and reason of each picture of the last catalogue that is not read.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.failures_: list[tuple[str, str, str]] = []
 
     def fit(
         self,
@@ -295,6 +299,9 @@ class Preparation:
         if catalogue is None:
             catalogue = self.catalogue(tables.products, tables.folder)
         data = self.features_.transform(tables, None, products=catalogue.told)
+        if catalogue.whole.image.shape[1]:  # a picture that is named and not read is none
+            missing = ~catalogue.whole.has_image[data.product]
+            data = replace(data, flags={**data.flags, "missing_image": missing})
         data = self._seen(replace(data, products=catalogue.whole))
         return data if self.clicks_ is None else with_scores(data, self.clicks_.score(data))
 
@@ -339,7 +346,7 @@ class Preparation:
         self, products: ProductArrays, pieces: Iterable[tuple[pl.DataFrame, ProductContent]]
     ) -> ProductArrays:
         """The products with the content of their table, which comes a piece at a time."""
-        self.failures_: list[tuple[str, str, str]] = []
+        self.failures_ = []
         arrays: dict[str, Any] = {}
         place = 1  # below the missing product
         for table, content in pieces:

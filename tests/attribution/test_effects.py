@@ -213,7 +213,7 @@ def test_console_and_page_say_which_effects_were_tested(effects: pl.DataFrame) -
         for place, name in enumerate(("logit_low", "logit_high", "p"))
     )
     told = rich_effects(rows).columns[-1]
-    assert told.header == "surely not zero"
+    assert told.header == "clear of zero"
     assert list(told.cells) == ["yes", "no", "not tested"]
     named = rows.with_columns(name=pl.lit("a"), sure=pl.col("logit_low") > 0)
     for words in (ENGLISH, KOREAN):

@@ -26,7 +26,9 @@ def test_bad_data_is_an_error_of_the_user() -> None:
         ("GB", ["UK", "US"], "; did you mean 'UK'?"),
         ("EL", ["GR", "ES"], "; did you mean 'GR'?"),
         ("uk", ["GB", "UK"], "; did you mean 'UK'?"),
-        ("UK", ["UA", "KR"], "; did you mean 'UA'?"),
+        ("UK", ["UA", "KR"], ""),
+        ("Kr", ["UA", "KR"], "; did you mean 'KR'?"),
+        ("Brasil", ["Brazil", "KR"], "; did you mean 'Brazil'?"),
     ],
 )
 def test_a_market_is_known_by_either_of_its_two_codes(
