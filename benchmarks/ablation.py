@@ -115,7 +115,8 @@ def page(runs: Sequence[Mapping[str, Any]]) -> str:
     ]
     for run in runs:
         facts = run["facts"]
-        whole = ", ".join(f"`{one}`" for one in run["set"]) or "default settings"
+        given = [*filter(None, [run.get("config")]), *run["set"]]
+        whole = ", ".join(f"`{one}`" for one in given) or "default settings"
         said = (
             f"{facts['n_train']:,} training rows with {facts['n_train_conversions']:,} "
             f"conversions. The whole: {whole}. Macro is the average over markets."
@@ -180,7 +181,11 @@ def benchmark(options: argparse.Namespace) -> None:
             run = whole if dropped else Variant(whole, one["name"], settings)
             fitted[one["name"]] = run.fit(FUSION, dropped)
             changed[one["name"]] = f"without {dropped}" if dropped else " ".join(changes)
-            document["runs"][-1] = {**judge(whole, fitted, changed), "set": options.set}
+            document["runs"][-1] = {
+                **judge(whole, fitted, changed),
+                "set": options.set,
+                "config": options.config and options.config.name,
+            }
             write(document, options.output)
             write_page([*earlier, *document["runs"]], options.page)
     print(f"written: {options.output}, {options.page}")
