@@ -44,9 +44,8 @@ def nearest_market(market: str, known: Iterable[str]) -> str:
     spelled = {spelling.casefold(): spelling for spelling in known}
     both_ways = ISO_CODES | {iso: other for other, iso in ISO_CODES.items()}
     other = both_ways.get(market.upper(), "").casefold()
-    if market.casefold() not in spelled and other in spelled:
-        return f"; did you mean '{spelled[other]}'?"
     if len(market) > len("KR"):
         return nearest(market, spelled.values())
-    same = spelled.get(market.casefold())  # of two letters one that is alike is another country
+    # of two letters one that is alike is another country
+    same = spelled.get(market.casefold()) or spelled.get(other)
     return f"; did you mean '{same}'?" if same else ""

@@ -188,7 +188,7 @@ def forest_chart(named: pl.DataFrame, facts: Mapping[str, Any], words: Words) ->
     base = alt.Chart(named.select(columns)).encode(
         y=alt.Y(
             "name:N", title=None, sort=order,
-            axis=alt.Axis(grid=True, tickBand="extent", labelLimit=220),
+            axis=alt.Axis(grid=True, tickBand="extent", labelLimit=LABEL_LIMIT),
         ),
         yOffset=alt.YOffset("market:N", sort=markets),
         color=colour(markets, None, field="market", known={}),

@@ -4,8 +4,8 @@ A unit's history must lie in one shard, and only its sessions tell which unit a 
 rows are laid out on disk twice, by polars' streaming engine: by a hash of the session, where they
 are checked and every session finds its unit, then by a hash of the unit, where they are encoded
 and scored. Both are linear in the rows, and so is the number of files; the checked rows lie there
-twice for a while. The catalogue is held in memory and encoded once. Peak memory hardly rises with
-the shards (docs/decisions.md, "Scoring").
+twice for a while. The catalogue is encoded once and lies on disk, too. Peak memory rises a little
+with the shards (docs/decisions.md, "Scoring").
 
 The rows laid out by unit are one step of a `WorkFolder`, each scored shard is another: a run that
 was killed goes on with those that were finished.
