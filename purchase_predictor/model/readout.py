@@ -101,9 +101,20 @@ class Readout(nn.Module):
         return names + [f"{lever} by market" for lever in levers for _ in range(self.n_markets)]
 
     def forward(self, batch: FusionBatch) -> Tensor:
-        """The logits of a linear model, in float32: bfloat16 would round what was solved."""
+        """The logits of a linear model, in float32: bfloat16 would round what was solved.
+
+        Part by part: two thousand columns side by side took longer to write than to weigh.
+        """
         with torch.autocast(batch.numbers.device.type, enabled=False):
-            return self.linear(self.design(batch))
+            parts, levers = self._parts(batch)
+            sizes = [part.shape[1] for part in parts]
+            sizes.append(self.linear.in_features - sum(sizes))
+            *weights, by_market = self.linear.weight[0].split(sizes)
+            logits = torch.stack([part @ w for part, w in zip(parts, weights, strict=True)]).sum(0)
+            if self.by_market:
+                pull = levers @ by_market.view(-1, self.n_markets)
+                logits = logits + (pull * parts[-1]).sum(dim=1)
+            return (logits + self.linear.bias)[:, None]
 
     def measured(self, batch: FusionBatch) -> Tensor:
         """Numbers, embeddings and recency as they are, float32 [N, n_measured]; NaN if missing."""
@@ -118,6 +129,13 @@ class Readout(nn.Module):
 
     def design(self, batch: FusionBatch) -> Tensor:
         """The columns of the linear model, float32 [N, n_columns]; masked is missing."""
+        parts, levers = self._parts(batch)
+        if self.by_market:
+            parts.append((levers[:, :, None] * parts[-1][:, None, :]).flatten(1))
+        return torch.cat(parts, dim=1)
+
+    def _parts(self, batch: FusionBatch) -> tuple[list[Tensor], Tensor]:
+        """The columns but those by market, side by side, the market last; and the levers."""
         measured = self.measured(batch)
         numbers = measured[:, : len(self.number_group)]
         standard = ((measured - self.mean) / self.scale).clamp(-CLIP, CLIP).nan_to_num(0.0)
@@ -144,11 +162,7 @@ class Readout(nn.Module):
             says = says.masked_fill(self._absent(batch, "image"), 0.0)
             levers.append(says.index_select(0, batch.product))
             parts.append(levers[-1])
-        if not self.by_market:
-            return torch.cat([*parts, market], dim=1)
-        pulled = torch.cat(levers, dim=1)
-        by_market = (pulled[:, :, None] * market[:, None, :]).flatten(1)
-        return torch.cat([*parts, market, by_market], dim=1)
+        return [*parts, market], torch.cat(levers, dim=1)
 
     @staticmethod
     def _absent(batch: FusionBatch, view: str) -> Tensor:
@@ -196,10 +210,12 @@ class Pieces(nn.Module):
         high = torch.cat([edges[1:] for _, edges in bent]) if bent else torch.zeros(0)
         self.register_buffer("low", low)
         self.register_buffer("width", high - low)
+        self.register_buffer("number", torch.tensor(self.column, dtype=torch.long), False)
+        self.number: Tensor
         self.low: Tensor
         self.width: Tensor
 
     def forward(self, numbers: Tensor) -> Tensor:
         """Clamp each number into each of its bins."""
-        x = (numbers[:, self.column] - self.low) / self.width
+        x = (numbers.index_select(1, self.number) - self.low) / self.width
         return x.clamp(0.0, 1.0).nan_to_num(0.5)

@@ -14,6 +14,7 @@ from purchase_predictor.model.layers import (
     FeedForward,
     is_uniform,
     merge_heads,
+    softmax,
     split_heads,
 )
 from purchase_predictor.model.product import ProductEncoder, ProductMemory
@@ -73,7 +74,7 @@ class SessionLayer(nn.Module):
         )
         if is_uniform():
             which = torch.zeros_like(which).masked_fill(which == -torch.inf, -torch.inf)
-        read = [which.softmax(dim=-1) @ v, F.silu(how_much) @ v * POINTWISE_SCALE]
+        read = [softmax(which) @ v, F.silu(how_much) @ v * POINTWISE_SCALE]
         x = x + self.dropout(self.out(merge_heads(torch.cat(read, dim=-1))))
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 

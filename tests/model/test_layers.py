@@ -10,6 +10,7 @@ from purchase_predictor.model.layers import (
     NumberEmbeddings,
     attention_weights,
     merge_heads,
+    softmax,
     split_heads,
     uniform_attention,
     which_and_how_much,
@@ -58,6 +59,23 @@ def test_session_layer_biases_distance_and_other_sessions() -> None:
 
     found = layer(x, torch.nn.functional.one_hot(session).float())
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("n_keys", [1, 5, 15, 16, 30])
+def test_softmax_of_few_keys_is_the_same_softmax(n_keys: int) -> None:
+    scores = torch.randn(3, 2, 4, n_keys, requires_grad=True)
+    hidden = torch.rand(scores.shape) < 0.3
+    hidden[..., 0] = False
+    plain = scores.detach().clone().requires_grad_()
+    weighed = torch.randn(scores.shape)
+
+    found = softmax(scores.masked_fill(hidden, -torch.inf))
+    expected = plain.masked_fill(hidden, -torch.inf).softmax(dim=-1)
+    (found * weighed).sum().backward()
+    (expected * weighed).sum().backward()
+
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(scores.grad, plain.grad)
 
 
 def test_pointwise_weights_count_where_softmax_averages() -> None:

@@ -192,3 +192,12 @@ def test_without_rows_both_count_half() -> None:
     np.testing.assert_allclose(
         weigh(np.stack([nothing, nothing], axis=1), nothing), [0.5, 0.5, 0.0]
     )
+
+
+def test_logits_are_those_of_the_columns_side_by_side(
+    readout: Readout, data: EncodedMarket
+) -> None:
+    _, batch = next(Batcher(data, batch_size=50).scoring_batches())
+    expected = readout.linear(readout.design(batch))
+    assert expected.std() > 0.1
+    torch.testing.assert_close(readout(batch), expected)
