@@ -172,7 +172,10 @@ def test_tables_and_columns_that_are_not_there_are_told(
         ({"--model": "nowhere"}, "there is no model folder nowhere"),
         ({"--model": "models:/purchase"}, "write models:/NAME@ALIAS"),
         ({"--model": "models:/shop@champion"}, "there is no registered model"),
-        ({"--model": "run"}, "is not a model folder"),
+        (
+            {"--model": "run"},
+            "is not a model folder: it has no manifest.json; did you mean run/model?",
+        ),
         ({"--input": "nowhere"}, "there is no data folder nowhere"),
         ({"--output": "scores.csv"}, "must end in .parquet"),
         ({"--system": "lightgbn"}, "did you mean 'lightgbm'"),

@@ -182,9 +182,11 @@ def rich_tables(followed: Followed) -> list[Table]:
     words = words_of("en")
     level = charts.level_of(followed)
     joined = followed.joined
+    several = {len(entry["markets_averaged"]) > 1 for entry in followed.realised}
+    over = " or ".join("mean of markets" if is_mean else "over all rows" for is_mean in several)
     models = _table(
         f"{joined['joined']:,} impressions joined, {joined['conversions']:,} conversions "
-        f"({level} intervals)",
+        f"({over}, {level} intervals)",
         ["model", *CONSOLE.values()],
     )
     for entry in followed.realised:

@@ -325,5 +325,7 @@ def folder_version(folder: Path) -> str:
     """A model folder's version where no registry gave one: a hash of its manifest."""
     manifest = folder / "manifest.json"
     if not manifest.is_file():
-        raise SettingsError(f"{folder} is not a model folder: it has no manifest.json")
+        inner = folder / "model"
+        meant = f"; did you mean {inner}?" if (inner / "manifest.json").is_file() else ""
+        raise SettingsError(f"{folder} is not a model folder: it has no manifest.json{meant}")
     return sha256(manifest)[:12]
