@@ -34,7 +34,7 @@ from purchase_predictor.scoring_rows import example_rows
 from purchase_predictor.settings import STORAGE, Settings
 from purchase_predictor.told_tables import QUARANTINE, read_told
 from purchase_predictor.tracked import appoint
-from purchase_predictor.training.preparation import fingerprint
+from purchase_predictor.training.preparation import check_market, fingerprint
 from purchase_predictor.training.processes import refuse_lonely_launch
 
 SAMPLE = Path("data/sample")
@@ -86,6 +86,8 @@ class Job:
         make_output(self.folder)
         source = sample_folder(self.reporter) if self.data is None else self.data
         tables = read_told(source, self.settings, self.folder, self.reporter)
+        # before a run is logged and checkpoints of another are replaced
+        check_market(tables, self.market)
         of_data = fingerprint(tables)
         if not self.resume:
             self._tell_replaced(of_data, source)

@@ -65,7 +65,10 @@ ENGLISH = Words(
     ),
     heads=ENGLISH_HEADS,
     scope_names={"macro": "mean of markets", "pooled": "all markets"},
-    bottom="{model} predicted {predicted}, {rate} converted, over all rows: {verdict}; ratio {ratio}.",
+    bottom=(
+        "{model}, over all rows: predicted {predicted}, {rate} converted; {verdict}; "
+        "ratio {ratio}."
+    ),
     bottom_right="right on average as far as can be told",
     bottom_high="it promises too much",
     bottom_low="it promises too little",

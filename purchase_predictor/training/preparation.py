@@ -120,13 +120,22 @@ def select_market(tables: Tables, split: Split, market: str) -> Selection:
     Raises:
         DataError: if there is no such market; lists what there is.
     """
+    check_market(tables, market)
     if market == ALL_MARKETS:
         return Selection(tables, split)
+    return Selection(*splits.select_markets(tables, split, [market]))
+
+
+def check_market(tables: Tables, market: str) -> None:
+    """Refuse a market that no impression is of.
+
+    Raises:
+        DataError: if there is no such market; lists what there is.
+    """
     markets = tables.impressions["market"].unique().sort().to_list()
-    if market not in markets:
+    if market not in (ALL_MARKETS, *markets):
         hint = nearest_market(market, markets)
         raise DataError(f"there is no market '{market}' among {', '.join(markets)}{hint}")
-    return Selection(*splits.select_markets(tables, split, [market]))
 
 
 def check_rows(selection: Selection, market: str, min_conversions: int) -> None:

@@ -205,6 +205,19 @@ def test_mistakes_end_in_one_sentence_and_code_two(
     assert sentence in errors[0]
 
 
+def test_a_market_that_is_not_there_leaves_what_can_be_resumed(
+    command: Command, tiny_folder: Path, tmp_path: Path, tracking_settings: TrackingSettings
+) -> None:
+    begun = tmp_path / "out" / "checkpoints" / "run"
+    begun.mkdir(parents=True)
+
+    assert command("--data", tiny_folder, "--market", "ZZ", "--output", tmp_path / "out") == 2
+
+    assert begun.exists()
+    runs = mlflow.MlflowClient(tracking_settings.uri).search_experiments()
+    assert tiny_folder.name not in {experiment.name for experiment in runs}
+
+
 def test_output_that_is_a_file_is_named(
     command: Command, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
