@@ -150,7 +150,7 @@ def test_models_that_served_apart_in_korean(
     assert follow.main([*command, *options]) == 0
 
     printed = capsys.readouterr().out
-    assert "fusion left predicted" in printed
+    assert "fusion left, over all rows: predicted" in printed
     assert "no impression scored has a propensity" in re.sub(r"\s+", " ", printed)
     found = json.loads((place / "ko" / "follow.json").read_text("utf-8"))
     (apart,) = found["different_impressions"]
