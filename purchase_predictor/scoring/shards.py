@@ -40,7 +40,7 @@ from purchase_predictor.scoring.scorer import SHARD, UNITS, ShardScorer, read_pa
 from purchase_predictor.scoring.work import WorkFolder
 from purchase_predictor.training.loop import Progress
 
-SHARD_ROWS = 200_000
+SHARD_ROWS = 100_000
 """Impressions and events in a shard, about: some hundred megabytes while it is scored."""
 
 ROWS_HELD = 500_000
