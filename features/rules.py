@@ -67,11 +67,12 @@ class Impressions(dy.Schema):
     price = dy.Float64(nullable=True, min=0)
     discount_rate = dy.Float64(nullable=True, min=0, max=1)
     free_shipping = dy.Bool(nullable=True)
-    converted = dy.Bool(nullable=True)
     list_id = dy.String(nullable=True, min_length=1)
     randomised = dy.Bool(nullable=True)
     propensity = dy.Float64(nullable=True, min_exclusive=0, max=1)
     split = dy.String(nullable=True)
+    # last, as in `LabelledImpressions`: data are known by their columns in order
+    converted = dy.Bool(nullable=True)
 
     @dy.rule()
     def impression_id_repeats(cls) -> pl.Expr:  # noqa: N805

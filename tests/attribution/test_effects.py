@@ -152,6 +152,18 @@ def _inside(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place}/mlruns/mlflow.db")
 
 
+def test_of_the_training_data_impressions_of_the_test_period_are_explained(
+    place: Path, tiny_folder: Path, fitted: PurchasePredictor
+) -> None:
+    command = ["--model", "model", "--data", str(tiny_folder), "--output", "held"]
+    assert explain.main([*command, "--impressions", "12", "--quiet"]) == 0
+
+    explained = pl.read_parquet(place / "held" / "contributions.parquet")["impression_id"]
+    assert set(explained) <= set(fitted.predict_test()["impression_id"])
+    page = (place / "held" / "report.html").read_text("utf-8")
+    assert "They are of the test period, which the model did not learn from." in page
+
+
 @pytest.mark.parametrize("language", ["en", "ko"])
 def test_the_command_writes_tables_and_a_page_that_opens_offline(
     place: Path,

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from features.arrays import N_RESERVED, STOP, TEST, TRAIN
-from features.schema import Tables
+from features.schema import Tables, load_tables
 from features.splits import split_impressions
 from purchase_predictor.encoders.content import ContentEncoders
 from purchase_predictor.errors import DataError
@@ -156,6 +156,11 @@ def test_fingerprint_does_not_depend_on_how_rows_lie_in_memory(tiny_tables: Tabl
     pieces = pl.concat([rows.head(7), rows.tail(len(rows) - 7)], rechunk=False)
     assert pieces.n_chunks() == 2
     assert fingerprint(tiny_tables) == fingerprint(replace(tiny_tables, products=pieces))
+
+
+def test_fingerprint_is_the_same_when_the_data_come_to_be_explained(tiny_folder: Path) -> None:
+    labelled, any_rows = load_tables(tiny_folder), load_tables(tiny_folder, require_labels=False)
+    assert fingerprint(labelled) == fingerprint(any_rows)
 
 
 def test_market_is_selected_after_the_cut_times_were_taken(tiny_tables: Tables) -> None:
