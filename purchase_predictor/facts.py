@@ -1,6 +1,7 @@
 """What is known about the making of a model."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 Scope = Literal["local", "global", "adapted"]
@@ -46,3 +47,8 @@ class Facts:
     n_train: int
     n_train_conversions: int
     unseen_markets: dict[str, dict[str, Any]]
+
+    @property
+    def learned_until(self) -> datetime | None:
+        """When what the model learned from ends; None where the split is not by time."""
+        return None if self.cuts is None else datetime.fromisoformat(self.cuts["test"])

@@ -256,7 +256,7 @@ class PurchasePredictor:
         for sentence in unread_sentences(self.preparation_.failures_):
             warnings.warn(sentence, stacklevel=2)
         probability = self.panel_.predict_proba(encoded, [name])[name]
-        return scored_frame(encoded, probability).drop("row")
+        return scored_frame(encoded, probability, self.facts_.learned_until).drop("row")
 
     def system_named(self, system: str | None) -> str:
         """The system of that name, the champion where it is None.

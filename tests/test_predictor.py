@@ -78,6 +78,18 @@ def test_predicts_every_row_in_the_order_of_the_input(
     assert scored["probability"].is_between(0, 1).all()
 
 
+def test_rows_of_the_time_that_was_learned_from_are_flagged(
+    fitted: PurchasePredictor, tiny_tables: Tables
+) -> None:
+    scored = fitted.predict_proba(tiny_tables)
+    learned = scored.filter(pl.col("flags").list.contains("training_period"))["impression_id"]
+    held_out = set(fitted.predict_test()["impression_id"])
+    assert 0 < len(learned) < len(scored)
+    assert held_out.isdisjoint(learned)
+    # sessions on both sides of the cut are neither learned from nor tested on
+    assert len(learned) + len(held_out) >= 0.95 * len(scored)
+
+
 @pytest.mark.parametrize("system", ["fusion", "lightgbm", "stack"])
 def test_test_rows_score_the_same_when_they_come_alone(
     fitted: PurchasePredictor, tiny_tables: Tables, system: str

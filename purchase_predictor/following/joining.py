@@ -11,6 +11,7 @@ from features.clickstream import session_units
 from features.reading import RawTables, read_folder
 from features.schema import Tables, check_tables
 from purchase_predictor.errors import DataError, nearest
+from purchase_predictor.scored import TRAINING_PERIOD
 
 REQUIRED = ("impression_id", "probability", "system", "model_version")
 """Columns without which scores cannot be followed; `market` and `flags` are read where given."""
@@ -50,6 +51,7 @@ class Scores:
         models: in the order in which the files name them.
         n_read: rows of the files.
         n_repeated: rows that say again what an earlier one said.
+        n_training_period: rows left out, which are of the time their model learned from.
         set_aside: rows that cannot be used, by reason.
     """
 
@@ -57,6 +59,7 @@ class Scores:
     models: tuple[Model, ...]
     n_read: int
     n_repeated: int
+    n_training_period: int
     set_aside: dict[str, int]
 
 
@@ -139,11 +142,14 @@ def read_scores(files: Sequence[Path]) -> Scores:
     once = good.unique(["model", "impression_id"], keep="first", maintain_order=True)
     if len(once) < len(good):
         _refuse_contradictions(good)
+    n_repeated = len(good) - len(once)
+    once, n_learned = _without_training_period(once)
     return Scores(
         frame=once.select("model", "impression_id", "probability", "market", "flags"),
         models=models,
         n_read=len(rows),
-        n_repeated=len(good) - len(once),
+        n_repeated=n_repeated,
+        n_training_period=n_learned,
         set_aside={str(why): int(n) for why, n in bad["reason"].value_counts().iter_rows()},
     )
 
@@ -228,6 +234,7 @@ def _counts(
             "read": scores.n_read,
             "used": len(scored),
             "repeated": scores.n_repeated,
+            "training_period": scores.n_training_period,
             "set_aside": scores.set_aside,
             "impressions": int(scored["impression_id"].n_unique()),
         },
@@ -290,6 +297,17 @@ def _models(rows: pl.DataFrame) -> tuple[Model, ...]:
             label, number = f"{system} {version} ({number})", number + 1
         found[label] = Model(label, system, version)
     return tuple(found.values())
+
+
+def _without_training_period(scored: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """Leave out what a model may have learned, unless that is all it scored.
+
+    A folder to score holds histories, which are scored again: on rows of training a model is
+    better than on any later ones, and the one that learns most by heart looks best.
+    """
+    learned = pl.col("flags").list.contains(TRAINING_PERIOD).fill_null(False)
+    kept = scored.filter(~learned | learned.all().over("model"))
+    return kept, len(scored) - len(kept)
 
 
 def _refuse_contradictions(rows: pl.DataFrame) -> None:

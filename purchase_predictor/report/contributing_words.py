@@ -59,10 +59,12 @@ ENGLISH = ContributionWords(
     ),
     words="Words that move single predictions",
     words_note=(
-        "Mean contribution to the log-odds where the title has the word or phrase, by integrated "
-        "gradients. Intervals tell how it differs between users and listings, not how sure the "
-        "model is; effects, above, tell that. The words shown are the largest of {n} words and "
-        "phrases whose interval is off zero; intervals are not corrected for that choice."
+        "Mean contribution to the log-odds, before calibration, where the title has the word or "
+        "phrase, by integrated gradients: what it adds to single predictions, where effects, "
+        "above, are what buyers make of it. Intervals tell how it differs between users and "
+        "listings, not how sure the model is; effects, above, tell that. The words shown are the "
+        "largest of {n} words and phrases whose interval is off zero; intervals are not "
+        "corrected for that choice."
     ),
     word="Word",
     mean="Contribution",
@@ -70,7 +72,9 @@ ENGLISH = ContributionWords(
     impressions="Single impressions",
     impressions_note=(
         "Blue adds to the log-odds, orange takes away, against an offer in the same market of "
-        "which nothing is known; the strongest word of each title has the fullest colour."
+        "which nothing is known; the strongest word of each title has the fullest colour. "
+        "Contributions add up before calibration, which then stretches all log-odds alike; the "
+        "probability is calibrated."
     ),
     first_markets="Of {total} markets these are the first {n} by name.",
     probability="Probability",
@@ -114,7 +118,8 @@ KOREAN = ContributionWords(
     ),
     words="개별 예측을 움직이는 단어",
     words_note=(
-        "제목에 그 단어나 문구가 있을 때 로그 오즈에 대한 평균 기여(적분 기울기). 구간은 사용자"
+        "제목에 그 단어나 문구가 있을 때 보정 전 로그 오즈에 대한 평균 기여(적분 기울기)로, 개별 "
+        "예측에 더해지는 값입니다. 구매자의 반응은 위의 효과가 말합니다. 구간은 사용자"
         "와 상품마다 얼마나 다른지를 말할 뿐 모델이 얼마나 확신하는지는 위의 효과가 말합니다. "
         "단어와 문구 {n}개 가운데 구간이 0을 벗어난 가장 큰 것들을 골라 보이며, 구간은 그 선택에 "
         "대해 보정하지 않았습니다."
@@ -125,7 +130,8 @@ KOREAN = ContributionWords(
     impressions="개별 노출",
     impressions_note=(
         "같은 시장에서 아무것도 알려지지 않은 제안과 견주어 파란색은 로그 오즈를 더하고 주황색은 "
-        "뺍니다. 제목마다 가장 강한 단어의 색이 가장 진합니다."
+        "뺍니다. 제목마다 가장 강한 단어의 색이 가장 진합니다. 기여의 합은 보정 전 값이며, "
+        "보정은 모든 로그 오즈를 같은 비율로 늘리거나 줄입니다. 확률은 보정된 값입니다."
     ),
     first_markets="시장 {total}개 가운데 이름순으로 앞의 {n}개입니다.",
     probability="확률",

@@ -108,7 +108,8 @@ class ShardScorer:
         return_memory()  # what features freed would lie beside what the model takes
         scores = self.predictor.panel_.predict_proba(encoded, [system])
         counts = Counts() if reference is None else reference.count(encoded, scores)
-        return scored_frame(encoded, scores[system]), counts
+        until = self.predictor.facts_.learned_until
+        return scored_frame(encoded, scores[system], until), counts
 
     def _stored_catalogue(self) -> StoredCatalogue:
         encoded = self.predictor.preparation_.catalogue(self.products, self.raw.folder)

@@ -48,7 +48,7 @@ def test_everything_is_joined_and_counted(tmp_path: Path) -> None:
     assert found.frame["fusion 1"].to_list() == [0.1, 0.2, 0.5, 0.3, None]
     counts = found.counts
     assert counts["scores"] == {
-        "read": 10, "used": 7, "repeated": 1, "impressions": 6,
+        "read": 10, "used": 7, "repeated": 1, "training_period": 0, "impressions": 6,
         "set_aside": {joining.NO_IMPRESSION: 1, joining.NO_PROBABILITY: 1},
     }  # fmt: skip
     assert (counts["joined"], counts["conversions"]) == (4, 2)
@@ -59,6 +59,29 @@ def test_everything_is_joined_and_counted(tmp_path: Path) -> None:
     assert found.flags.rows() == [
         ("fusion 1", "i0", "x"), ("fusion 1", "i0", "y"), ("fusion 1", "i3", "x"),
     ]  # fmt: skip
+
+
+def test_rows_that_a_model_may_have_learned_are_left_out_unless_there_are_no_others(
+    tmp_path: Path,
+) -> None:
+    learned, other = [joining.TRAINING_PERIOD], ["unseen_product"]
+    files = [
+        write_scores(
+            tmp_path / "a.parquet", ["i0", "i1", "i2"], [0.1, 0.2, 0.3],
+            flags=[learned, other, [*other, *learned]],
+        ),
+        write_scores(
+            tmp_path / "b.parquet", ["i0", "i1"], [0.4, 0.5], version="2", flags=[learned] * 2
+        ),
+    ]  # fmt: skip
+
+    scores = read_scores(files)
+
+    assert scores.frame.select("model", "impression_id").rows() == [
+        ("fusion 1", "i1"), ("fusion 2", "i0"), ("fusion 2", "i1"),
+    ]  # fmt: skip
+    assert scores.n_training_period == 2
+    assert scores.n_read == 5
 
 
 def test_the_unit_is_the_user_where_known_else_the_session(tmp_path: Path) -> None:
