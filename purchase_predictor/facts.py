@@ -1,7 +1,6 @@
 """What is known about the making of a model."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Literal
 
 Scope = Literal["local", "global", "adapted"]
@@ -29,6 +28,8 @@ class Facts:
         n_train_conversions: conversions among them.
         unseen_markets: markets with test rows that training never saw, see
             `purchase_predictor.scored.unseen_in`.
+        learned_until: when the first test row was shown, seconds since 1970; models of before do
+            not say.
     """
 
     market: str
@@ -47,8 +48,4 @@ class Facts:
     n_train: int
     n_train_conversions: int
     unseen_markets: dict[str, dict[str, Any]]
-
-    @property
-    def learned_until(self) -> datetime | None:
-        """When what the model learned from ends; None where the split is not by time."""
-        return None if self.cuts is None else datetime.fromisoformat(self.cuts["test"])
+    learned_until: float | None = None

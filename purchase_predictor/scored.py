@@ -1,7 +1,6 @@
 """The table of scores that every way of scoring gives, and what it says of unseen markets."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -21,21 +20,21 @@ TRAINING_PERIOD = "training_period"
 def scored_frame(
     encoded: EncodedMarket,
     probability: NDArray[np.float64],
-    learned_until: datetime | None = None,
+    learned_until: float | None = None,
 ) -> pl.DataFrame:
     """Scores in the order of the input.
 
     Args:
         encoded: n rows.
         probability: float64 [n], calibrated.
-        learned_until: end of what the model learned from; None where no time tells.
+        learned_until: end of what the model learned from, seconds since 1970; None: not known.
 
     Returns:
         `impression_id, market, probability, row, flags`, sorted by `row`.
     """
     flags = pl.DataFrame(dict(encoded.flags))
     if learned_until is not None:
-        early = encoded.time < learned_until.timestamp()
+        early = encoded.time < learned_until
         flags = flags.with_columns(pl.Series(TRAINING_PERIOD, early))
     raised = [pl.when(flag).then(pl.lit(flag)) for flag in flags.columns]
     return (
