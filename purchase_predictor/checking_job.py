@@ -51,7 +51,7 @@ def check_explanations(
     )
     if single.contributions.trees is not None:
         trees = single.contributions.trees
-        checks.append(faithfulness.violations_of_trees(trees, sample, confidence))
+        checks.append(faithfulness.violations_of_trees(trees, sample, confidence, seed))
     found = pl.scan_parquet(single.files[0])
     for method in single.by_modality:
         if method != SHAPLEY:  # which knows no levers, only modalities

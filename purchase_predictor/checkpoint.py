@@ -217,11 +217,17 @@ def read_folder(folder: Path) -> ModelFolder:
     return ModelFolder(place, manifest)
 
 
+def no_manifest(folder: Path) -> str:
+    """What is said of a folder without a manifest: a run's folder holds its model's."""
+    meant = f"; did you mean {folder / 'model'}?" if has_folder(folder / "model") else ""
+    return f"{folder} is not a model folder: it has no {MANIFEST}{meant}"
+
+
 def _read_manifest(place: Path, shown: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((place / MANIFEST).read_text("utf-8"))
     except FileNotFoundError:
-        raise ModelFolderError(f"{shown} is not a model folder: it has no {MANIFEST}") from None
+        raise ModelFolderError(no_manifest(shown)) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ModelFolderError(f"{MANIFEST} of model folder {shown} cannot be read") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:

@@ -28,8 +28,8 @@ class Facts:
         n_train_conversions: conversions among them.
         unseen_markets: markets with test rows that training never saw, see
             `purchase_predictor.scored.unseen_in`.
-        learned_until: when the first test row was shown, seconds since 1970; models of before do
-            not say.
+        learned_until: when the last row that was learned from was shown, seconds since 1970;
+            models of before do not say.
     """
 
     market: str

@@ -221,7 +221,7 @@ class PurchasePredictor:
             n_train=int(training.sum()),
             n_train_conversions=int(data.converted[training].sum()),
             unseen_markets=unseen_in(test),
-            learned_until=float(test.time.min()),
+            learned_until=float(self.data_.time[self.data_.before_test()].max()),
         )
 
     def _reference(self, data: EncodedMarket) -> Reference:

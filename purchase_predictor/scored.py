@@ -12,7 +12,6 @@ from features.arrays import EncodedMarket
 MAX_TOLD = 5
 """Pictures that are told one by one."""
 
-
 TRAINING_PERIOD = "training_period"
 """Flag of rows of the time that the model learned from: it may have learned their outcomes."""
 
@@ -27,15 +26,14 @@ def scored_frame(
     Args:
         encoded: n rows.
         probability: float64 [n], calibrated.
-        learned_until: end of what the model learned from, seconds since 1970; None: not known.
+        learned_until: the last moment the model learned from, seconds since 1970; None: unknown.
 
     Returns:
         `impression_id, market, probability, row, flags`, sorted by `row`.
     """
     flags = pl.DataFrame(dict(encoded.flags))
     if learned_until is not None:
-        early = encoded.time < learned_until
-        flags = flags.with_columns(pl.Series(TRAINING_PERIOD, early))
+        flags = flags.with_columns(pl.Series(TRAINING_PERIOD, encoded.time <= learned_until))
     raised = [pl.when(flag).then(pl.lit(flag)) for flag in flags.columns]
     return (
         pl.DataFrame(

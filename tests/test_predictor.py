@@ -86,6 +86,7 @@ def test_rows_of_the_time_that_was_learned_from_are_flagged(
     held_out = set(fitted.predict_test()["impression_id"])
     assert 0 < len(learned) < len(scored)
     assert held_out.isdisjoint(learned)
+    assert set(fitted.data_.impression_id[fitted.data_.before_test()]) <= set(learned)
     # sessions on both sides of the cut are neither learned from nor tested on
     assert len(learned) + len(held_out) >= 0.95 * len(scored)
 

@@ -285,8 +285,10 @@ def violations_of_modalities(
     return _violation(SHAPLEY, players[rows, top], removed, unit, confidence)
 
 
-def violations_of_trees(trees: TreeTokens, sample: EncodedMarket, confidence: float) -> Check:
-    """How often the sign of the strongest token is not that of putting other rows' in its place.
+def violations_of_trees(
+    trees: TreeTokens, sample: EncodedMarket, confidence: float, seed: int
+) -> Check:
+    """How often the sign of the strongest token is not that of other rows' values in its place.
 
     Missing is no neutral value: trees read it as zero in a column that always had one, and more
     than half of the strongest tokens could then be taken away without any change.
@@ -295,6 +297,7 @@ def violations_of_trees(trees: TreeTokens, sample: EncodedMarket, confidence: fl
         trees: LightGBM and its tokens.
         sample: n rows.
         confidence: level of the interval.
+        seed: of the other rows.
     """
     values = trees(sample, np.arange(len(sample)))
     top = np.abs(values).argmax(axis=1)
@@ -302,7 +305,7 @@ def violations_of_trees(trees: TreeTokens, sample: EncodedMarket, confidence: fl
     predict = partial(
         trees.trees.booster_.predict, num_iteration=trees.trees.n_rounds_, raw_score=True
     )
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     without = np.zeros(len(x))
     for _ in range(OTHERS):
         other = x[generator.permutation(len(x))]

@@ -24,7 +24,6 @@ from purchase_predictor.following.realised import (
 )
 from purchase_predictor.report.curves import calibration_points
 from purchase_predictor.report.following_data import Followed, quoted
-from purchase_predictor.scored import TRAINING_PERIOD
 from purchase_predictor.settings import Settings
 
 
@@ -52,9 +51,10 @@ class FollowJob:
                 f"{scores.n_training_period:,} rows of scores are left out: they are of the time "
                 "that their model learned from, where any model looks better than it is"
             )
-        elif scores.frame["flags"].list.contains(TRAINING_PERIOD).any():
+        for model in scores.only_learned:
             self.reporter.warn(
-                "every row is of the time that its model learned from: the figures are too good"
+                f"every row that {model} scored is of the time that it learned from: its figures, "
+                "and those beside other models, are too good"
             )
         outcomes = read_outcomes(self.outcomes, max_title_chars=self.settings.data.max_title_chars)
         joined = join(scores, outcomes)

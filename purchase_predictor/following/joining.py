@@ -52,6 +52,7 @@ class Scores:
         n_read: rows of the files.
         n_repeated: rows that say again what an earlier one said.
         n_training_period: rows left out, which are of the time their model learned from.
+        only_learned: names of the models that scored nothing later; their rows stay.
         set_aside: rows that cannot be used, by reason.
     """
 
@@ -60,6 +61,7 @@ class Scores:
     n_read: int
     n_repeated: int
     n_training_period: int
+    only_learned: tuple[str, ...]
     set_aside: dict[str, int]
 
 
@@ -142,14 +144,15 @@ def read_scores(files: Sequence[Path]) -> Scores:
     once = good.unique(["model", "impression_id"], keep="first", maintain_order=True)
     if len(once) < len(good):
         _refuse_contradictions(good)
-    n_repeated = len(good) - len(once)
-    once, n_learned = _without_training_period(once)
+    learned = pl.col("flags").list.contains(TRAINING_PERIOD).fill_null(False)
+    later = _without_training_period(once, learned)
     return Scores(
-        frame=once.select("model", "impression_id", "probability", "market", "flags"),
+        frame=later.select("model", "impression_id", "probability", "market", "flags"),
         models=models,
         n_read=len(rows),
-        n_repeated=n_repeated,
-        n_training_period=n_learned,
+        n_repeated=len(good) - len(once),
+        n_training_period=len(once) - len(later),
+        only_learned=tuple(later.filter(learned)["model"].unique(maintain_order=True)),
         set_aside={str(why): int(n) for why, n in bad["reason"].value_counts().iter_rows()},
     )
 
@@ -299,15 +302,13 @@ def _models(rows: pl.DataFrame) -> tuple[Model, ...]:
     return tuple(found.values())
 
 
-def _without_training_period(scored: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+def _without_training_period(scored: pl.DataFrame, learned: pl.Expr) -> pl.DataFrame:
     """Leave out what a model may have learned, unless that is all it scored.
 
     A folder to score holds histories, which are scored again: on rows of training a model is
     better than on any later ones, and the one that learns most by heart looks best.
     """
-    learned = pl.col("flags").list.contains(TRAINING_PERIOD).fill_null(False)
-    kept = scored.filter(~learned | learned.all().over("model"))
-    return kept, len(scored) - len(kept)
+    return scored.filter(~learned | learned.all().over("model"))
 
 
 def _refuse_contradictions(rows: pl.DataFrame) -> None:

@@ -18,8 +18,9 @@ POINTWISE_SCALE = 1 / 8
 NEVER = -1e4
 """A score whose silu is zero, and its gradient too."""
 
-VECTORISED_KEYS = 16
-"""Keys from which on PyTorch's softmax over the last axis is vectorised on a CPU."""
+VECTORISED_KEYS = {"AVX512": 16, "AVX2": 8}.get(torch.backends.cpu.get_cpu_capability(), 1)
+"""Keys from which on PyTorch's softmax over the last axis is vectorised on this processor: as
+many float32 numbers as one of its registers holds."""
 
 _uniform = ContextVar("uniform attention", default=False)
 
@@ -67,17 +68,18 @@ def merge_heads(x: Tensor) -> Tensor:
 
 
 def softmax(scores: Tensor) -> Tensor:
-    """Softmax over the last axis, as fast for few keys as for many.
+    """Softmax over the last axis, faster over few keys.
 
-    PyTorch's own leaves its vectorised path below `VECTORISED_KEYS`: ten keys took fourteen times
-    as long as sixteen. So few keys are padded with some that weigh nothing.
+    PyTorch's own leaves its vectorised path below `VECTORISED_KEYS`: with AVX-512 ten keys took
+    fourteen times as long as sixteen. So few keys, but not one, are padded with some that weigh
+    nothing.
 
     **Shape**
 
     - Input and output: ``(*, n_keys)``
     """
     n_keys = scores.shape[-1]
-    if n_keys >= VECTORISED_KEYS or scores.device.type != "cpu":
+    if not 1 < n_keys < VECTORISED_KEYS or scores.device.type != "cpu":
         return scores.softmax(dim=-1)
     padded = F.pad(scores, (0, VECTORISED_KEYS - n_keys), value=-torch.inf)
     return padded.softmax(dim=-1)[..., :n_keys]
@@ -290,6 +292,14 @@ class NumberEmbeddings(nn.Module):
         self.register_buffer("width", torch.stack([edges[-1] - edges[0] for edges in bins]))
         self.low: Tensor
         self.width: Tensor
+        # lines of the pieces, of the straight part, of "known" and of "missing" (`_coded`)
+        pieces, rest = self.embed.impl, torch.ones(len(bins), 1)
+        slope = torch.cat([pieces.weight, rest, rest, -rest], dim=1)
+        start = torch.cat([pieces.bias, 0 * rest, rest, 0 * rest], dim=1)
+        self.register_buffer("slope", slope[:, None], persistent=False)
+        self.register_buffer("start", start[:, None], persistent=False)
+        self.slope: Tensor
+        self.start: Tensor
 
     def forward(self, x: Tensor, masked: Tensor | None = None) -> Tensor:
         """Embed; a value outside the range seen in training counts as the range's end."""
@@ -305,16 +315,13 @@ class NumberEmbeddings(nn.Module):
         Every one is a line cut off at 0 and 1, at −1 where the number is missing: there pieces and
         straight part are below 0, "known" is x + 1 and "missing" −x.
         """
-        missing = x.isnan() if masked is None else x.isnan() | masked
         # clamped because trees cannot extrapolate either, and a network does it badly
-        scaled = ((x - self.low) / self.width).clamp_(0.0, 1.0).masked_fill_(missing, -1.0)
-        lines = self.embed.impl.weight, self.embed.impl.bias
-        slope, start = (
-            torch.cat([line, line.new_tensor(rest).expand(len(line), -1)], dim=1)[:, None]
-            for line, rest in zip(lines, ([1.0, 1.0, -1.0], [0.0, 1.0, 0.0]), strict=True)
-        )
+        scaled = ((x - self.low) / self.width).clamp_(0.0, 1.0).nan_to_num_(-1.0)
+        if masked is not None:
+            scaled = scaled.masked_fill_(masked, -1.0)
+        x = scaled.T.contiguous()[..., None]
         # in [0, 1] the library's clamps, one for each kind of piece, come to this one
-        return torch.addcmul(start, slope, scaled.T.contiguous()[..., None]).clamp_(0.0, 1.0)
+        return torch.addcmul(self.start, self.slope, x).clamp_(0.0, 1.0)
 
 
 class EnsembleHead(nn.Module):

@@ -210,12 +210,12 @@ class Pieces(nn.Module):
         high = torch.cat([edges[1:] for _, edges in bent]) if bent else torch.zeros(0)
         self.register_buffer("low", low)
         self.register_buffer("width", high - low)
-        self.register_buffer("number", torch.tensor(self.column, dtype=torch.long), False)
-        self.number: Tensor
+        self.register_buffer("place", torch.tensor(self.column, dtype=torch.long), False)
+        self.place: Tensor
         self.low: Tensor
         self.width: Tensor
 
     def forward(self, numbers: Tensor) -> Tensor:
         """Clamp each number into each of its bins."""
-        x = (numbers.index_select(1, self.number) - self.low) / self.width
+        x = (numbers.index_select(1, self.place) - self.low) / self.width
         return x.clamp(0.0, 1.0).nan_to_num(0.5)

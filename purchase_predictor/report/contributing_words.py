@@ -73,8 +73,8 @@ ENGLISH = ContributionWords(
     impressions_note=(
         "Blue adds to the log-odds, orange takes away, against an offer in the same market of "
         "which nothing is known; the strongest word of each title has the fullest colour. "
-        "Contributions add up before calibration, which then stretches all log-odds alike; the "
-        "probability is calibrated."
+        "Contributions add up before calibration, which then stretches log-odds and shifts them "
+        "by market; the probability is calibrated."
     ),
     first_markets="Of {total} markets these are the first {n} by name.",
     probability="Probability",
@@ -131,7 +131,7 @@ KOREAN = ContributionWords(
     impressions_note=(
         "같은 시장에서 아무것도 알려지지 않은 제안과 견주어 파란색은 로그 오즈를 더하고 주황색은 "
         "뺍니다. 제목마다 가장 강한 단어의 색이 가장 진합니다. 기여의 합은 보정 전 값이며, "
-        "보정은 모든 로그 오즈를 같은 비율로 늘리거나 줄입니다. 확률은 보정된 값입니다."
+        "보정은 로그 오즈를 같은 비율로 늘리거나 줄이고 시장별로 옮깁니다. 확률은 보정된 값입니다."
     ),
     first_markets="시장 {total}개 가운데 이름순으로 앞의 {n}개입니다.",
     probability="확률",

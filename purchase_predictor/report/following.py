@@ -9,7 +9,7 @@ from rich.table import Table
 
 from purchase_predictor.report import following_charts as charts
 from purchase_predictor.report.figures import number, text
-from purchase_predictor.report.following_data import Followed, quoted
+from purchase_predictor.report.following_data import Followed, quoted, quoted_scope
 from purchase_predictor.report.following_words import Words, words_of
 from purchase_predictor.report.pages import Chart, write_page
 
@@ -182,17 +182,15 @@ def rich_tables(followed: Followed) -> list[Table]:
     words = words_of("en")
     level = charts.level_of(followed)
     joined = followed.joined
-    several = {len(entry["markets_averaged"]) > 1 for entry in followed.realised}
-    over = " or ".join("mean of markets" if is_mean else "over all rows" for is_mean in several)
     models = _table(
         f"{joined['joined']:,} impressions joined, {joined['conversions']:,} conversions "
-        f"({over}, {level} intervals)",
-        ["model", *CONSOLE.values()],
+        f"({level} intervals)",
+        ["model", "over", *CONSOLE.values()],
     )
     for entry in followed.realised:
         figures = quoted(entry)
         cells = [text(figures[metric], ".3f").replace(" (", "\n(") for metric in CONSOLE]
-        models.add_row(escape(entry["model"]), *cells)
+        models.add_row(escape(entry["model"]), words.scope_names[quoted_scope(entry)], *cells)
     sentences = _table("", [""])
     for line in [*bottom_lines(followed, words), *refusals(followed, words)]:
         sentences.add_row(escape(line))

@@ -48,6 +48,10 @@ def quoted(entry: dict[str, Any]) -> dict[str, Any]:
     Args:
         entry: of `Followed.realised`.
     """
-    scope = "macro" if len(entry["markets_averaged"]) > 1 else "pooled"
-    found: dict[str, Any] = entry[scope]
+    found: dict[str, Any] = entry[quoted_scope(entry)]
     return found
+
+
+def quoted_scope(entry: dict[str, Any]) -> str:
+    """What the figures of `quoted` are over: `macro` or `pooled`."""
+    return "macro" if len(entry["markets_averaged"]) > 1 else "pooled"

@@ -13,7 +13,7 @@ import torch
 from features.reading import read_folder
 from purchase_predictor import __version__
 from purchase_predictor.absent import absent_inputs
-from purchase_predictor.checkpoint import MANIFEST, write_file, write_json
+from purchase_predictor.checkpoint import MANIFEST, no_manifest, write_file, write_json
 from purchase_predictor.cli import Reporter
 from purchase_predictor.errors import SettingsError
 from purchase_predictor.predictor import PurchasePredictor
@@ -325,7 +325,5 @@ def folder_version(folder: Path) -> str:
     """A model folder's version where no registry gave one: a hash of its manifest."""
     manifest = folder / "manifest.json"
     if not manifest.is_file():
-        inner = folder / "model"
-        meant = f"; did you mean {inner}?" if (inner / "manifest.json").is_file() else ""
-        raise SettingsError(f"{folder} is not a model folder: it has no manifest.json{meant}")
+        raise SettingsError(no_manifest(folder))
     return sha256(manifest)[:12]

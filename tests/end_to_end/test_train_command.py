@@ -208,7 +208,7 @@ def test_mistakes_end_in_one_sentence_and_code_two(
 def test_a_market_that_is_not_there_leaves_what_can_be_resumed(
     command: Command, tiny_folder: Path, tmp_path: Path, tracking_settings: TrackingSettings
 ) -> None:
-    begun = tmp_path / "out" / "checkpoints" / "run"
+    begun = tmp_path / "out" / "checkpoints" / "run" / "begun"
     begun.mkdir(parents=True)
 
     assert command("--data", tiny_folder, "--market", "ZZ", "--output", tmp_path / "out") == 2

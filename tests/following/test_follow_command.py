@@ -134,6 +134,28 @@ def test_it_is_a_run_of_its_own(followed: Path, place: Path) -> None:
     assert run.data.metrics["fusion v1.auc"] == pytest.approx(wanted)
 
 
+def test_rows_that_models_may_have_learned_are_told(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    learned = pl.lit(["training_period"])
+    old, new = pl.read_parquet("old.parquet"), pl.read_parquet("new.parquet")
+    some = pl.int_range(pl.len()) < 7
+    old.with_columns(flags=pl.when(some).then(learned).otherwise("flags")).write_parquet(
+        "o.parquet"
+    )
+    new.with_columns(flags=learned).write_parquet("n.parquet")
+    command = ["--scores", "o.parquet", "--scores", "n.parquet", "--outcomes", "shop"]
+
+    assert follow.main([*command, "--output", "learned", *FEW]) == 0
+
+    told = re.sub(r"\s+", " ", capsys.readouterr().err)
+    assert "7 rows of scores are left out" in told
+    assert "every row that fusion <b>v2 scored is of the time that it learned from" in told
+    assert "every row that fusion v1" not in told
+
+
 def test_models_that_served_apart_in_korean(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -81,6 +81,7 @@ def test_rows_that_a_model_may_have_learned_are_left_out_unless_there_are_no_oth
         ("fusion 1", "i1"), ("fusion 2", "i0"), ("fusion 2", "i1"),
     ]  # fmt: skip
     assert scores.n_training_period == 2
+    assert scores.only_learned == ("fusion 2",)
     assert scores.n_read == 5
 
 

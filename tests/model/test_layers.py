@@ -140,6 +140,11 @@ def test_missing_number_is_its_own_embedding_not_a_value() -> None:
     assert not torch.allclose(out[0, 0], out[1, 0])
 
 
+def test_no_number_gives_no_number_away() -> None:
+    embed = NumberEmbeddings(bins=[torch.tensor([0.0, 1.0, torch.inf]), BINS[1]], d_number=4)
+    assert embed(torch.tensor([[float("inf"), 1.0]])).isfinite().all()
+
+
 def test_masked_number_equals_missing_number() -> None:
     embed = NumberEmbeddings(bins=BINS, d_number=4)
     x = torch.tensor([[3.0, 1.0]])
