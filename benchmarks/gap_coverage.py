@@ -12,9 +12,12 @@ beside it. Then what the verdicts say: how often the wrong arm is called better,
 `equivalent` is said where the true gap is not within the margin.
 
 Power: in one market (B) noise is put on the log-odds of `local` until the true gap is as large as
-the smallest detectable difference which that comparison reports, which promises that it is found
-in 80 of 100 worlds. In the other markets both arms get noise of their own, so that no gap is
-there: Holm's procedure should call one better in 5 of 100 worlds at most.
+80 % of tests of that size should find: the smallest detectable difference, by the standard error
+over ten times as many shoppers, brought to the size of the test. (A test's own estimate of it errs
+along with the gap that it is to judge: in a test that shows too small a gap it is too small, and a
+gap as large as what that test reports is found less often than in 80 of 100 worlds.) In the other
+markets both arms get noise of their own, so that no gap is there: Holm's procedure should call one
+better in 5 of 100 worlds at most.
 
 LightGBM learns in wide steps (0.1, patience 30) with one thread, to be cheap. A run that was ended
 goes on where it was.
@@ -36,7 +39,15 @@ from scipy.optimize import brentq
 from scipy.special import expit
 from scipy.stats import binomtest
 
-from benchmarks.gap_worlds import SIZES, draw_world, fit_arms, frame, true_gaps, true_metrics
+from benchmarks.gap_worlds import (
+    KNOWN_TIMES,
+    SIZES,
+    draw_world,
+    fit_arms,
+    frame,
+    true_gaps,
+    true_metrics,
+)
 from features.arrays import TEST
 from purchase_predictor.checkpoint import write_json
 from purchase_predictor.comparison.arms import PRIMARY
@@ -47,7 +58,8 @@ from purchase_predictor.comparison.verdicts import (
     draw_seeds,
 )
 from purchase_predictor.errors import UserError
-from purchase_predictor.evaluation.gap import NOT_ENOUGH
+from purchase_predictor.evaluation.gap import NOT_ENOUGH, smallest_detectable
+from purchase_predictor.evaluation.intervals import POOLED
 from purchase_predictor.evaluation.metrics import safe_logit
 from purchase_predictor.settings import Settings, load_settings
 
@@ -98,15 +110,16 @@ def cover(seed: int, settings: Settings) -> list[Gap]:
 
 
 def plant(seed: int, settings: Settings) -> Gap:
-    """One world with a gap as large as the smallest detectable one.
+    """One world with a gap as large as 80 % of such tests should find.
 
     Args:
         seed: of the world and of the noise.
         settings: as for `cover`.
 
     Returns:
-        `true` and `smallest_detectable`, equal but for the search; `value`, whether it was
-        `found`, and whether a gap was `called` where there is none.
+        `true` and `detectable`, equal but for the search; what the test has for it as
+        `smallest_detectable`; `value`, whether it was `found`, and whether a gap was `called`
+        where there is none.
 
     Raises:
         ValueError: no noise makes the gap as large.
@@ -119,27 +132,36 @@ def plant(seed: int, settings: Settings) -> Gap:
     place = list(SIZES).index(PLANTED)
     here, there = test.market == place, known.market == place
 
-    def gaps(sigma: float) -> list[Gap]:
-        scale = np.where(here, [[0.0], [sigma]], NULL_NOISE)
-        arms = dict(zip(PRIMARY, expit(safe_logit(tested) + scale * noise), strict=True))
-        return compare_arms(draw_seeds([frame(test, arms)], PRIMARY, settings), settings, {})
+    def arms(sigma: NDArray[np.float64] | float, p: Floats, of: Floats) -> dict[str, Floats]:
+        return dict(zip(PRIMARY, expit(safe_logit(p) + sigma * of), strict=True))
+
+    shoppers, sure = known.select(there), of_known[there]
+    like_local = np.stack([np.zeros(there.sum()), of_truth[there]])
 
     def planted(sigma: float) -> float:
-        p, sure = known.p[there], of_known[there]
-        worse = expit(safe_logit(sure) + sigma * of_truth[there])
-        return true_metrics(p, sure)["auc"] - true_metrics(p, worse)["auc"]
+        found = arms(sigma, sure, like_local)
+        own, against = (true_metrics(shoppers.p, found[arm])["auc"] for arm in PRIMARY)
+        return own - against
+
+    def detectable(sigma: float) -> float:
+        draws = draw_seeds([frame(shoppers, arms(sigma, sure, like_local))], PRIMARY, settings)
+        spread = np.subtract(*(draws.of(arm, "auc")[1][POOLED] for arm in PRIMARY))
+        error = float(spread.std(ddof=1)) * np.sqrt(KNOWN_TIMES)
+        return smallest_detectable(error, 1 - settings.evaluation.confidence, len(SIZES))
 
     def excess(log_sigma: float) -> float:
         sigma = float(np.exp(log_sigma))
-        return planted(sigma) - _of(gaps(sigma), PLANTED)["smallest_detectable"]
+        return planted(sigma) - detectable(sigma)
 
     sigma = float(np.exp(brentq(excess, *np.log(NOISES), xtol=0.02)))
-    found = gaps(sigma)
+    shown = arms(np.where(here, [[0.0], [sigma]], NULL_NOISE), tested, noise)
+    found = compare_arms(draw_seeds([frame(test, shown)], PRIMARY, settings), settings, {})
     own = _of(found, PLANTED)
     others = [_of(found, name) for name in SIZES if name != PLANTED]
     return {
         "noise": sigma,
         "true": planted(sigma),
+        "detectable": detectable(sigma),
         **{name: own[name] for name in ("value", "smallest_detectable", "n_test_positive")},
         "found": own["verdict"] == PRIMARY[0],
         "called": any(gap["verdict"] in PRIMARY for gap in others),

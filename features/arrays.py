@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,6 +121,13 @@ class EventArrays:
         return len(self.product)
 
 
+ROW_FIELDS = (
+    "sequence", "cut", "time", "session", "unit", "list_number", "product", "market",
+    "converted", "part", "market_label", "impression_id", "row",
+)  # fmt: skip
+"""What an `EncodedMarket` has one value of for each row; flags besides."""
+
+
 @dataclass(frozen=True)
 class EncodedMarket:
     """Everything the systems see, rows sorted by (sequence, cut, list, row).
@@ -194,14 +201,20 @@ class EncodedMarket:
     def __len__(self) -> int:
         return len(self.cut)
 
+    def stored(self) -> "EncodedMarket":
+        """The same rows, their arrays of one value a row or an event where `store` says."""
+        keep = self.store.keep
+        names = [one.name for one in fields(EventArrays) if one.name != "n_types"]
+        events: dict[str, Any] = {name: keep(getattr(self.events, name)) for name in names}
+        rows: dict[str, Any] = {name: keep(getattr(self, name)) for name in ROW_FIELDS}
+        flags = {name: keep(values) for name, values in self.flags.items()}
+        return replace(self, events=replace(self.events, **events), flags=flags, **rows)
+
     def select(self, rows: NDArray[np.bool_]) -> "EncodedMarket":
         """The impressions where `rows` (bool [n]) holds; events and products stay whole."""
-        names = (
-            "sequence", "cut", "time", "session", "unit", "list_number", "product", "market",
-            "converted", "part", "market_label", "impression_id", "row",
-        )  # fmt: skip
-        flags = {name: values[rows] for name, values in self.flags.items()}
-        taken = {name: getattr(self, name)[rows] for name in names}
+        keep = self.store.keep
+        flags = {name: keep(values[rows]) for name, values in self.flags.items()}
+        taken: dict[str, Any] = {name: keep(getattr(self, name)[rows]) for name in ROW_FIELDS}
         for name in ("row_profile", "numbers", "categories"):
             taken[name] = self.store.take(getattr(self, name), rows)
         return replace(self, flags=flags, **taken)

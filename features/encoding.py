@@ -165,7 +165,7 @@ class FeatureEncoder:
         events = self._events(tables, stream, events_part, shown)
         columns = ColumnSet(store=store)
         self._add_columns(columns, tables, stream, events, shown, part)
-        return self._assemble(products, events, stream, shown, part, columns)
+        return self._assemble(products, events, stream, shown, part, columns).stored()
 
     def catalogue(self, products: pl.DataFrame) -> ProductArrays:
         """The products as arrays; without words, texts and pictures."""
@@ -319,8 +319,7 @@ class FeatureEncoder:
         dimensions, profiles = standardise(self.profiles_, self.further_profiles_)
         unknown = np.full(len(dimensions), np.nan, np.float32)
         market = markets.encode(shown["market"])
-        labels = shown["market"].to_numpy().astype(object)
-        distinct, which = np.unique(labels.astype(str), return_inverse=True)
+        distinct, which = np.unique(shown["market"].to_numpy().astype(str), return_inverse=True)
         by_label = np.array([profiles.get(label, unknown) for label in distinct])
         by_code = np.array([profiles.get(name, unknown) for name in markets.values])
         n_dimensions = len(dimensions)
@@ -353,7 +352,8 @@ class FeatureEncoder:
             converted=floats(shown["converted"]).astype(np.float32),
             part=part,
             market_names=markets.names,
-            market_label=labels,
+            # one object for each market, not for each row
+            market_label=distinct.astype(object)[which],
             impression_id=shown["impression_id"].to_numpy().astype(object),
             row=shown["row"].to_numpy().astype(np.int64),
             flags=_flags(products, stream, shown, market, profiled),

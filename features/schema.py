@@ -8,7 +8,7 @@ good rows and the failures.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from features.context import Context, Kind, as_fitted, recognise
 from features.errors import DataError
 from features.reading import ROW, RawTables, read_folder, with_row_numbers
 from features.rules import SPLITS, Events, Impressions, LabelledImpressions, Products
+from features.storage import ArrayStore
 
 __all__ = [
     "SPLITS", "Events", "Impressions", "Kind", "LabelledImpressions", "Products", "RowCounts",
@@ -63,6 +64,19 @@ class Tables:
     counters: dict[str, int] = field(default_factory=dict)
     unused: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def stored(self, store: ArrayStore) -> "Tables":
+        """The same tables, laid where arrays are.
+
+        Raises:
+            UserError: the store's disk has no room.
+        """
+        return replace(
+            self,
+            products=store.table(self.products),
+            events=store.table(self.events),
+            impressions=store.table(self.impressions),
+        )
 
 
 def load_tables(

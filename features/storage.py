@@ -7,12 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import polars as pl
+import pyarrow as pa
 from numpy.typing import DTypeLike, NDArray
 
 from features.errors import UserError
+from features.heap import map_large_arrays, return_memory
 
 BLOCK_ROWS = 16_384
 """Rows that are copied at a time."""
+
+KEPT_BYTES = 2**20
+"""What is smaller is not worth a file."""
 
 BLOCK_COLUMNS = 16
 """Columns that are read at a time: one alone touches as many pages of a file as all of them."""
@@ -51,11 +57,60 @@ class ArrayStore:
                 _reserve(file.fileno(), n_bytes)
                 mapped = np.memmap(file, dtype, mode="r+", shape=shape)
         except OSError as error:
-            raise UserError(
-                f"cannot keep {n_bytes / 1e9:.2f} GB of arrays in {self.folder} (setting "
-                f"training.storage_folder): {error.strerror}"
-            ) from error
+            raise self._refused(n_bytes, error) from error
         return np.asarray(mapped)
+
+    def keep(self, x: NDArray) -> NDArray:
+        """The array where arrays lie: a copy on disk, or as it is.
+
+        Args:
+            x: of any shape; Python objects stay in memory.
+        """
+        if self.folder is None or x.dtype.hasobject or x.nbytes < KEPT_BYTES:
+            return x
+        kept = self.zeros(x.shape, x.dtype)
+        kept[:] = x
+        return kept
+
+    def table(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The same table where arrays lie: on disk its columns are those of a mapped file.
+
+        Args:
+            frame: with columns of numbers, texts and times.
+
+        Raises:
+            UserError: as `zeros`.
+        """
+        n_bytes = int(frame.estimated_size())
+        if self.folder is None or n_bytes < KEPT_BYTES:
+            return frame
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".arrow") as file:
+                # one batch, in the layout that polars has in memory: it is mapped as it lies there
+                frame.rechunk().write_ipc(
+                    file,
+                    compression="uncompressed",
+                    compat_level=pl.CompatLevel.newest(),
+                    record_batch_size=len(frame),
+                )
+                file.flush()
+                mapped = pa.ipc.open_file(pa.memory_map(file.name)).read_all()
+        except OSError as error:
+            raise self._refused(n_bytes, error) from error
+        return pl.DataFrame(pl.from_arrow(mapped, rechunk=False))
+
+    def settle(self) -> None:
+        """On disk: give back what was freed, of which the heap keeps more the longer it runs."""
+        if self.folder is not None:
+            map_large_arrays()
+            return_memory()
+
+    def _refused(self, n_bytes: int, error: OSError) -> UserError:
+        return UserError(
+            f"cannot keep {n_bytes / 1e9:.2f} GB of arrays in {self.folder} (setting "
+            f"training.storage_folder): {error.strerror or error}"
+        )
 
     def take(
         self,

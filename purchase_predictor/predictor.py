@@ -113,6 +113,8 @@ class PurchasePredictor:
         tables = read_given(
             data, require_labels=True, max_title_chars=max_title_chars, stacklevel=3
         )
+        if not isinstance(data, Tables):
+            tables = tables.stored(self.settings.training.array_store)
         split = split_by(tables, self.settings)
         learns_from = self.market if self.scope == "local" else ALL_MARKETS
         if shared is not None and learns_from != ALL_MARKETS:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
+from features.storage import ArrayStore
 from purchase_predictor.baseline_settings import BaselineSettings, Section
 from purchase_predictor.errors import SettingsError, nearest
 
@@ -108,6 +109,11 @@ class TrainingSettings(Section):
     refit: bool
     storage: str = Field(pattern="^(memory|disk)$")
     storage_folder: str = Field(min_length=1)
+
+    @property
+    def array_store(self) -> ArrayStore:
+        """Where tables and arrays of a training lie."""
+        return ArrayStore(Path(self.storage_folder) if self.storage == "disk" else None)
 
 
 STORAGE: dict[str, Any] = {"training": {"storage", "storage_folder"}}

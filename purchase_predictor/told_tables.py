@@ -15,6 +15,8 @@ QUARANTINE = "quarantine.parquet"
 def read_told(source: Path, settings: Settings, folder: Path, reporter: Reporter) -> Tables:
     """Read labelled tables, write the rows set aside, and tell how many there are and why.
 
+    The tables lie where the settings want a training's arrays (`training.storage`).
+
     Args:
         source: data folder.
         settings: all settings.
@@ -38,4 +40,4 @@ def read_told(source: Path, settings: Settings, folder: Path, reporter: Reporter
         reporter.warn(note)
     context = ", ".join(f"{name} ({kind})" for name, kind in tables.context.items())
     reporter.line(f"context columns: {context or 'none'}")
-    return tables
+    return tables.stored(settings.training.array_store)

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from features import encoding
+from features import encoding, storage
 from features.errors import UserError
 from features.schema import Tables
 from purchase_predictor import score
@@ -48,8 +48,13 @@ def saved(fitted: PurchasePredictor, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def test_arrays_on_disk_change_no_bit_of_a_model(
-    saved: Path, tiny_tables: Tables, cache: str, tmp_path: Path
+    saved: Path,
+    tiny_tables: Tables,
+    cache: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(storage, "KEPT_BYTES", 1)  # these rows are few
     work = tmp_path / "work"
     changes = [
         f"encoders.cache={cache}",
@@ -57,7 +62,8 @@ def test_arrays_on_disk_change_no_bit_of_a_model(
         f"training.storage_folder={work}",
     ]
     settings = load_settings(Path("configs/quick.yaml"), [*QUICK, *changes])
-    predictor = PurchasePredictor(settings).fit(tiny_tables)
+    tables = tiny_tables.stored(settings.training.array_store)
+    predictor = PurchasePredictor(settings).fit(tables)
     assert predictor.data_.store.folder == work
     assert not list(work.iterdir())  # its files have no names
     predictor.save(tmp_path / "model")

@@ -152,6 +152,7 @@ class NextClick:
         self.choices_ = []
         if self._has_choice():
             self.choices_ = choice("choice", learnable=learnable, known=known)
+        data.store.settle()
         self.scores_ = self.score(data)
         of_clicks, of_choice = self.scores_[:, :N_CLICK_SCORES], self.scores_[:, N_CLICK_SCORES:]
         cross_fit = self.settings.pretraining.cross_fit
@@ -188,6 +189,7 @@ class NextClick:
             else:
                 model = train(f"{name}-fold-{number}", learnable=learnable, known=known)
                 scores[rows] = score(model, data.select(rows))
+            data.store.settle()
 
     def _clicks(
         self,

@@ -29,7 +29,6 @@ from features.encoding import FeatureEncoder
 from features.products import load_phrases
 from features.schema import Tables
 from features.splits import Split
-from features.storage import ArrayStore
 from purchase_predictor.counted import Counted
 from purchase_predictor.encoders.content import ContentEncoders, ProductContent
 from purchase_predictor.errors import DataError, nearest_market
@@ -221,8 +220,11 @@ class Preparation:
         )
         self.identities_ = True
         tables = selection.tables
-        data = self.features_.transform(tables, selection.split, store=self._store())
+        store = self.settings.training.array_store
+        data = self.features_.transform(tables, selection.split, store=store)
+        store.settle()
         products = self._fit_products(data, tables, progress)
+        store.settle()
         data = self._seen(replace(data, products=products))
         self.coverage_ = {
             name: identity_coverage(data.products, data.product[data.part == part])
@@ -267,10 +269,6 @@ class Preparation:
             DataError: the file cannot be read, or has dimensions that the model does not know.
         """
         self.features_ = self.features_.with_profiles(load_profiles(file), str(file))
-
-    def _store(self) -> ArrayStore:
-        training = self.settings.training
-        return ArrayStore(Path(training.storage_folder) if training.storage == "disk" else None)
 
     def _why_no_clicks(self, data: EncodedMarket) -> str:
         products = data.products

@@ -94,7 +94,9 @@ def _columns(
 ) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
     rows = _some_rows(data, MAX_CELLS // readout.linear.in_features, generator)
     # a copy of all rows would be one too many
-    return _design(readout, data if rows.all() else data.select(rows)), data.converted[rows]
+    x = _design(readout, data if rows.all() else data.select(rows))
+    data.store.settle()
+    return x, data.converted[rows]
 
 
 @torch.inference_mode()

@@ -195,6 +195,7 @@ class FusionSystem:
                 seed=seed,
                 progress=progress,
             )
+        data.store.settle()
         self.precision_, self.state_ = "float32", LoopState()
         if self.settings.model.parts != "readout":
             self.precision_ = self._choose_precision(task, progress)

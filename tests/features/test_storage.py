@@ -1,11 +1,13 @@
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from features.columns import ColumnSet
 from features.errors import UserError
-from features.storage import BLOCK_ROWS, IN_MEMORY, ArrayStore, column_by_column
+from features.storage import BLOCK_ROWS, IN_MEMORY, KEPT_BYTES, ArrayStore, column_by_column
 
 
 def mapped_files(folder: Path) -> int:
@@ -30,6 +32,42 @@ def test_an_array_in_memory_has_no_file(tmp_path: Path) -> None:
     assert IN_MEMORY.zeros((3, 2), np.int32).shape == (3, 2)
     assert ArrayStore(tmp_path / "unused").zeros((0, 4), np.int32).shape == (0, 4)
     assert not (tmp_path / "unused").exists()
+
+
+def test_large_arrays_are_kept_on_disk_and_others_as_they_are(tmp_path: Path) -> None:
+    store, large = ArrayStore(tmp_path), np.arange(KEPT_BYTES)
+    kept = store.keep(large)
+    assert mapped_files(tmp_path) == 1
+    np.testing.assert_array_equal(kept, large)
+    for small in (large[:5], np.full(KEPT_BYTES, None)):
+        assert store.keep(small) is small
+    assert IN_MEMORY.keep(large) is large
+
+
+def test_a_table_on_disk_is_the_same_table(tmp_path: Path) -> None:
+    n = 40_000
+    frame = pl.DataFrame(
+        {
+            "id": [f"product-{i % 97} 한정 수량" if i % 5 else None for i in range(n)],
+            "time": pl.Series(range(n)).cast(pl.Datetime("us", "UTC")),
+            "price": [None if i % 7 == 0 else i / 3 for i in range(n)],
+            "shipping": [i % 2 == 0 for i in range(n)],
+        }
+    )
+    stored = ArrayStore(tmp_path).table(pl.concat([frame[:9], frame[9:]], rechunk=False))
+    assert_frame_equal(stored, frame)
+    assert stored.n_chunks() == 1
+    assert mapped_files(tmp_path) == 1
+    assert not list(tmp_path.iterdir())
+    assert ArrayStore(tmp_path).table(frame[:5]).n_chunks() == 1
+    assert IN_MEMORY.table(frame) is frame
+
+
+def test_a_folder_that_cannot_hold_a_table_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    frame = pl.DataFrame({"x": np.zeros(KEPT_BYTES)})
+    with pytest.raises(UserError, match=r"cannot keep 0.01 GB .*storage_folder"):
+        ArrayStore(tmp_path / "file").table(frame)
 
 
 @pytest.mark.parametrize("rows", [None, "some"])
