@@ -5,13 +5,14 @@ events strictly before its time; events of one time keep their row order. Impres
 together are shown at the time of the first of them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from features.schema import Tables
+from features.storage import ArrayStore
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -88,6 +89,14 @@ class Clickstream:
     sequence_start: Ints
     sequence_stop: Ints
     sequence_unit: Ints
+
+    def stored(self, store: ArrayStore) -> "Clickstream":
+        """The same, its arrays of events and impressions where `store` says."""
+        events, shown = (
+            {name: store.keep(values) for name, values in vars(part).items()}
+            for part in (self.events, self.shown)
+        )
+        return replace(self, events=Events(**events), shown=Shown(**shown))
 
 
 def session_units(tables: Tables) -> pl.DataFrame:

@@ -155,8 +155,8 @@ class FeatureEncoder:
         if products is None:
             products = self.catalogue(tables.products)
         places = tables.products.select("product_id").with_row_index("product", offset=1)
-        stream, sessions = build_clickstream(tables, places, history=self.history_)
-        shown = tables.impressions[stream.shown.order]
+        stream = build_clickstream(tables, places, history=self.history_)[0].stored(store)
+        shown = store.table(tables.impressions[stream.shown.order])
         part = np.full(len(shown), TEST, np.int8)
         events_part = np.full(len(tables.events), LEFT_OUT, np.int8)
         if split is not None:
