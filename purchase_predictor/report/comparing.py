@@ -108,8 +108,9 @@ def bottom_line(comparison: Comparison, words: Words) -> str:
 def answers(comparison: Comparison, words: Words) -> dict[str, str]:
     """The three questions that people have, each with its answer as far as there is one."""
     told = {words.own_question: _who_has_their_own(comparison, words)}
+    by = by_flat(comparison, words)
     if comparison.break_even:
-        told[words.size_question] = _from_which_size(comparison, words)
+        told[words.size_question] = _from_which_size(comparison, words) + by
     gaps = [] if comparison.transfer is None else comparison.transfer.gaps
     mean = [gap for gap in gaps if gap["scope"] == "macro" and gap["value"] is not None]
     single = [g["value"] for g in gaps if g["scope"] == "market" and g["value"] is not None]
@@ -119,6 +120,7 @@ def answers(comparison: Comparison, words: Words) -> dict[str, str]:
         told[words.new_question] = words.new_answer.format(
             **{name: number(value, "+.3f") for name, value in bounds.items()}
         )
+        told[words.new_question] += by
     return told
 
 

@@ -155,7 +155,7 @@ def arms_chart(comparison: Comparison, words: Words) -> Chart:
 
 
 def by_flat(comparison: Comparison, words: Words) -> str:
-    """What is said of charts that LightGBM alone made, "" where the fusion made them."""
+    """What is said of what LightGBM alone measured, "" where the fusion made them."""
     return "" if comparison.data.get("curves_by") == "fusion" else words.by_flat
 
 

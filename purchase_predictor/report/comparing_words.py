@@ -119,8 +119,8 @@ ENGLISH = Words(
     ),
     new_question="What to expect in a new country?",
     new_answer=(
-        "A model that never saw the country has on average an AUC {value} ({low} to {high}) other "
-        "than one that did; in single countries {least} to {most}."
+        "A model that never saw the country has on average an AUC {value} ({low} to {high}) "
+        "higher than one that did (below zero: lower); in single countries {least} to {most}."
     ),
     left_out=(
         "--quick left out learning curves, transfer and culture: without it LightGBM measures "
@@ -132,7 +132,7 @@ ENGLISH = Words(
         "{n} in training with {positive:conversion (purchase)|conversions (purchases)}, in "
         "{markets:market|markets}"
     ),
-    by_flat=" By LightGBM on simple columns, so not to be read beside the charts above.",
+    by_flat=" By LightGBM on simple columns: not to be read beside figures of other models.",
     caveat_averages=(
         "The average in the box allows for markets that differ (random effects). “macro” is the "
         "mean of these very markets, those without a model of their own left out, and its "
@@ -273,8 +273,8 @@ KOREAN = Words(
     ),
     new_question="새로운 나라에서는 무엇을 예상하는가?",
     new_answer=(
-        "그 나라를 본 적 없는 모델의 AUC는 본 모델과 평균 {value}({low} ~ {high}), 나라별로는 "
-        "{least} ~ {most} 다릅니다."
+        "그 나라를 본 적 없는 모델의 AUC는 본 모델보다 평균 {value}({low} ~ {high}) "
+        "높습니다(음수면 낮습니다). 나라별로는 {least} ~ {most}입니다."
     ),
     left_out=(
         "--quick으로 학습 곡선, 전이, 문화를 제외했습니다. --quick이 없으면 LightGBM으로, "
@@ -283,7 +283,7 @@ KOREAN = Words(
     preliminary="1: 잠정적이며, 발표에는 다섯 개가 필요합니다",
     rows="데이터 수",
     rows_text="학습 {n}행, 구매 {positive}건, 시장 {markets}개",
-    by_flat=" 단순한 열의 LightGBM으로 측정했으므로 위의 그림과 나란히 읽지 않습니다.",
+    by_flat=" 단순한 열의 LightGBM으로 측정했으므로 다른 모델의 값과 나란히 읽지 않습니다.",
     caveat_averages=(
         "상자의 평균은 시장마다 다를 수 있음을 허용합니다(무작위 효과). “macro”는 자기 모델이 "
         "있는 바로 이 시장들의 평균이라 구간이 더 좁습니다."
