@@ -323,12 +323,12 @@ def repeat(
     Args:
         kept: what the file holds; changed.
         file: JSON.
-        name: `cover` or `plant`.
+        name: `cover` or `planted`.
         seeds: wanted.
         settings: as for both.
         jobs: processes.
     """
-    call = {"cover": cover, "plant": plant}[name]
+    call = {"cover": cover, "planted": plant}[name]
     done = kept["results"].setdefault(name, {})
     missing = [seed for seed in seeds if str(seed) not in done]
     began = time.perf_counter()
@@ -365,7 +365,7 @@ def main(arguments: list[str] | None = None) -> int:
     seeds = range(options.worlds)
     covered = repeat(kept, options.output, "cover", seeds, settings, options.jobs)
     seeds = range(POWER_SEEDS, POWER_SEEDS + options.power_worlds)
-    planted = repeat(kept, options.output, "plant", seeds, settings, options.jobs)
+    planted = repeat(kept, options.output, "planted", seeds, settings, options.jobs)
     kept["coverage"] = coverage_rows(covered)
     kept["verdicts"] = verdict_counts(covered, settings.comparison.margin)
     kept["power"] = power_row(planted) if planted else {}

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,7 +167,7 @@ class EncodedMarket:
         impression_id: object [n].
         row: int64 [n], row of the table as given, to restore the input's order.
         flags: bool [n] each, what was missing or unknown.
-        store: where the matrices of these rows lie, and those of rows selected from them.
+        store: where the arrays of these rows lie, and those of rows selected from them.
     """
 
     products: ProductArrays
@@ -202,19 +202,22 @@ class EncodedMarket:
         return len(self.cut)
 
     def stored(self) -> "EncodedMarket":
-        """The same rows, their arrays of one value a row or an event where `store` says."""
+        """The same rows, their arrays of one value a row or an event where `store` says.
+
+        Raises:
+            UserError: the store's disk has no room.
+        """
         keep = self.store.keep
         names = [one.name for one in fields(EventArrays) if one.name != "n_types"]
-        events: dict[str, Any] = {name: keep(getattr(self.events, name)) for name in names}
-        rows: dict[str, Any] = {name: keep(getattr(self, name)) for name in ROW_FIELDS}
-        flags = {name: keep(values) for name, values in self.flags.items()}
-        return replace(self, events=replace(self.events, **events), flags=flags, **rows)
+        events = keep({name: getattr(self.events, name) for name in names})
+        rows = keep({name: getattr(self, name) for name in ROW_FIELDS})
+        return replace(self, events=replace(self.events, **events), flags=keep(self.flags), **rows)
 
     def select(self, rows: NDArray[np.bool_]) -> "EncodedMarket":
         """The impressions where `rows` (bool [n]) holds; events and products stay whole."""
         keep = self.store.keep
-        flags = {name: keep(values[rows]) for name, values in self.flags.items()}
-        taken: dict[str, Any] = {name: keep(getattr(self, name)[rows]) for name in ROW_FIELDS}
+        flags = keep({name: values[rows] for name, values in self.flags.items()})
+        taken = keep({name: getattr(self, name)[rows] for name in ROW_FIELDS})
         for name in ("row_profile", "numbers", "categories"):
             taken[name] = self.store.take(getattr(self, name), rows)
         return replace(self, flags=flags, **taken)

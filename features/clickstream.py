@@ -91,11 +91,12 @@ class Clickstream:
     sequence_unit: Ints
 
     def stored(self, store: ArrayStore) -> "Clickstream":
-        """The same, its arrays of events and impressions where `store` says."""
-        events, shown = (
-            {name: store.keep(values) for name, values in vars(part).items()}
-            for part in (self.events, self.shown)
-        )
+        """The same, its arrays of events and impressions where `store` says.
+
+        Raises:
+            UserError: the store's disk has no room.
+        """
+        events, shown = (store.keep(vars(part)) for part in (self.events, self.shown))
         return replace(self, events=Events(**events), shown=Shown(**shown))
 
 

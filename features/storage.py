@@ -1,14 +1,15 @@
 """Where large arrays lie: in memory, or in mapped files, whose pages the kernel may take back."""
 
+import mmap
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 from numpy.typing import DTypeLike, NDArray
 
 from features.errors import UserError
@@ -20,13 +21,16 @@ BLOCK_ROWS = 16_384
 KEPT_BYTES = 2**20
 """What is smaller is not worth a file."""
 
+ALIGNED = 64
+"""Arrays of one file begin at multiples of so many bytes."""
+
 BLOCK_COLUMNS = 16
 """Columns that are read at a time: one alone touches as many pages of a file as all of them."""
 
 
 @dataclass(frozen=True)
 class ArrayStore:
-    """Makes the arrays that grow with rows and are wide.
+    """Makes, and keeps, the arrays and tables that grow with rows.
 
     On disk every array is a file of its own that has no name (its space is free again when the
     array is gone or the process has died, however it died), mapped shared: its pages are not
@@ -60,16 +64,28 @@ class ArrayStore:
             raise self._refused(n_bytes, error) from error
         return np.asarray(mapped)
 
-    def keep(self, x: NDArray) -> NDArray:
-        """The array where arrays lie: a copy on disk, or as it is.
+    def keep(self, arrays: Mapping[str, NDArray]) -> dict[str, Any]:
+        """Arrays where arrays lie: on disk copies in one file, as each file takes a descriptor.
 
         Args:
-            x: of any shape; Python objects stay in memory.
+            arrays: by name, of any shape; small ones and those of Python objects stay as they are.
+
+        Raises:
+            UserError: as `zeros`.
         """
-        if self.folder is None or x.dtype.hasobject or x.nbytes < KEPT_BYTES:
-            return x
-        kept = self.zeros(x.shape, x.dtype)
-        kept[:] = x
+        kept = dict(arrays)
+        if self.folder is None:
+            return kept
+        large = {
+            name: x
+            for name, x in arrays.items()
+            if not x.dtype.hasobject and x.nbytes >= KEPT_BYTES
+        }
+        stops = np.cumsum([-(-x.nbytes // ALIGNED) * ALIGNED for x in large.values()], dtype=int)
+        room = self.zeros((stops[-1] if len(stops) else 0,), np.uint8)
+        for (name, x), start in zip(large.items(), [0, *stops], strict=False):
+            kept[name] = room[start : start + x.nbytes].view(x.dtype).reshape(x.shape)
+            kept[name][:] = x
         return kept
 
     def table(self, frame: pl.DataFrame) -> pl.DataFrame:
@@ -81,12 +97,14 @@ class ArrayStore:
         Raises:
             UserError: as `zeros`.
         """
+        import pyarrow as pa  # only here: every command reads settings, and they know this class
+
         n_bytes = int(frame.estimated_size())
         if self.folder is None or n_bytes < KEPT_BYTES:
             return frame
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".arrow") as file:
+            with tempfile.TemporaryFile(dir=self.folder) as file:
                 # one batch, in the layout that polars has in memory: it is mapped as it lies there
                 frame.rechunk().write_ipc(
                     file,
@@ -95,7 +113,8 @@ class ArrayStore:
                     record_batch_size=len(frame),
                 )
                 file.flush()
-                mapped = pa.ipc.open_file(pa.memory_map(file.name)).read_all()
+                buffer = pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            mapped = pa.ipc.open_file(pa.BufferReader(buffer)).read_all()
         except OSError as error:
             raise self._refused(n_bytes, error) from error
         return pl.DataFrame(pl.from_arrow(mapped, rechunk=False))

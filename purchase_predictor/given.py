@@ -7,6 +7,7 @@ from pathlib import Path
 from features.context import Kind
 from features.reading import read_folder
 from features.schema import Tables, check_tables
+from features.storage import IN_MEMORY, ArrayStore
 from purchase_predictor.absent import absent_inputs
 from purchase_predictor.counted import Counted
 from purchase_predictor.errors import DataError
@@ -20,6 +21,7 @@ def read_given(
     max_title_chars: int,
     context: Mapping[str, Kind] | None = None,
     reference: Reference | None = None,
+    store: ArrayStore = IN_MEMORY,
     stacklevel: int,
 ) -> Tables:
     """The tables of a folder, or those that are given.
@@ -33,6 +35,7 @@ def read_given(
         max_title_chars: a longer title is cut here.
         context: types that the context columns had in training; None while training.
         reference: what the model's test rows were like; None where nothing is known of them.
+        store: where the tables of a folder are to lie.
         stacklevel: frames from here to the user's own, which warnings point at.
 
     Raises:
@@ -58,4 +61,4 @@ def read_given(
         n, reason = len(tables.quarantine), tables.quarantine["reason"][0]
         told = f"{data}: {Counted(n):row is|rows are} set aside, the first because: {reason}"
         warnings.warn(told, stacklevel=stacklevel)
-    return tables
+    return tables.stored(store)

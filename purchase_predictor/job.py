@@ -121,7 +121,9 @@ class Job:
             raise SettingsError("name the data with --data where several processes train")
         limit = self.settings.data.max_title_chars
         predictor.fit(
-            load_tables(self.data, max_title_chars=limit),
+            load_tables(self.data, max_title_chars=limit).stored(
+                self.settings.training.array_store
+            ),
             checkpoints=self.folder / "checkpoints" if self.resume else None,
             content=self._content(),
             resume=self.resume,

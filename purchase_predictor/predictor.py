@@ -109,12 +109,10 @@ class PurchasePredictor:
             DataError: the rows cannot be learned from or judged on, or `content` was trained on
                 products of the validation or test period.
         """
-        max_title_chars = self.settings.data.max_title_chars
+        limit, store = self.settings.data.max_title_chars, self.settings.training.array_store
         tables = read_given(
-            data, require_labels=True, max_title_chars=max_title_chars, stacklevel=3
+            data, require_labels=True, max_title_chars=limit, store=store, stacklevel=3
         )
-        if not isinstance(data, Tables):
-            tables = tables.stored(self.settings.training.array_store)
         split = split_by(tables, self.settings)
         learns_from = self.market if self.scope == "local" else ALL_MARKETS
         if shared is not None and learns_from != ALL_MARKETS:

@@ -6,14 +6,16 @@ These files alone hold the values. A user's `--config FILE` is laid over them, t
 
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
-from features.storage import ArrayStore
 from purchase_predictor.baseline_settings import BaselineSettings, Section
 from purchase_predictor.errors import SettingsError, nearest
+
+if TYPE_CHECKING:
+    from features.storage import ArrayStore
 
 
 class CatalogueSettings(Section):
@@ -111,8 +113,10 @@ class TrainingSettings(Section):
     storage_folder: str = Field(min_length=1)
 
     @property
-    def array_store(self) -> ArrayStore:
+    def array_store(self) -> "ArrayStore":
         """Where tables and arrays of a training lie."""
+        from features.storage import ArrayStore  # not for every command: it brings polars
+
         return ArrayStore(Path(self.storage_folder) if self.storage == "disk" else None)
 
 

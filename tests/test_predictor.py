@@ -1,4 +1,5 @@
 import json
+import mmap
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import polars as pl
 import pytest
 
 from features import encoding, storage
+from features.arrays import TRAIN
 from features.errors import UserError
 from features.schema import Tables
 from purchase_predictor import score
@@ -47,6 +49,13 @@ def saved(fitted: PurchasePredictor, tmp_path_factory: pytest.TempPathFactory) -
     return folder
 
 
+def _owner(x: np.ndarray) -> object:
+    """Whose memory an array shows."""
+    while isinstance(x, np.ndarray):
+        x = x.base
+    return x
+
+
 def test_arrays_on_disk_change_no_bit_of_a_model(
     saved: Path,
     tiny_tables: Tables,
@@ -64,7 +73,11 @@ def test_arrays_on_disk_change_no_bit_of_a_model(
     settings = load_settings(Path("configs/quick.yaml"), [*QUICK, *changes])
     tables = tiny_tables.stored(settings.training.array_store)
     predictor = PurchasePredictor(settings).fit(tables)
-    assert predictor.data_.store.folder == work
+    data = predictor.data_
+    assert data.store.folder == work
+    some = data.select(data.part == TRAIN)
+    for x in (data.numbers, data.time, data.events.time, data.flags["late_in_list"], some.cut):
+        assert isinstance(_owner(x), mmap.mmap)
     assert not list(work.iterdir())  # its files have no names
     predictor.save(tmp_path / "model")
     # manifests tell when they were written, settings where arrays lay

@@ -5,8 +5,11 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from features import storage
+from features.clickstream import build_clickstream
 from features.columns import ColumnSet
 from features.errors import UserError
+from features.schema import Tables
 from features.storage import BLOCK_ROWS, IN_MEMORY, KEPT_BYTES, ArrayStore, column_by_column
 
 
@@ -34,14 +37,40 @@ def test_an_array_in_memory_has_no_file(tmp_path: Path) -> None:
     assert not (tmp_path / "unused").exists()
 
 
-def test_large_arrays_are_kept_on_disk_and_others_as_they_are(tmp_path: Path) -> None:
-    store, large = ArrayStore(tmp_path), np.arange(KEPT_BYTES)
-    kept = store.keep(large)
+def test_large_arrays_are_kept_in_one_file_and_others_as_they_are(tmp_path: Path) -> None:
+    n = KEPT_BYTES + 3
+    large = {
+        "times": np.arange(n), "flags": np.arange(n) % 3 == 0, "codes": np.arange(n, dtype="i2"),
+        "profile": np.random.default_rng(0).normal(size=(n, 2)).astype(np.float32),
+    }  # fmt: skip
+    small = {"few": large["times"][:5], "objects": np.full(n, None)}
+    kept = ArrayStore(tmp_path).keep(large | small)
     assert mapped_files(tmp_path) == 1
-    np.testing.assert_array_equal(kept, large)
-    for small in (large[:5], np.full(KEPT_BYTES, None)):
-        assert store.keep(small) is small
-    assert IN_MEMORY.keep(large) is large
+    assert list(kept) == [*large, *small]
+    for name, x in large.items():
+        assert kept[name].dtype == x.dtype
+        np.testing.assert_array_equal(kept[name], x)
+        assert kept[name].ctypes.data % 64 == 0
+    assert all(kept[name] is x for name, x in small.items())
+    assert IN_MEMORY.keep(large)["times"] is large["times"]
+    del kept
+    assert not mapped_files(tmp_path)
+
+
+def test_rows_events_and_the_clickstream_lie_where_they_are_told(
+    tiny_tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "KEPT_BYTES", 1)
+    store = ArrayStore(tmp_path)
+    tables = tiny_tables.stored(store)
+    assert mapped_files(tmp_path) == 3
+    places = tables.products.select("product_id").with_row_index("product", offset=1)
+    stream = build_clickstream(tables, places, history=6)[0]
+    stored = stream.stored(store)
+    assert mapped_files(tmp_path) == 5
+    for part in ("events", "shown"):
+        for name, x in vars(getattr(stream, part)).items():
+            np.testing.assert_array_equal(getattr(getattr(stored, part), name), x)
 
 
 def test_a_table_on_disk_is_the_same_table(tmp_path: Path) -> None:
