@@ -2,7 +2,7 @@
 
 A row holds `market`, `timestamp` and, where known, `session_id` and `user_id`; `candidates`, the
 products shown together with the terms of their offers; `history`, the events before; and
-`earlier`, the offers shown before. Products carry their title, category, brand and picture,
+`earlier`, the offers shown before. Products carry their title, picture, category, brand and group,
 because no other table is at hand. A row is scored as if it came alone: rows share neither
 sessions nor products.
 """
@@ -25,7 +25,10 @@ from features.schema import Tables, tables_from_frames
 from purchase_predictor.errors import DataError
 
 TEXT, NUMBER, FLAG = pl.String(), pl.Float64(), pl.Boolean()
-ABOUT: dict[str, pl.DataType] = dict.fromkeys(("title", "image", "category", "brand"), TEXT)
+ABOUT: dict[str, pl.DataType] = dict.fromkeys(
+    ("title", "image", "category", "brand", "match_group"), TEXT
+)
+"""The match group, where a catalogue has one, tells which probe of pictures saw the listing."""
 TERMS: dict[str, pl.DataType] = {
     "price": NUMBER,
     "discount_rate": NUMBER,

@@ -192,7 +192,9 @@ def test_missing_is_missing_however_it_is_written() -> None:
 
 def test_example_rows_give_the_tables_back(tiny_tables: Tables) -> None:
     model = Model()
-    catalogue = tiny_tables.products.select("product_id", "title", "category", "brand")
+    catalogue = tiny_tables.products.select(
+        "product_id", "title", "category", "brand", "match_group"
+    )
 
     rows = example_rows(tiny_tables, n_lists=200, max_before=10_000)
     score_rows(rows, tiny_tables.context, model)
