@@ -140,9 +140,7 @@ def session_units(tables: Tables) -> pl.DataFrame:
     )
 
 
-def build_clickstream(
-    tables: Tables, product_of: pl.DataFrame, *, history: int
-) -> tuple[Clickstream, pl.DataFrame]:
+def build_clickstream(tables: Tables, product_of: pl.DataFrame, *, history: int) -> Clickstream:
     """Sort events and impressions and cut each history at its impressions.
 
     Args:
@@ -151,15 +149,14 @@ def build_clickstream(
         history: events in a chunk (see `EncodedMarket`).
 
     Returns:
-        The clickstream, and its sessions: `session_id`, `unit` (label), `unit_code`; a session's
-        number is its row.
+        The clickstream; a session's number is its row in `session_units`.
     """
     sessions = session_units(tables).with_columns(
         (pl.col("unit").rank("dense").cast(pl.Int64) - 1).alias("unit_code")
     )
     codes = sessions.select("session_id", "unit_code").with_row_index("session")
     events = _sort_events(_coded(tables.events, codes, product_of), _n_units(sessions))
-    return _cut(_coded(tables.impressions, codes, product_of), events, history), sessions
+    return _cut(_coded(tables.impressions, codes, product_of), events, history)
 
 
 def events_strictly_before(events: Events, unit: Ints, time: Ints) -> Ints:

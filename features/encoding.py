@@ -155,7 +155,7 @@ class FeatureEncoder:
         if products is None:
             products = self.catalogue(tables.products)
         places = tables.products.select("product_id").with_row_index("product", offset=1)
-        stream = build_clickstream(tables, places, history=self.history_)[0].stored(store)
+        stream = build_clickstream(tables, places, history=self.history_).stored(store)
         shown = store.table(tables.impressions[stream.shown.order])
         part = np.full(len(shown), TEST, np.int8)
         events_part = np.full(len(tables.events), LEFT_OUT, np.int8)

@@ -13,7 +13,7 @@ MakeTables = Callable[..., Tables]
 
 def built(tables: Tables, history: int = 3):  # noqa: ANN201
     products = tables.products.select("product_id").with_row_index("product", offset=1)
-    return build_clickstream(tables, products, history=history)[0]
+    return build_clickstream(tables, products, history=history)
 
 
 def test_the_unit_is_the_user_where_known_else_the_session(make_tables: MakeTables) -> None:

@@ -65,7 +65,7 @@ def test_rows_events_and_the_clickstream_lie_where_they_are_told(
     tables = tiny_tables.stored(store)
     assert mapped_files(tmp_path) == 3
     places = tables.products.select("product_id").with_row_index("product", offset=1)
-    stream = build_clickstream(tables, places, history=6)[0]
+    stream = build_clickstream(tables, places, history=6)
     stored = stream.stored(store)
     assert mapped_files(tmp_path) == 5
     for part in ("events", "shown"):

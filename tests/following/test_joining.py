@@ -93,7 +93,7 @@ def test_the_unit_is_the_user_where_known_else_the_session(tmp_path: Path) -> No
 def test_lists_are_those_of_the_clickstream(tiny_folder: Path, tiny_tables: Tables) -> None:
     frame = read_outcomes(tiny_folder, max_title_chars=2000).frame
     known = pl.DataFrame(schema={"product_id": pl.String, "product": pl.Int64})
-    shown = build_clickstream(tiny_tables, known, history=8)[0].shown
+    shown = build_clickstream(tiny_tables, known, history=8).shown
     theirs = np.empty(len(frame), np.int64)
     theirs[shown.order] = shown.list_number
 
