@@ -5,8 +5,9 @@
 Each arm trains and evaluates in a process of its own (the settings of `configs/quick.yaml`,
 unless told otherwise by `--set`), while a thread reads /proc/self/status ten times a second:
 RssAnon is memory that the process cannot do without, RssFile are pages of mapped files, which the
-kernel takes back where it is short of memory. A stage's peak is the highest value while it runs,
-with all that is held since earlier ones. Linux only.
+kernel takes back where it is short of memory, and what lies in the nameless files of storage
+`disk` is counted beside them. A stage's peak is the highest value while it runs, with all that is
+held since earlier ones. Linux only.
 """
 
 import argparse
@@ -25,6 +26,7 @@ SAMPLED_EVERY = 0.1
 """Seconds between two looks."""
 
 STARTED = "between stages"
+HEADS = ("RssAnon MB", "RssFile MB", "files MB", "seconds")
 
 STAGES = (
     ("read and check", "purchase_predictor.predictor", "read_given"),
@@ -53,17 +55,30 @@ STAGES = (
 
 
 def status() -> dict[str, int]:
-    """RssAnon and RssFile of this process, in bytes."""
+    """RssAnon, RssFile and the size of nameless mapped files of this process, in bytes."""
     lines = Path("/proc/self/status").read_text("ascii").splitlines()
     fields = dict(line.split(":", 1) for line in lines)
-    return {name: int(fields[name].split()[0]) * 1024 for name in ("RssAnon", "RssFile")}
+    found = {name: int(fields[name].split()[0]) * 1024 for name in ("RssAnon", "RssFile")}
+    return {**found, "mapped": nameless_files()}
+
+
+def nameless_files() -> int:
+    """Bytes of the files without a name that this process maps, each file once."""
+    ends: dict[str, int] = {}
+    for line in Path("/proc/self/maps").read_text("utf-8", errors="replace").splitlines():
+        if line.endswith(" (deleted)"):
+            span, _, offset, device, inode = line.split()[:5]
+            start, end = (int(address, 16) for address in span.split("-"))
+            file = f"{device} {inode}"
+            ends[file] = max(ends.get(file, 0), int(offset, 16) + end - start)
+    return sum(ends.values())
 
 
 class Watch:
     """Peaks of memory by stage, looked at in a thread.
 
     Attributes:
-        peaks: by stage, in the order in which they first ran: RssAnon, RssFile, seconds.
+        peaks: by stage, in the order in which they first ran: RssAnon, RssFile, mapped, seconds.
     """
 
     def __init__(self) -> None:
@@ -93,7 +108,7 @@ class Watch:
         with self._lock:
             now, found = time.perf_counter(), status()
             peak = self.peaks.setdefault(
-                self._stages[-1], {"RssAnon": 0, "RssFile": 0, "seconds": 0}
+                self._stages[-1], {"RssAnon": 0, "RssFile": 0, "mapped": 0, "seconds": 0}
             )
             for name, value in found.items():
                 peak[name] = max(peak[name], value)
@@ -153,10 +168,15 @@ def main() -> None:
             found.append({"data": data.name, "storage": storage, **run})
             options.output.write_text(json.dumps(found, indent=1) + "\n")
             print(f"{data.name}, {storage}: {run['rows']:,} rows, log-loss {run['log_loss']}")
-            print(f"  {'stage':24} {'RssAnon MB':>10} {'RssFile MB':>10} {'seconds':>8}")
+            print("  {:24} {:>10} {:>10} {:>9} {:>8}".format("stage", *HEADS))
             for stage, peak in run["stages"].items():
-                anonymous, mapped = peak["RssAnon"] / 1e6, peak["RssFile"] / 1e6
-                print(f"  {stage:24} {anonymous:10,.0f} {mapped:10,.0f} {peak['seconds']:8.1f}")
+                held, files, seconds = (
+                    peak["RssAnon"] / 1e6,
+                    peak["RssFile"] / 1e6,
+                    peak["seconds"],
+                )
+                mapped = peak["mapped"] / 1e6
+                print(f"  {stage:24} {held:10,.0f} {files:10,.0f} {mapped:9,.0f} {seconds:8.1f}")
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ def check_table(
     read = read.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in absent.items())
     used, quarantine = _divide(read, reasons, table, schema)
     if rows.height and not used.height and not is_part:
-        raise DataError(_nothing_left(table, quarantine))
+        raise DataError(nothing_left(table, quarantine))
     good = rows[ROW].is_in(used[ROW].implode())
     return CheckedTable(
         used=used,
@@ -250,7 +250,13 @@ def _refuse_percent(typed: pl.DataFrame) -> None:
         )
 
 
-def _nothing_left(table: str, quarantine: pl.DataFrame) -> str:
+def nothing_left(table: str, quarantine: pl.DataFrame) -> str:
+    """A sentence on a table whose rows are all set aside.
+
+    Args:
+        table: its name.
+        quarantine: its rows, with `reason`.
+    """
     most = quarantine["reason"].value_counts().sort("count", "reason", descending=[True, False])
     clause, count = most.row(0)
     n = quarantine.height

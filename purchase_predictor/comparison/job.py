@@ -21,6 +21,7 @@ from purchase_predictor.comparison.full import FusionModels
 from purchase_predictor.comparison.held import HeldRows, Trainings, collect
 from purchase_predictor.comparison.transfer import measure_transfer
 from purchase_predictor.comparison.verdicts import (
+    beside_chance,
     compare_arms,
     draw_seeds,
     figures,
@@ -28,6 +29,7 @@ from purchase_predictor.comparison.verdicts import (
 )
 from purchase_predictor.errors import DataError, SettingsError, nearest, nearest_market
 from purchase_predictor.evaluation.gap import NOT_ENOUGH
+from purchase_predictor.evaluation.intervals import Draws
 from purchase_predictor.panel import FUSION, LIGHTGBM, STACK
 from purchase_predictor.report.comparing import bottom_line
 from purchase_predictor.report.comparing_data import Comparison, Transfer
@@ -42,6 +44,7 @@ class _Collected:
     tests: list[pl.DataFrame]
     kappas: list[float]
     reasons: dict[str, str]
+    untrained: list[pl.DataFrame]
 
 
 class ComparisonJob:
@@ -99,9 +102,13 @@ class ComparisonJob:
         arms = self._collect(tables, markets, n_train)
         self.reporter.step(f"{self.settings.evaluation.resamples:,} resamples of users")
         draws = draw_seeds(arms.tests, [*(arm.name for arm in ARMS), POOLED], self.settings)
-        gaps = compare_arms(draws, self.settings, n_train)
+        gaps = compare_arms(draws, self.settings, n_train, self._draw_untrained(arms))
         for market, reason in arms.reasons.items():
-            gaps.append(self._not_served(market, reason, n_train[market], tables, split))
+            told = [gap for gap in gaps if gap["market"] == market]
+            for gap in told:
+                gap["reason"] = reason
+            if not told:
+                gaps.append(self._not_served(market, reason, n_train[market], tables, split))
         curves, transfer = self._quick_models(tables, split, markets)
         return Comparison(
             data=self._describe(tables, n_train, markets),
@@ -144,9 +151,23 @@ class ComparisonJob:
             )
         positive = {market: n_train[market][1] for market in served}
         pooled = [with_pooled(frames, self.system, served, positive) for frames in of_seeds]
+        alone = pl.col("market").is_in(list(reasons))
+        untrained = [
+            beside_chance(frames[PRIMARY[0]].filter(alone), self.system, n_train)
+            for frames in of_seeds
+        ]
         return _Collected(
-            [test for test, _ in pooled], [pooling.kappa for _, pooling in pooled], reasons
+            [test for test, _ in pooled],
+            [pooling.kappa for _, pooling in pooled],
+            reasons,
+            untrained,
         )
+
+    def _draw_untrained(self, arms: "_Collected") -> Draws | None:
+        """Markets without a model of their own, their model for all held against chance."""
+        if not all(len(rows) for rows in arms.untrained):
+            return None
+        return draw_seeds(arms.untrained, PRIMARY, self.settings)
 
     def _look_up(self, tables: Tables, markets: Sequence[str]) -> list[HeldRows]:
         """What finished runs say, for each seed; what they lack is counted."""
@@ -181,7 +202,7 @@ class ComparisonJob:
         tables: Tables,
         split: Split,
     ) -> dict[str, Any]:
-        """The row of a market that is too small for a model of its own."""
+        """The row of a market that has no model of its own and no test rows."""
         test = tables.impressions.filter(pl.Series(split.part == TEST), pl.col("market") == market)
         nothing = dict.fromkeys(
             ["value", "low", "high", "p", "p_holm", "smallest_detectable", "equivalent_within"]
@@ -191,6 +212,7 @@ class ComparisonJob:
             "against": PRIMARY[1], **nothing, "delong_low": None, "delong_high": None,
             "n_test": len(test), "n_test_positive": int(test["converted"].sum()),
             "n_train": n_train[0], "n_train_positive": n_train[1], "primary": True,
+            "own_model": False,
             "verdict": NOT_ENOUGH, "reason": reason,
         }  # fmt: skip
 

@@ -81,6 +81,33 @@ def with_pooled(
     return test.with_columns(pl.Series(POOLED, pool(test, pooling, n_converted))), pooling
 
 
+def beside_chance(
+    frame: pl.DataFrame, system: str, n_train: Mapping[str, tuple[int, int]]
+) -> pl.DataFrame:
+    """The test rows of markets whose own rows train no model, as the model for all predicts them.
+
+    Their own rows tell a conversion rate: a constant, whose AUC is that of chance.
+
+    Args:
+        frame: held rows of those markets, of the global arm.
+        system: whose probabilities.
+        n_train: training rows and conversions of each market.
+
+    Returns:
+        As `side_by_side`, of the two arms of the primary contrast.
+    """
+    arm, against = PRIMARY
+    # half a conversion more and half a row without one: a rate of 0 has no log-loss
+    rates = {market: (n + 0.5) / (rows + 1) for market, (rows, n) in n_train.items()}
+    return (
+        frame.filter(pl.col("part") == "test")
+        .select("impression_id", "market", "converted", "unit", "list_number",
+                pl.col(system).alias(arm))
+        .with_columns(pl.col("market").replace_strict(rates, return_dtype=pl.Float64)
+                      .alias(against))
+    )  # fmt: skip
+
+
 def draw_seeds(tests: Sequence[pl.DataFrame], arms: Sequence[str], settings: Settings) -> Draws:
     """Metrics of all arms under resampling of users and, where there are several, of seeds.
 
@@ -88,7 +115,7 @@ def draw_seeds(tests: Sequence[pl.DataFrame], arms: Sequence[str], settings: Set
     there are: the interval has both the test's and the models' chance in it.
 
     Args:
-        tests: for each seed, what `with_pooled` gave.
+        tests: for each seed, what `with_pooled` or `beside_chance` gave.
         arms: columns.
         settings: of the evaluation.
     """
@@ -113,7 +140,10 @@ def draw_seeds(tests: Sequence[pl.DataFrame], arms: Sequence[str], settings: Set
 
 
 def compare_arms(
-    draws: Draws, settings: Settings, n_train: Mapping[str, tuple[int, int]]
+    draws: Draws,
+    settings: Settings,
+    n_train: Mapping[str, tuple[int, int]],
+    untrained: Draws | None = None,
 ) -> list[dict[str, Any]]:
     """Every gap of `gap.json`, the primary contrast first.
 
@@ -121,13 +151,15 @@ def compare_arms(
         draws: of `draw_seeds`.
         settings: level, thresholds and margin.
         n_train: training rows and conversions of each market.
+        untrained: of markets without a model of their own, of what `beside_chance` gave.
     """
     pairs = [pair for pair in (PRIMARY, *EXPLORATORY) if set(pair) <= set(draws.systems)]
-    gaps = paired_gaps(draws, pairs, settings=settings.evaluation, metrics=GAPS)
+    gaps = paired_gaps(draws, pairs, settings=settings.evaluation, metrics=GAPS, further=untrained)
     for gap in gaps:
         rows, positive = n_train.get(gap["market"], (None, None))
         gap["n_train"], gap["n_train_positive"] = rows, positive
         gap["primary"] = (gap["arm"], gap["against"]) == PRIMARY and gap["metric"] == "auc"
+        gap["own_model"] = untrained is None or gap["market"] not in untrained.markets
         gap["equivalent_within"] = None
         if gap["metric"] == "auc":
             gap |= _equivalence(draws, gap, settings)
@@ -137,6 +169,8 @@ def compare_arms(
         gap["verdict"] = _verdict(gap)
         if gap["verdict"] != NOT_ENOUGH:
             gap["reason"] = ""
+        if not gap["own_model"] and gap["verdict"] != gap["arm"]:
+            gap["verdict"] = NOT_ENOUGH  # chance is no model to recommend
     return gaps
 
 
@@ -144,10 +178,11 @@ def _equivalence(draws: Draws, gap: Mapping[str, Any], settings: Settings) -> di
     """The margin where two one-sided tests at the usual level say that the gap is within it."""
     margin = settings.comparison.margin
     alpha = 1 - settings.evaluation.confidence
-    scope = ["macro", "pooled", *draws.markets].index(gap["market"])
-    spread = draws.of(gap["arm"], "auc")[1][scope] - draws.of(gap["against"], "auc")[1][scope]
-    if gap["low"] is None or gap["verdict"] == NOT_ENOUGH:
+    scopes = ["macro", "pooled", *draws.markets]
+    if gap["low"] is None or gap["verdict"] == NOT_ENOUGH or gap["market"] not in scopes:
         return {"equivalent_within": None}
+    scope = scopes.index(gap["market"])
+    spread = draws.of(gap["arm"], "auc")[1][scope] - draws.of(gap["against"], "auc")[1][scope]
     low, high = np.nanquantile(spread, [alpha, 1 - alpha])
     return {"equivalent_within": margin if -margin < low and high < margin else None}
 

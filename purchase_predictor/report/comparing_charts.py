@@ -41,6 +41,8 @@ def kind_of(gap: Gap) -> str:
 
 def verdict_text(gap: Gap, words: Words, margin: float) -> str:
     """A verdict in words."""
+    if gap["verdict"] == "global" and not gap["own_model"]:
+        return words.verdict_alone.format(n=Counted(gap["n_train_positive"]))
     if gap["verdict"] == "global":
         return words.verdict_global
     if gap["verdict"] == "local":
@@ -49,7 +51,7 @@ def verdict_text(gap: Gap, words: Words, margin: float) -> str:
         return words.verdict_equivalent.format(margin=margin)
     if gap["verdict"] == SAME:
         return words.verdict_same.format(digits=DIGITS)
-    if gap["value"] is None:
+    if not gap["own_model"]:
         return words.verdict_untrained.format(n=Counted(gap["n_train_positive"]))
     if gap["smallest_detectable"] is None or gap["p"] is None:
         return words.verdict_not_enough.format(n=Counted(gap["n_test_positive"]))
@@ -292,7 +294,7 @@ def trend_chart(comparison: Comparison, words: Words) -> Chart:
     line = base.mark_line(color="#0072b2", point=True).encode(
         y="value:Q", tooltip=["conversions:Q", alt.Tooltip("value:Q", format="+.4f")]
     )
-    gaps = [gap for gap in comparison.primary() if gap["value"] is not None]
+    gaps = [g for g in comparison.primary() if g["value"] is not None and g["own_model"]]
     markets = pl.DataFrame(
         {
             "market": [gap["market"] for gap in gaps],

@@ -36,6 +36,7 @@ class Words:
     verdict_not_enough: str
     verdict_undecided: str
     verdict_untrained: str
+    verdict_alone: str
     verdict_same: str
     gap: str
     gap_axis: str
@@ -144,9 +145,8 @@ ENGLISH = Words(
     verdict_local="its own model",
     verdict_equivalent="equivalent (within ±{margin})",
     verdict_not_enough="not enough data: {n:test conversion|test conversions}",
-    verdict_untrained=(
-        "no model of its own: {n:training conversion|training conversions}, or none to stop it by"
-    ),
+    verdict_untrained="not enough data: {n:conversion trains|conversions train} no model",
+    verdict_alone="one model for all: {n:conversion trains|conversions train} no other",
     verdict_same="the same to {digits} digits",
     verdict_undecided="not enough data: {detectable} or more would have been seen, mostly",
     gap="Global minus local",
@@ -154,8 +154,8 @@ ENGLISH = Words(
     gap_note=(
         "Right of zero one model for all is better. Bars: paired {level} intervals, users "
         "resampled; p after Holm over markets; “smallest detectable” is what would be found four "
-        "times in five. The last rows: mean over markets (Hartung–Knapp) and the interval for one "
-        "more."
+        "times in five. Where a market's rows train no model, the one for all is held against "
+        "chance (AUC 0.5). Last rows: mean over the others (Hartung–Knapp), interval for one more."
     ),
     mean="Mean of markets",
     new_market="A new market",
@@ -219,10 +219,7 @@ ENGLISH = Words(
         "“Not enough data” is not “equal”: equivalence is said only where both one-sided tests "
         "show a gap within ±{margin}."
     ),
-    caveat_seeds=(
-        "Intervals hold the chance of the test rows{and_models}; a published claim needs five "
-        "seeds."
-    ),
+    caveat_seeds="Intervals hold the chance of test rows{and_models}; a claim needs five seeds.",
     caveat_dimensions=(
         "Cultural dimensions (Hofstede, 2015) describe countries, never persons; the reliability "
         "of uncertainty avoidance and masculinity is disputed (Minkov 2018)."
@@ -294,7 +291,8 @@ KOREAN = Words(
     verdict_local="자기 모델",
     verdict_equivalent="동등 (±{margin} 이내)",
     verdict_not_enough="데이터 부족: 테스트 구매 {n}건",
-    verdict_untrained="자기 모델 없음: 학습 구매 {n}건, 또는 멈출 때를 정할 구매가 없음",
+    verdict_untrained="데이터 부족: 학습 구매 {n}건으로는 자기 모델이 없음",
+    verdict_alone="모든 시장의 모델: 학습 구매 {n}건으로는 자기 모델이 없음",
     verdict_same="소수 {digits}자리까지 같음",
     verdict_undecided="데이터 부족: 대개 {detectable} 이상의 차이만 보임",
     gap="글로벌 − 로컬",
@@ -302,7 +300,8 @@ KOREAN = Words(
     gap_note=(
         "0의 오른쪽이면 모든 시장의 모델이 낫습니다. 막대: 사용자를 재표집한 {level} 구간(대응 "
         "비교), p는 시장들에 대한 Holm 보정, “탐지 가능한 최소 차이”는 다섯 번 가운데 네 번 "
-        "찾아낼 차이. 마지막 줄: 시장 평균(Hartung–Knapp)과 한 시장이 더 있을 때의 구간."
+        "찾아낼 차이. 자기 데이터로 모델을 학습할 수 없는 시장에서는 우연(AUC 0.5)과 비교합니다. "
+        "마지막 줄: 나머지 시장의 평균(Hartung–Knapp)과 한 시장이 더 있을 때의 구간."
     ),
     mean="시장 평균",
     new_market="새로운 시장",

@@ -21,7 +21,7 @@ from purchase_predictor.reference import Counts, Reference
 from purchase_predictor.scored import unread_sentences, unseen_markets, unseen_sentences
 from purchase_predictor.scoring.drift import drift_report, table_rows
 from purchase_predictor.scoring.engines import Engine, LocalEngine, RayEngine, WorkerTask
-from purchase_predictor.scoring.shards import ScoredShards, score_shards
+from purchase_predictor.scoring.shards import ScoredShards, UnusableError, score_shards
 from purchase_predictor.scoring.work import DataChangedError, InputFiles, WorkFolder, sha256
 from purchase_predictor.settings import StoreSettings
 
@@ -126,8 +126,8 @@ class ScoringJob:
                 engine = self._engine(place, work, made_from["threads"])
                 document = self._score(predictor, engine, work, inputs, made_from)
                 work.remove()
-            except DataChangedError:
-                work.empty()  # its shards are of neither state of the input
+            except (DataChangedError, UnusableError):
+                work.empty()  # nothing in it is of use to a resumed run
                 raise
             finally:
                 if any(work.records()):

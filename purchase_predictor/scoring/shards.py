@@ -23,7 +23,7 @@ from typing import Any
 
 import polars as pl
 
-from features.checking import check_table
+from features.checking import check_table, nothing_left
 from features.clickstream import session_units
 from features.coercion import read_as
 from features.context import as_fitted
@@ -62,6 +62,10 @@ LAID_OUT = "laid-out"
 that no run goes on from rows that it does not find."""
 
 REPEATED = reason("impression_id_repeats")
+
+
+class UnusableError(DataError):
+    """None of the impressions can be used: there is nothing to go on with."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,7 @@ def score_shards(
         progress: told a line for each shard.
 
     Raises:
+        UnusableError: none of the impressions can be used.
         DataError: the data cannot be used.
         SettingsError: the model has no such system.
     """
@@ -126,9 +131,8 @@ def score_shards(
         scorer = ShardScorer(predictor, read_folder(data), work)
         shards = _Shards(scorer, shard_rows)
         n_set_aside = shards.spill(progress)
+        shards.refuse_unusable()
         n_scored, counts = _scored(engine.finish(scorer, shards.n_shards, name), progress)
-        if not n_scored:
-            raise DataError(f"None of the impressions of {data} can be used.")
         shards.write_scores(output)
         shards.write_quarantine(output.with_name(f"{output.stem}.quarantine.parquet"))
     return ScoredShards(
@@ -198,6 +202,18 @@ class _Shards:
         spilled = [file for file in (self.folder / UNITS).rglob("*") if file.is_file()]
         self.work.finish(LAID_OUT, [*aside, *spilled], {"n_set_aside": n_set_aside}, flush=False)
         return n_set_aside
+
+    def refuse_unusable(self) -> None:
+        """Refuse impressions that are all set aside.
+
+        Raises:
+            UnusableError: tells the commonest reason.
+        """
+        if any((self.folder / ASIDE).iterdir()):
+            aside = pl.scan_parquet(self.folder / ASIDE / "*.parquet")
+            own = aside.filter(pl.col("table") == "impressions")
+            if own.select(pl.len()).collect().item() == self.n_impressions:
+                raise UnusableError(nothing_left("impressions", own.select("reason").collect()))
 
     def _check_part(self, part: int, repeated: pl.DataFrame) -> None:
         """Check a hash of sessions, and find the shard of its good rows."""

@@ -9,6 +9,7 @@ from purchase_predictor.comparison.across import across_markets
 from purchase_predictor.comparison.arms import ARMS, POOLED, PRIMARY
 from purchase_predictor.comparison.verdicts import (
     EQUIVALENT,
+    beside_chance,
     compare_arms,
     draw_seeds,
     side_by_side,
@@ -91,6 +92,39 @@ def test_pooling_that_takes_the_global_model_alone_is_no_win() -> None:
     assert {gap["metric"] for gap in gaps} == {"auc", "normalised_entropy"}
     assert any(gap["value"] != 0 and gap["p"] < 0.05 for gap in gaps)
     assert {(gap["verdict"], gap["reason"]) for gap in gaps} == {(SAME, "")}
+
+
+def test_a_market_whose_rows_train_no_model_is_held_against_chance() -> None:
+    frame = rows({"KR": 1.5, "US": 0.5, "FR": 0.0, "TW": 0.0}, n=3000)
+    served, alone = (frame.filter(pl.col("market").is_in(names) == keep)
+                     for names, keep in ((["FR", "TW"], False), (["FR", "TW"], True)))  # fmt: skip
+    # in TW the model for all is of no use: chance, which is no model either
+    guess = np.random.default_rng(3).random(len(alone))
+    blind = pl.when(pl.col("market") == "TW").then(pl.Series(guess)).otherwise("global")
+    held = alone.with_columns(fusion=blind, part=pl.lit("test"))
+    n_train = {"KR": (1000, 100), "US": (1000, 100), "FR": (100, 0), "TW": (100, 5)}
+
+    beside = beside_chance(held, "fusion", n_train)
+    draws = draw_seeds([served], NAMES, SETTINGS)
+    gaps = compare_arms(draws, SETTINGS, n_train, draw_seeds([beside], PRIMARY, SETTINGS))
+    found = {gap["market"]: gap for gap in gaps if gap["primary"]}
+    without = compare_arms(draws, SETTINGS, n_train)
+
+    assert (beside.filter(pl.col("market") == "FR")["local"] == 0.5 / 101).all()
+    own = primary(frame)["FR"]
+    assert found["FR"]["verdict"] == "global"
+    assert 0.2 < found["FR"]["value"] < 0.5
+    assert found["FR"]["n_test_positive"] == own["n_test_positive"]
+    assert found["TW"]["verdict"] == NOT_ENOUGH
+    assert [found[market]["own_model"] for market in ("KR", "US", "FR", "TW")] == [
+        True, True, False, False,
+    ]  # fmt: skip
+    # they are in Holm's family and in no average
+    assert found["macro"] == next(gap for gap in without if gap["market"] == "macro")
+    tested = sorted(found[market]["p"] for market in ("KR", "US", "FR", "TW"))
+    least = min((found[market] for market in ("KR", "US", "FR", "TW")), key=lambda g: g["p"])
+    assert least["p_holm"] == pytest.approx(4 * tested[0])
+    assert across_markets(draws, gaps, PRIMARY, SETTINGS)["markets"] == ["KR", "US"]
 
 
 def test_what_cannot_be_told_is_neither_equal_nor_different() -> None:

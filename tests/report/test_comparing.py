@@ -40,7 +40,7 @@ def gap(market: str, verdict: str, value: float | None, **more: Any) -> dict[str
         "high": None if value is None else value + 0.01, "p": 0.01, "p_holm": 0.02,
         "smallest_detectable": 0.03, "n_train": 1000, "n_train_positive": 100, "n_test": 500,
         "n_test_positive": 50, "verdict": verdict, "primary": True, "equivalent_within": None,
-        "reason": "",
+        "reason": "", "own_model": True,
     }  # fmt: skip
     return found | more
 
@@ -61,7 +61,7 @@ def comparison() -> Comparison:
             gap(HOSTILE, "local", -0.02),
             gap("JP", "equivalent", 0.001),
             gap("DE", "not enough data", 0.004),
-            gap("MX", "not enough data", None, n_train_positive=3, p=None),
+            gap("MX", "not enough data", None, n_train_positive=3, p=None, own_model=False),
             gap("KR", "global", 0.02, primary=False, against="pooled"),
         ],
         across=[
@@ -124,7 +124,11 @@ def test_counts_of_one_have_a_noun_of_one(comparison: Comparison) -> None:
     few = {**comparison.gaps[3], "p": None, "n_test_positive": 1}
     assert verdict_text(few, ENGLISH, 0.01) == "not enough data: 1 test conversion"
     untrained = {**comparison.gaps[4], "n_train_positive": 1}
-    assert "1 training conversion," in verdict_text(untrained, ENGLISH, 0.01)
+    assert verdict_text(untrained, ENGLISH, 0.01) == (
+        "not enough data: 1 conversion trains no model"
+    )
+    told = verdict_text({**untrained, "verdict": "global"}, ENGLISH, 0.01)
+    assert told == "one model for all: 1 conversion trains no other"
 
 
 @pytest.mark.parametrize("words", [ENGLISH, KOREAN])
@@ -204,7 +208,7 @@ def test_a_comparison_of_one_seed_calls_itself_preliminary(comparison: Compariso
         (1, "its own model"),
         (2, "equivalent (within ±0.01)"),
         (3, "0.030 or more would have been seen"),
-        (4, "3 training conversions"),
+        (4, "3 conversions train no model"),
     ],
 )
 def test_a_verdict_says_why(comparison: Comparison, place: int, expected: str) -> None:

@@ -198,6 +198,21 @@ def test_input_truncated_midway_ends_in_a_sentence_and_resume_works_when_it_is_b
     assert written(output.parent) == whole
 
 
+def test_impressions_that_are_all_set_aside_leave_nothing_to_go_on_with(
+    command: Command, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = pl.read_parquet(data / "impressions.parquet")
+    shown.with_columns(market=pl.lit(None, pl.String)).write_parquet(data / "impressions.parquet")
+
+    assert score.main(command(tmp_path / "out" / "scores.parquet")) == 2
+
+    told = capsys.readouterr().err
+    assert f"None of the {len(shown)} rows of impressions can be used" in told
+    assert "market is missing" in told
+    assert "--resume" not in told
+    assert not list(tmp_path.glob("out/*"))
+
+
 def test_shards_of_other_rows_are_not_gone_on_with(
     command: Command, data: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
