@@ -16,18 +16,19 @@ ISO_CODES = {"UK": "GB", "EL": "GR"}
 """Of the two countries that the European Union writes otherwise than ISO 3166."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str], *, likeness: float = 0.5) -> str:
     """A hint to append to a message about an unknown name.
 
     Args:
         name: what was given.
         known: the names that exist.
+        likeness: least ratio of `difflib`, in [0, 1], of what is near.
 
     Returns:
         `"; did you mean 'x'?"`, or `""` where nothing known is near.
     """
     spelled = {spelling.casefold(): spelling for spelling in known}
-    matches = difflib.get_close_matches(name.casefold(), spelled, n=1, cutoff=0.5)
+    matches = difflib.get_close_matches(name.casefold(), spelled, n=1, cutoff=likeness)
     return f"; did you mean '{spelled[matches[0]]}'?" if matches else ""
 
 

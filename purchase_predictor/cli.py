@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from purchase_predictor.errors import SettingsError, UserError
+from purchase_predictor.errors import DataError, SettingsError, UserError, nearest
 
 if TYPE_CHECKING:
     from purchase_predictor.settings import Settings
@@ -76,6 +76,22 @@ def settings_from(
 
     seeds = [] if seed is None else [f"seed={seed}"]
     return load_settings(config, [*(overrides or []), *seeds])
+
+
+def require_folder(data: Path | None) -> None:
+    """Refuse a data folder that is not there, before anything heavy is imported.
+
+    Args:
+        data: as it was given; None asks for the sample marketplace.
+
+    Raises:
+        DataError: there is no such folder; names one beside it that is spelled alike.
+    """
+    if data is None or data.exists():
+        return
+    beside = data.parent.iterdir() if data.parent.is_dir() else ()
+    hint = nearest(data.name, (place.name for place in beside if place.is_dir()), likeness=0.7)
+    raise DataError(f"there is no data folder {data}{hint}")
 
 
 def make_output(folder: Path, *, beside_data: bool = False) -> None:

@@ -16,10 +16,11 @@ from purchase_predictor.cli import (
     Reporter,
     Seed,
     make_output,
+    require_folder,
     run,
     settings_from,
 )
-from purchase_predictor.errors import DataError, SettingsError
+from purchase_predictor.errors import SettingsError
 
 Markets = Annotated[
     str | None,
@@ -66,8 +67,7 @@ def compare(
     missing. Writes gap.json, comparison.json, report.html and quarantine.parquet to the output
     folder (runs/compare by default), and logs them as a run.
     """
-    if data is not None and not data.exists():  # told before anything heavy is imported
-        raise DataError(f"there is no data folder {data}")
+    require_folder(data)
     if quick and full:
         raise SettingsError("--quick leaves out what --full is about: give one of them")
     settings = settings_from(config, overrides, seed)

@@ -16,10 +16,11 @@ from purchase_predictor.cli import (
     Reporter,
     Seed,
     make_output,
+    require_folder,
     run,
     settings_from,
 )
-from purchase_predictor.errors import DataError, SettingsError
+from purchase_predictor.errors import SettingsError
 
 if TYPE_CHECKING:
     from purchase_predictor.beside_job import Beside as Told
@@ -84,8 +85,7 @@ def explain(
     faithfulness.json, with --beside beside.parquet and beside_modalities.parquet, and report.html
     to the output folder (runs/explain by default), and logs them as a run.
     """
-    if data is not None and not data.exists():  # told before anything heavy is imported
-        raise DataError(f"there is no data folder {data}")
+    require_folder(data)
     for option, wanted in (("--check", check), ("--discover", discover)):
         if wanted and not impressions:
             raise SettingsError(f"{option} is about impressions explained: --impressions is 0")

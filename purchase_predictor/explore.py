@@ -7,8 +7,17 @@ from typing import Annotated, Literal
 
 import typer
 
-from purchase_predictor.cli import Config, Data, Overrides, Quiet, Reporter, run, settings_from
-from purchase_predictor.errors import DataError, SettingsError
+from purchase_predictor.cli import (
+    Config,
+    Data,
+    Overrides,
+    Quiet,
+    Reporter,
+    require_folder,
+    run,
+    settings_from,
+)
+from purchase_predictor.errors import SettingsError
 
 Model = Annotated[
     str,
@@ -37,8 +46,7 @@ def explore(
     that the shopper who saw it last buys, what the six groups contribute, and the title's words
     shaded by what they do. Offline, at an address of this machine alone; ends with Ctrl-C.
     """
-    if data is not None and not data.exists():  # told before anything heavy is imported
-        raise DataError(f"there is no data folder {data}")
+    require_folder(data)
     if find_spec("gradio") is None:
         raise SettingsError(
             "the page needs Gradio: python -m pip install 'purchase-predictor[explore]'"

@@ -8,8 +8,17 @@ from typing import Annotated, Literal
 
 import typer
 
-from purchase_predictor.cli import Config, Data, Output, Overrides, Quiet, Reporter, Seed, run
-from purchase_predictor.errors import DataError
+from purchase_predictor.cli import (
+    Config,
+    Data,
+    Output,
+    Overrides,
+    Quiet,
+    Reporter,
+    Seed,
+    require_folder,
+    run,
+)
 
 TextEncoder = Annotated[
     list[str] | None,
@@ -42,8 +51,7 @@ def match(
     and quarantine.parquet to the output folder (runs/match by default), and logs them in MLflow.
     Training that was killed goes on when the command is called again.
     """
-    if data is not None and not data.exists():  # told before anything heavy is imported
-        raise DataError(f"there is no data folder {data}")
+    require_folder(data)
     changes = list(overrides or [])
     for view, encoders in (("text", text_encoder), ("image", image_encoder)):
         if encoders:

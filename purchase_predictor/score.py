@@ -14,10 +14,11 @@ from purchase_predictor.cli import (
     Reporter,
     Seed,
     make_output,
+    require_folder,
     run,
     settings_from,
 )
-from purchase_predictor.errors import DataError, SettingsError
+from purchase_predictor.errors import SettingsError
 
 Model = Annotated[
     str,
@@ -89,8 +90,7 @@ def score(
     """
     if output.suffix != ".parquet":
         raise SettingsError(f"--output {output} must end in .parquet")
-    if not source.exists():  # told before anything heavy is imported
-        raise DataError(f"there is no data folder {source}")
+    require_folder(source)
     if workers is not None and engine != "ray":
         raise SettingsError("--workers goes with --engine ray")
     settings = settings_from(config, overrides, seed)

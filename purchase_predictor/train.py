@@ -15,10 +15,10 @@ from purchase_predictor.cli import (
     Quiet,
     Reporter,
     Seed,
+    require_folder,
     run,
     settings_from,
 )
-from purchase_predictor.errors import DataError
 
 Market = Annotated[str, typer.Option(help="A market, or all.")]
 Scope = Annotated[
@@ -67,8 +67,7 @@ def train(
     Writes model/, metrics.json, predictions.parquet (test rows), quarantine.parquet and
     report.html to the output folder (runs/MARKET-SCOPE by default), and logs all of it in MLflow.
     """
-    if data is not None and not data.exists():  # told before anything heavy is imported
-        raise DataError(f"there is no data folder {data}")
+    require_folder(data)
     changes = list(overrides or [])
     if baselines is not None:
         changes.append(f"baselines.systems=[{baselines}]")

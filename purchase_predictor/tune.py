@@ -16,9 +16,9 @@ from purchase_predictor.cli import (
     Reporter,
     Seed,
     make_output,
+    require_folder,
     run,
 )
-from purchase_predictor.errors import DataError
 
 Market = Annotated[str, typer.Option(help="A market, or all.")]
 N_TRIALS = Annotated[
@@ -61,8 +61,7 @@ def tune(
     of every command, trials.json and report.html to the output folder (runs/tune-MARKET by
     default). A run that was killed goes on where it was; several processes may run at once.
     """
-    if data is not None and not data.exists():  # told before anything heavy is imported
-        raise DataError(f"there is no data folder {data}")
+    require_folder(data)
     changes = [*(overrides or []), *([] if seed is None else [f"seed={seed}"])]
     folder = output or Path("runs") / f"tune-{market}"
     make_output(folder)

@@ -267,3 +267,17 @@ def test_a_failed_command_leaves_no_empty_folder(
     assert folder.is_dir() == left
     assert folder.parent.is_dir() == left
     assert given.is_dir()
+
+
+def test_a_data_folder_that_is_not_there_is_told_with_one_spelled_alike(tmp_path: Path) -> None:
+    (tmp_path / "sample").mkdir()
+    (tmp_path / "sampel.txt").touch()
+
+    cli.require_folder(None)
+    cli.require_folder(tmp_path / "sample")
+    with pytest.raises(DataError, match="no data folder .*/sampel; .* 'sample'"):
+        cli.require_folder(tmp_path / "sampel")
+    with pytest.raises(DataError, match="no data folder [^;]*/elsewhere$"):
+        cli.require_folder(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="no data folder [^;]*/not/there$"):
+        cli.require_folder(tmp_path / "not" / "there")
