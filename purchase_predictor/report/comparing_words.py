@@ -153,9 +153,9 @@ ENGLISH = Words(
     gap_axis="AUC, global − local",
     gap_note=(
         "Right of zero one model for all is better. Bars: paired {level} intervals, users "
-        "resampled; p after Holm over markets; “smallest detectable” is what would be found four "
-        "times in five. Where a market's rows train no model, the one for all is held against "
-        "chance (AUC 0.5). Last rows: mean over the others (Hartung–Knapp), interval for one more."
+        "resampled; p is raised by the number of markets tested (Holm); “smallest detectable” is "
+        "found four times in five. Where a market's rows train no model, the one for all is held "
+        "against chance (AUC 0.5). Last rows: mean of the others (Hartung–Knapp), and of one more."
     ),
     mean="Mean of markets",
     new_market="A new market",
