@@ -305,6 +305,7 @@ def model_folders(model: Path, seed: int) -> Iterator[Case]:
         yield Case("model folder: manifest", name, _manifest(change))
     yield Case("model folder: a file more", "pickle.pkl", _model_more)
     yield Case("model folder: a link out", "settings.json", _model_link)
+    yield Case("model folder: a link to nothing", "settings.json", _model_dangling)
 
 
 MANIFESTS: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -366,7 +367,12 @@ def _model_more(_: Path, model: Path) -> None:
 def _model_link(_: Path, model: Path) -> None:
     outside = model.parent / "outside.json"
     shutil.move(model / "settings.json", outside)
-    (model / "settings.json").symlink_to(outside)
+    (model / "settings.json").symlink_to(outside.resolve())
+
+
+def _model_dangling(_: Path, model: Path) -> None:
+    (model / "settings.json").unlink()
+    (model / "settings.json").symlink_to("elsewhere.json")
 
 
 def as_csv(data: Path) -> None:

@@ -209,6 +209,8 @@ def read_folder(folder: Path) -> ModelFolder:
     for name in sorted(found.keys() - written.keys()):
         raise ModelFolderError(f"model folder {folder} holds {name}, which was not saved with it")
     for name, expected in written.items():
+        if not found[name].is_file():  # to open a pipe would wait for ever
+            raise ModelFolderError(f"{name} in model folder {folder} is no file or a link to none")
         if _fingerprint(found[name]) != expected:
             raise ModelFolderError(
                 f"{name} in model folder {folder} is not the file that was saved: "

@@ -1,6 +1,7 @@
 """Model folders: what goes in comes out; nothing half-written or changed is taken for whole."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -105,6 +106,16 @@ def flip(path: Path) -> None:
     path.write_bytes(bytes(content))
 
 
+def dangle(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("elsewhere")
+
+
+def make_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 def raise_version(path: Path) -> None:
     manifest = json.loads(path.read_text("utf-8"))
     manifest["format_version"] = 99
@@ -116,6 +127,8 @@ def raise_version(path: Path) -> None:
     [
         ("weights.safetensors", flip, "weights.safetensors in model folder .* is not the file"),
         ("lightgbm/trees.txt", Path.unlink, "incomplete: lightgbm/trees.txt is missing"),
+        ("settings.json", dangle, "settings.json in model folder .* is no file or a link to none"),
+        ("settings.json", make_pipe, "settings.json in model folder .* is no file"),
         ("more.json", lambda path: path.write_text("{}"), "holds more.json, which was not saved"),
         ("manifest.json", Path.unlink, "it has no manifest.json"),
         ("manifest.json", lambda path: path.write_text('{"format'), "cannot be read"),
