@@ -17,7 +17,7 @@ QUICK = [
     "model.d_model=16", "model.n_layers=1", "model.n_members=2", "model.history=6",
     "pretraining.epochs=1", "pretraining.batch_events=200", "pretraining.n_folds=2",
     "pretraining.n_negatives=16",
-    "training.max_epochs=1", "training.precision=float32", "encoders.epochs=1",
+    "training.max_epochs=1", "training.precision=float32", "encoders.epochs=0",
     "encoders.n_word_pieces=300", "baselines.lightgbm.max_rounds=20",
     "baselines.lightgbm.threads=1", "evaluation.resamples=20", "data.min_conversions=5",
     "data.validation_fraction=0.2", "evaluation.min_test_conversions=5",
