@@ -26,7 +26,10 @@ SAMPLED_EVERY = 0.1
 """Seconds between two looks."""
 
 STARTED = "between stages"
-HEADS = ("RssAnon MB", "RssFile MB", "files MB", "seconds")
+HEADS = ("RssAnon MB", "RssFile MB", "nameless MB", "seconds")
+
+SHARED_MEMORY = (" /dev/zero ", " /dev/shm/", " /memfd:", " /SYSV")
+"""Mapped without a name, too, but not from a disk."""
 
 STAGES = (
     ("read and check", "purchase_predictor.predictor", "read_given"),
@@ -59,14 +62,14 @@ def status() -> dict[str, int]:
     lines = Path("/proc/self/status").read_text("ascii").splitlines()
     fields = dict(line.split(":", 1) for line in lines)
     found = {name: int(fields[name].split()[0]) * 1024 for name in ("RssAnon", "RssFile")}
-    return {**found, "mapped": nameless_files()}
+    return {**found, "nameless": nameless_files()}
 
 
 def nameless_files() -> int:
-    """Bytes of the files without a name that this process maps, each file once."""
+    """Bytes of the files on disk without a name that this process maps, each file once."""
     ends: dict[str, int] = {}
     for line in Path("/proc/self/maps").read_text("utf-8", errors="replace").splitlines():
-        if line.endswith(" (deleted)"):
+        if line.endswith(" (deleted)") and not any(place in line for place in SHARED_MEMORY):
             span, _, offset, device, inode = line.split()[:5]
             start, end = (int(address, 16) for address in span.split("-"))
             file = f"{device} {inode}"
@@ -78,7 +81,7 @@ class Watch:
     """Peaks of memory by stage, looked at in a thread.
 
     Attributes:
-        peaks: by stage, in the order in which they first ran: RssAnon, RssFile, mapped, seconds.
+        peaks: by stage, in the order in which they first ran: RssAnon, RssFile, nameless, seconds.
     """
 
     def __init__(self) -> None:
@@ -108,7 +111,7 @@ class Watch:
         with self._lock:
             now, found = time.perf_counter(), status()
             peak = self.peaks.setdefault(
-                self._stages[-1], {"RssAnon": 0, "RssFile": 0, "mapped": 0, "seconds": 0}
+                self._stages[-1], {"RssAnon": 0, "RssFile": 0, "nameless": 0, "seconds": 0}
             )
             for name, value in found.items():
                 peak[name] = max(peak[name], value)
@@ -168,15 +171,11 @@ def main() -> None:
             found.append({"data": data.name, "storage": storage, **run})
             options.output.write_text(json.dumps(found, indent=1) + "\n")
             print(f"{data.name}, {storage}: {run['rows']:,} rows, log-loss {run['log_loss']}")
-            print("  {:24} {:>10} {:>10} {:>9} {:>8}".format("stage", *HEADS))
+            print("  {:24} {:>11} {:>11} {:>11} {:>8}".format("stage", *HEADS))
             for stage, peak in run["stages"].items():
-                held, files, seconds = (
-                    peak["RssAnon"] / 1e6,
-                    peak["RssFile"] / 1e6,
-                    peak["seconds"],
-                )
-                mapped = peak["mapped"] / 1e6
-                print(f"  {stage:24} {held:10,.0f} {files:10,.0f} {mapped:9,.0f} {seconds:8.1f}")
+                sizes = (peak[name] / 1e6 for name in ("RssAnon", "RssFile", "nameless"))
+                told = "".join(f" {size:11,.0f}" for size in sizes)
+                print(f"  {stage:24}{told} {peak['seconds']:8.1f}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The branch of errors that a user can mend: one clear sentence, no traceback."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class UserError(Exception):
@@ -16,20 +16,23 @@ ISO_CODES = {"UK": "GB", "EL": "GR"}
 """Of the two countries that the European Union writes otherwise than ISO 3166."""
 
 
-def nearest(name: str, known: Iterable[str], *, likeness: float = 0.5) -> str:
+def nearest(name: str, known: Iterable[str], *, shown: Mapping[str, str] | None = None) -> str:
     """A hint to append to a message about an unknown name.
 
     Args:
         name: what was given.
         known: the names that exist.
-        likeness: least ratio of `difflib`, in [0, 1], of what is near.
+        shown: what stands for a known name in the hint, if not the name.
 
     Returns:
         `"; did you mean 'x'?"`, or `""` where nothing known is near.
     """
     spelled = {spelling.casefold(): spelling for spelling in known}
-    matches = difflib.get_close_matches(name.casefold(), spelled, n=1, cutoff=likeness)
-    return f"; did you mean '{spelled[matches[0]]}'?" if matches else ""
+    matches = difflib.get_close_matches(name.casefold(), spelled, n=1, cutoff=0.5)
+    if not matches:
+        return ""
+    match = spelled[matches[0]]
+    return f"; did you mean '{match if shown is None else shown[match]}'?"
 
 
 def nearest_market(market: str, known: Iterable[str]) -> str:

@@ -210,7 +210,7 @@ def read_folder(folder: Path) -> ModelFolder:
         raise ModelFolderError(f"model folder {folder} holds {name}, which was not saved with it")
     for name, expected in written.items():
         if not found[name].is_file():  # to open a pipe would wait for ever
-            raise ModelFolderError(f"{name} in model folder {folder} is no file or a link to none")
+            raise ModelFolderError(f"{name} in model folder {folder} is not a file")
         if _fingerprint(found[name]) != expected:
             raise ModelFolderError(
                 f"{name} in model folder {folder} is not the file that was saved: "
@@ -227,6 +227,8 @@ def no_manifest(folder: Path) -> str:
 
 def _read_manifest(place: Path, shown: Path) -> dict[str, Any]:
     try:
+        if (place / MANIFEST).is_fifo():  # to read it would wait for ever
+            raise FileNotFoundError
         manifest = json.loads((place / MANIFEST).read_text("utf-8"))
     except FileNotFoundError:
         raise ModelFolderError(no_manifest(shown)) from None

@@ -78,20 +78,21 @@ def settings_from(
     return load_settings(config, [*(overrides or []), *seeds])
 
 
-def require_folder(data: Path | None) -> None:
-    """Refuse a data folder that is not there, before anything heavy is imported.
+def require_data(path: Path | None, what: str = "data folder") -> None:
+    """Refuse data that are not there, before anything heavy is imported.
 
     Args:
-        data: as it was given; None asks for the sample marketplace.
+        path: as it was given; None asks for the sample marketplace.
+        what: it is, for the sentence.
 
     Raises:
-        DataError: there is no such folder; names one beside it that is spelled alike.
+        DataError: there is nothing; names what lies beside it and is spelled alike.
     """
-    if data is None or data.exists():
+    if path is None or path.exists():
         return
-    beside = data.parent.iterdir() if data.parent.is_dir() else ()
-    hint = nearest(data.name, (place.name for place in beside if place.is_dir()), likeness=0.7)
-    raise DataError(f"there is no data folder {data}{hint}")
+    beside = path.parent.iterdir() if path.parent.is_dir() else ()
+    places = {place.name: str(place) for place in beside}
+    raise DataError(f"there is no {what} {path}{nearest(path.name, places, shown=places)}")
 
 
 def make_output(folder: Path, *, beside_data: bool = False) -> None:

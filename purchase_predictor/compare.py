@@ -16,7 +16,7 @@ from purchase_predictor.cli import (
     Reporter,
     Seed,
     make_output,
-    require_folder,
+    require_data,
     run,
     settings_from,
 )
@@ -67,7 +67,7 @@ def compare(
     missing. Writes gap.json, comparison.json, report.html and quarantine.parquet to the output
     folder (runs/compare by default), and logs them as a run.
     """
-    require_folder(data)
+    require_data(data)
     if quick and full:
         raise SettingsError("--quick leaves out what --full is about: give one of them")
     settings = settings_from(config, overrides, seed)

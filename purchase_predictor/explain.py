@@ -16,7 +16,7 @@ from purchase_predictor.cli import (
     Reporter,
     Seed,
     make_output,
-    require_folder,
+    require_data,
     run,
     settings_from,
 )
@@ -85,7 +85,7 @@ def explain(
     faithfulness.json, with --beside beside.parquet and beside_modalities.parquet, and report.html
     to the output folder (runs/explain by default), and logs them as a run.
     """
-    require_folder(data)
+    require_data(data)
     for option, wanted in (("--check", check), ("--discover", discover)):
         if wanted and not impressions:
             raise SettingsError(f"{option} is about impressions explained: --impressions is 0")

@@ -13,7 +13,7 @@ from purchase_predictor.cli import (
     Overrides,
     Quiet,
     Reporter,
-    require_folder,
+    require_data,
     run,
     settings_from,
 )
@@ -46,7 +46,7 @@ def explore(
     that the shopper who saw it last buys, what the six groups contribute, and the title's words
     shaded by what they do. Offline, at an address of this machine alone; ends with Ctrl-C.
     """
-    require_folder(data)
+    require_data(data)
     if find_spec("gradio") is None:
         raise SettingsError(
             "the page needs Gradio: python -m pip install 'purchase-predictor[explore]'"

@@ -14,10 +14,10 @@ from purchase_predictor.cli import (
     Quiet,
     Reporter,
     Seed,
+    require_data,
     run,
     settings_from,
 )
-from purchase_predictor.errors import DataError, nearest
 
 Scores = Annotated[
     list[Path],
@@ -53,8 +53,8 @@ def follow(
     a run.
     """
     for file in scores:  # told before anything heavy is imported
-        _refuse_missing(file, "file of scores")
-    _refuse_missing(outcomes, "data folder")
+        require_data(file, "file of scores")
+    require_data(outcomes)
     settings = settings_from(config, overrides, seed)
     folder = output or Path("runs") / "follow"
     from purchase_predictor.following import job
@@ -69,12 +69,6 @@ def follow(
     for table in rich_tables(followed):
         reporter.show(table)
     reporter.line(f"report: {report}")
-
-
-def _refuse_missing(path: Path, what: str) -> None:
-    if not path.exists():
-        beside = path.parent.iterdir() if path.parent.is_dir() else ()
-        raise DataError(f"there is no {what} {path}{nearest(path.name, (p.name for p in beside))}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,7 +16,7 @@ from purchase_predictor.cli import (
     Quiet,
     Reporter,
     Seed,
-    require_folder,
+    require_data,
     run,
 )
 
@@ -51,7 +51,7 @@ def match(
     and quarantine.parquet to the output folder (runs/match by default), and logs them in MLflow.
     Training that was killed goes on when the command is called again.
     """
-    require_folder(data)
+    require_data(data)
     changes = list(overrides or [])
     for view, encoders in (("text", text_encoder), ("image", image_encoder)):
         if encoders:

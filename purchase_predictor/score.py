@@ -14,7 +14,7 @@ from purchase_predictor.cli import (
     Reporter,
     Seed,
     make_output,
-    require_folder,
+    require_data,
     run,
     settings_from,
 )
@@ -90,7 +90,7 @@ def score(
     """
     if output.suffix != ".parquet":
         raise SettingsError(f"--output {output} must end in .parquet")
-    require_folder(source)
+    require_data(source)
     if workers is not None and engine != "ray":
         raise SettingsError("--workers goes with --engine ray")
     settings = settings_from(config, overrides, seed)

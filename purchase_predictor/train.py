@@ -15,7 +15,7 @@ from purchase_predictor.cli import (
     Quiet,
     Reporter,
     Seed,
-    require_folder,
+    require_data,
     run,
     settings_from,
 )
@@ -67,7 +67,7 @@ def train(
     Writes model/, metrics.json, predictions.parquet (test rows), quarantine.parquet and
     report.html to the output folder (runs/MARKET-SCOPE by default), and logs all of it in MLflow.
     """
-    require_folder(data)
+    require_data(data)
     changes = list(overrides or [])
     if baselines is not None:
         changes.append(f"baselines.systems=[{baselines}]")

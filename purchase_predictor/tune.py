@@ -16,7 +16,7 @@ from purchase_predictor.cli import (
     Reporter,
     Seed,
     make_output,
-    require_folder,
+    require_data,
     run,
 )
 
@@ -61,7 +61,7 @@ def tune(
     of every command, trials.json and report.html to the output folder (runs/tune-MARKET by
     default). A run that was killed goes on where it was; several processes may run at once.
     """
-    require_folder(data)
+    require_data(data)
     changes = [*(overrides or []), *([] if seed is None else [f"seed={seed}"])]
     folder = output or Path("runs") / f"tune-{market}"
     make_output(folder)

@@ -127,8 +127,9 @@ def raise_version(path: Path) -> None:
     [
         ("weights.safetensors", flip, "weights.safetensors in model folder .* is not the file"),
         ("lightgbm/trees.txt", Path.unlink, "incomplete: lightgbm/trees.txt is missing"),
-        ("settings.json", dangle, "settings.json in model folder .* is no file or a link to none"),
-        ("settings.json", make_pipe, "settings.json in model folder .* is no file"),
+        ("settings.json", dangle, "settings.json in model folder .* is not a file"),
+        ("settings.json", make_pipe, "settings.json in model folder .* is not a file"),
+        ("manifest.json", make_pipe, "it has no manifest.json"),
         ("more.json", lambda path: path.write_text("{}"), "holds more.json, which was not saved"),
         ("manifest.json", Path.unlink, "it has no manifest.json"),
         ("manifest.json", lambda path: path.write_text('{"format'), "cannot be read"),

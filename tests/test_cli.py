@@ -269,15 +269,14 @@ def test_a_failed_command_leaves_no_empty_folder(
     assert given.is_dir()
 
 
-def test_a_data_folder_that_is_not_there_is_told_with_one_spelled_alike(tmp_path: Path) -> None:
+def test_data_that_are_not_there_are_told_with_one_spelled_alike(tmp_path: Path) -> None:
     (tmp_path / "sample").mkdir()
-    (tmp_path / "sampel.txt").touch()
 
-    cli.require_folder(None)
-    cli.require_folder(tmp_path / "sample")
-    with pytest.raises(DataError, match="no data folder .*/sampel; .* 'sample'"):
-        cli.require_folder(tmp_path / "sampel")
-    with pytest.raises(DataError, match="no data folder [^;]*/elsewhere$"):
-        cli.require_folder(tmp_path / "elsewhere")
+    cli.require_data(None)
+    cli.require_data(tmp_path / "sample")
+    with pytest.raises(DataError, match=f"no data folder .*/sampel; .* '{tmp_path}/sample'"):
+        cli.require_data(tmp_path / "sampel")
+    with pytest.raises(DataError, match="no file of scores [^;]*/elsewhere$"):
+        cli.require_data(tmp_path / "elsewhere", "file of scores")
     with pytest.raises(DataError, match="no data folder [^;]*/not/there$"):
-        cli.require_folder(tmp_path / "not" / "there")
+        cli.require_data(tmp_path / "not" / "there")

@@ -27,7 +27,7 @@ def across_markets(
     pair: tuple[str, str],
     settings: Settings,
 ) -> dict[str, Any]:
-    """Meta-analysis of one contrast in AUC over markets with enough conversions and own models.
+    """Meta-analysis of one contrast in AUC over markets with enough conversions.
 
     Args:
         draws: of the arms.
@@ -44,7 +44,6 @@ def across_markets(
         for gap in gaps
         if (gap["arm"], gap["against"], gap["metric"], gap["scope"]) == (*pair, "auc", "market")
         and gap["reason"] != NOT_ENOUGH_CONVERSIONS
-        and gap["own_model"]
         and gap["low"] is not None
     ]
     markets = [gap["market"] for gap in rows]

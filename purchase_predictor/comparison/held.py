@@ -101,6 +101,23 @@ class HeldRows:
             missing.add((WITH_ADAPTERS.name, WITH_ADAPTERS.trained_on("")))  # see `_shared`
         self.trainings.n += len(missing)
 
+    def refusals(self, arms: Sequence[Arm], markets: Sequence[str]) -> dict[str, str]:
+        """Why markets cannot have a model of their own, as far as their rows tell it.
+
+        Args:
+            arms: wanted, after `look_up`.
+            markets: wanted.
+        """
+        reasons: dict[str, str] = {}
+        for arm in arms:
+            for market in markets if arm.scope != "global" else ():
+                if (arm.name, arm.trained_on(market)) not in self._frames:
+                    try:
+                        self._check(arm, market)
+                    except DataError as error:
+                        reasons.setdefault(market, str(error))
+        return reasons
+
     def _trainable(self, arm: Arm, trained_on: str) -> bool:
         try:
             self._check(arm, trained_on)

@@ -1,6 +1,6 @@
 """The comparison, step by step: read, collect the arms, judge, write, log."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,16 +23,16 @@ from purchase_predictor.comparison.transfer import measure_transfer
 from purchase_predictor.comparison.verdicts import (
     beside_chance,
     compare_arms,
+    compare_chance,
     draw_seeds,
     figures,
     with_pooled,
 )
 from purchase_predictor.errors import DataError, SettingsError, nearest, nearest_market
 from purchase_predictor.evaluation.gap import NOT_ENOUGH
-from purchase_predictor.evaluation.intervals import Draws
 from purchase_predictor.panel import FUSION, LIGHTGBM, STACK
 from purchase_predictor.report.comparing import bottom_line
-from purchase_predictor.report.comparing_data import Comparison, Transfer
+from purchase_predictor.report.comparing_data import CHANCE, Comparison, Transfer
 from purchase_predictor.report.comparing_words import words_of
 from purchase_predictor.settings import Settings
 from purchase_predictor.told_tables import QUARANTINE, read_told
@@ -102,13 +102,12 @@ class ComparisonJob:
         arms = self._collect(tables, markets, n_train)
         self.reporter.step(f"{self.settings.evaluation.resamples:,} resamples of users")
         draws = draw_seeds(arms.tests, [*(arm.name for arm in ARMS), POOLED], self.settings)
-        gaps = compare_arms(draws, self.settings, n_train, self._draw_untrained(arms))
+        gaps = compare_arms(draws, self.settings, n_train)
         for market, reason in arms.reasons.items():
-            told = [gap for gap in gaps if gap["market"] == market]
-            for gap in told:
-                gap["reason"] = reason
-            if not told:
-                gaps.append(self._not_served(market, reason, n_train[market], tables, split))
+            gaps.append(self._not_served(market, reason, n_train[market], tables, split))
+        if all(len(rows) for rows in arms.untrained):
+            draws_beside = draw_seeds(arms.untrained, (PRIMARY[0], CHANCE), self.settings)
+            gaps += compare_chance(draws_beside, self.settings, n_train)
         curves, transfer = self._quick_models(tables, split, markets)
         return Comparison(
             data=self._describe(tables, n_train, markets),
@@ -137,37 +136,25 @@ class ComparisonJob:
         reasons: dict[str, str] = {}
         of_seeds = []
         waiting = self._look_up(tables, markets)
+        for held in waiting:  # told now, not after the models for all are trained
+            _refuse_none(markets, held.refusals(ARMS, markets))
         while waiting:
             # taken from the list, for it holds the models that later ones of its seed begin with
             frames, missing = collect(waiting.pop(0), ARMS, list(markets))
             reasons |= missing
             of_seeds.append(frames)
         # the halves of validation differ by seed: what one seed refuses is left out of all
+        _refuse_none(markets, reasons)
         served = [market for market in markets if market not in reasons]
-        if not served:
-            raise DataError(
-                "no market has rows enough for a model of its own: "
-                + "; ".join(f"{market}: {reason}" for market, reason in reasons.items())
-            )
         positive = {market: n_train[market][1] for market in served}
         pooled = [with_pooled(frames, self.system, served, positive) for frames in of_seeds]
         alone = pl.col("market").is_in(list(reasons))
-        untrained = [
-            beside_chance(frames[PRIMARY[0]].filter(alone), self.system, n_train)
-            for frames in of_seeds
-        ]
         return _Collected(
             [test for test, _ in pooled],
             [pooling.kappa for _, pooling in pooled],
             reasons,
-            untrained,
+            [beside_chance(frames[PRIMARY[0]].filter(alone), self.system) for frames in of_seeds],
         )
-
-    def _draw_untrained(self, arms: "_Collected") -> Draws | None:
-        """Markets without a model of their own, their model for all held against chance."""
-        if not all(len(rows) for rows in arms.untrained):
-            return None
-        return draw_seeds(arms.untrained, PRIMARY, self.settings)
 
     def _look_up(self, tables: Tables, markets: Sequence[str]) -> list[HeldRows]:
         """What finished runs say, for each seed; what they lack is counted."""
@@ -202,7 +189,7 @@ class ComparisonJob:
         tables: Tables,
         split: Split,
     ) -> dict[str, Any]:
-        """The row of a market that has no model of its own and no test rows."""
+        """The row of a market that is too small for a model of its own."""
         test = tables.impressions.filter(pl.Series(split.part == TEST), pl.col("market") == market)
         nothing = dict.fromkeys(
             ["value", "low", "high", "p", "p_holm", "smallest_detectable", "equivalent_within"]
@@ -212,7 +199,6 @@ class ComparisonJob:
             "against": PRIMARY[1], **nothing, "delong_low": None, "delong_high": None,
             "n_test": len(test), "n_test_positive": int(test["converted"].sum()),
             "n_train": n_train[0], "n_train_positive": n_train[1], "primary": True,
-            "own_model": False,
             "verdict": NOT_ENOUGH, "reason": reason,
         }  # fmt: skip
 
@@ -250,6 +236,13 @@ class ComparisonJob:
             "confidence": self.settings.evaluation.confidence,
             "margin": self.settings.comparison.margin,
         }
+
+
+def _refuse_none(markets: Sequence[str], reasons: Mapping[str, str]) -> None:
+    """Refuse a comparison in which no market has a model of its own."""
+    if set(markets) <= reasons.keys():
+        told = "; ".join(f"{market}: {reason}" for market, reason in reasons.items())
+        raise DataError(f"no market has rows enough for a model of its own: {told}")
 
 
 def conversions(tables: Tables, split: Split) -> dict[str, tuple[int, int]]:

@@ -13,6 +13,7 @@ from purchase_predictor.evaluation.gap import NOT_ENOUGH, SAME, UNDECIDED, paire
 from purchase_predictor.evaluation.intervals import Draws, draw
 from purchase_predictor.evaluation.metrics import HIGHER_IS_BETTER
 from purchase_predictor.evaluation.rows import Rows
+from purchase_predictor.report.comparing_data import CHANCE
 from purchase_predictor.settings import Settings
 
 METRICS = (
@@ -81,30 +82,19 @@ def with_pooled(
     return test.with_columns(pl.Series(POOLED, pool(test, pooling, n_converted))), pooling
 
 
-def beside_chance(
-    frame: pl.DataFrame, system: str, n_train: Mapping[str, tuple[int, int]]
-) -> pl.DataFrame:
+def beside_chance(frame: pl.DataFrame, system: str) -> pl.DataFrame:
     """The test rows of markets whose own rows train no model, as the model for all predicts them.
-
-    Their own rows tell a conversion rate: a constant, whose AUC is that of chance.
 
     Args:
         frame: held rows of those markets, of the global arm.
         system: whose probabilities.
-        n_train: training rows and conversions of each market.
 
     Returns:
-        As `side_by_side`, of the two arms of the primary contrast.
+        As `side_by_side`, of the global arm and `CHANCE`, which is 0.5 everywhere.
     """
-    arm, against = PRIMARY
-    # half a conversion more and half a row without one: a rate of 0 has no log-loss
-    rates = {market: (n + 0.5) / (rows + 1) for market, (rows, n) in n_train.items()}
-    return (
-        frame.filter(pl.col("part") == "test")
-        .select("impression_id", "market", "converted", "unit", "list_number",
-                pl.col(system).alias(arm))
-        .with_columns(pl.col("market").replace_strict(rates, return_dtype=pl.Float64)
-                      .alias(against))
+    return frame.filter(pl.col("part") == "test").select(
+        "impression_id", "market", "converted", "unit", "list_number",
+        pl.col(system).alias(PRIMARY[0]), pl.lit(0.5).alias(CHANCE),
     )  # fmt: skip
 
 
@@ -140,10 +130,7 @@ def draw_seeds(tests: Sequence[pl.DataFrame], arms: Sequence[str], settings: Set
 
 
 def compare_arms(
-    draws: Draws,
-    settings: Settings,
-    n_train: Mapping[str, tuple[int, int]],
-    untrained: Draws | None = None,
+    draws: Draws, settings: Settings, n_train: Mapping[str, tuple[int, int]]
 ) -> list[dict[str, Any]]:
     """Every gap of `gap.json`, the primary contrast first.
 
@@ -151,38 +138,67 @@ def compare_arms(
         draws: of `draw_seeds`.
         settings: level, thresholds and margin.
         n_train: training rows and conversions of each market.
-        untrained: of markets without a model of their own, of what `beside_chance` gave.
     """
     pairs = [pair for pair in (PRIMARY, *EXPLORATORY) if set(pair) <= set(draws.systems)]
-    gaps = paired_gaps(draws, pairs, settings=settings.evaluation, metrics=GAPS, further=untrained)
+    gaps = paired_gaps(draws, pairs, settings=settings.evaluation, metrics=GAPS)
     for gap in gaps:
-        rows, positive = n_train.get(gap["market"], (None, None))
-        gap["n_train"], gap["n_train_positive"] = rows, positive
-        gap["primary"] = (gap["arm"], gap["against"]) == PRIMARY and gap["metric"] == "auc"
-        gap["own_model"] = untrained is None or gap["market"] not in untrained.markets
-        gap["equivalent_within"] = None
-        if gap["metric"] == "auc":
-            gap |= _equivalence(draws, gap, settings)
-        gap["reason"] = {NOT_ENOUGH: NOT_ENOUGH_CONVERSIONS, UNDECIDED: UNDECIDED_REASON}.get(
-            gap["verdict"], ""
-        )
-        gap["verdict"] = _verdict(gap)
-        if gap["verdict"] != NOT_ENOUGH:
-            gap["reason"] = ""
-        if not gap["own_model"] and gap["verdict"] != gap["arm"]:
-            gap["verdict"] = NOT_ENOUGH  # chance is no model to recommend
+        _tell(gap, draws, settings, n_train)
     return gaps
+
+
+def compare_chance(
+    draws: Draws, settings: Settings, n_train: Mapping[str, tuple[int, int]]
+) -> list[dict[str, Any]]:
+    """The gap in AUC over chance of each market without a model of its own.
+
+    A contrast of its own, Holm's family too: it says that the model for all is of use there, and
+    nothing of what a model of the market's own would be.
+
+    Args:
+        draws: of `draw_seeds`, of what `beside_chance` gave.
+        settings: level and thresholds.
+        n_train: training rows and conversions of each market.
+
+    Returns:
+        As of `compare_arms`, a row for each market.
+    """
+    gaps = paired_gaps(
+        draws, [(PRIMARY[0], CHANCE)], settings=settings.evaluation, metrics=("auc",)
+    )
+    found = [gap for gap in gaps if gap["scope"] == "market"]
+    for gap in found:
+        _tell(gap, draws, settings, n_train)
+    return found
+
+
+def _tell(
+    gap: dict[str, Any],
+    draws: Draws,
+    settings: Settings,
+    n_train: Mapping[str, tuple[int, int]],
+) -> None:
+    """Put into a gap what `gap.json` has beside the figures."""
+    gap["n_train"], gap["n_train_positive"] = n_train.get(gap["market"], (None, None))
+    gap["primary"] = (gap["arm"], gap["against"]) == PRIMARY and gap["metric"] == "auc"
+    gap["equivalent_within"] = None
+    if gap["metric"] == "auc":
+        gap |= _equivalence(draws, gap, settings)
+    gap["reason"] = {NOT_ENOUGH: NOT_ENOUGH_CONVERSIONS, UNDECIDED: UNDECIDED_REASON}.get(
+        gap["verdict"], ""
+    )
+    gap["verdict"] = _verdict(gap)
+    if gap["verdict"] != NOT_ENOUGH:
+        gap["reason"] = ""
 
 
 def _equivalence(draws: Draws, gap: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     """The margin where two one-sided tests at the usual level say that the gap is within it."""
     margin = settings.comparison.margin
     alpha = 1 - settings.evaluation.confidence
-    scopes = ["macro", "pooled", *draws.markets]
-    if gap["low"] is None or gap["verdict"] == NOT_ENOUGH or gap["market"] not in scopes:
-        return {"equivalent_within": None}
-    scope = scopes.index(gap["market"])
+    scope = ["macro", "pooled", *draws.markets].index(gap["market"])
     spread = draws.of(gap["arm"], "auc")[1][scope] - draws.of(gap["against"], "auc")[1][scope]
+    if gap["low"] is None or gap["verdict"] == NOT_ENOUGH:
+        return {"equivalent_within": None}
     low, high = np.nanquantile(spread, [alpha, 1 - alpha])
     return {"equivalent_within": margin if -margin < low and high < margin else None}
 

@@ -32,7 +32,6 @@ def paired_gaps(
     *,
     settings: EvaluationSettings,
     metrics: Sequence[str] = GAP_METRICS,
-    further: Draws | None = None,
 ) -> list[dict[str, Any]]:
     """Differences between systems: on average over markets, pooled, and in each market.
 
@@ -48,8 +47,6 @@ def paired_gaps(
         pairs: (arm, against).
         settings: level, and the conversions below which there is no verdict.
         metrics: metrics with a direction.
-        further: of markets that are in no average, for the pairs whose systems it has; they count
-            in Holm's family.
 
     Returns:
         A dictionary for each pair, metric and scope: `scope` (macro, pooled, market), `market`
@@ -61,13 +58,7 @@ def paired_gaps(
         gap
         for arm, against in pairs
         for metric in metrics
-        for gap in _gaps_of(
-            [each for each in (draws, further) if each and {arm, against} <= set(each.systems)],
-            arm,
-            against,
-            metric,
-            settings,
-        )
+        for gap in _gaps_of(draws, arm, against, metric, settings)
     ]
 
 
@@ -96,35 +87,28 @@ def smallest_detectable(error: float, alpha: float, family: int) -> float:
 
 
 def _gaps_of(
-    sources: Sequence[Draws], arm: str, against: str, metric: str, settings: EvaluationSettings
+    draws: Draws, arm: str, against: str, metric: str, settings: EvaluationSettings
 ) -> list[dict[str, Any]]:
-    """One pair and metric: every scope of the first source, the markets of the others."""
+    """One pair and metric in every scope."""
+    value_a, draws_a = draws.of(arm, metric)
+    value_b, draws_b = draws.of(against, metric)
+    value, spread = value_a - value_b, draws_a - draws_b
     alpha = 1 - settings.confidence
-    enough = [
-        (draws.n_positive >= settings.min_test_conversions)
-        & np.isfinite(draws.of(arm, metric)[0] - draws.of(against, metric)[0])
-        for draws in sources
-    ]
-    n_tested = max(sum(int(each[POOLED + 1 :].sum()) for each in enough), 1)
+    enough = (draws.n_positive >= settings.min_test_conversions) & np.isfinite(value)
+    n_tested = max(int(enough[POOLED + 1 :].sum()), 1)
     gaps: list[dict[str, Any]] = []
-    for number, draws in enumerate(sources):
-        (value_a, draws_a), (value_b, draws_b) = draws.of(arm, metric), draws.of(against, metric)
-        value, spread = value_a - value_b, draws_a - draws_b
-        for scope, name in enumerate(["macro", "pooled", *draws.markets]):
-            is_market = scope not in (MACRO, POOLED)
-            if number and not is_market:
-                continue
-            gap: dict[str, Any] = {"scope": "market" if is_market else name, "market": name}
-            gap |= {"metric": metric, "arm": arm, "against": against}
-            gap |= percentile_interval(float(value[scope]), spread[scope], settings.confidence)
-            error = None if gap["low"] is None else float(np.nanstd(spread[scope], ddof=1))
-            family = n_tested if is_market else 1
-            gap |= _test(gap["value"], error, alpha, family, bool(enough[number][scope]))
-            if metric == "auc":
-                gap |= _delong(draws, arm, against, scope, alpha)
-            gap |= {"n_test": int(draws.n[scope])}
-            gap |= {"n_test_positive": int(draws.n_positive[scope])}
-            gaps.append(gap)
+    for scope, name in enumerate(["macro", "pooled", *draws.markets]):
+        is_market = scope not in (MACRO, POOLED)
+        gap: dict[str, Any] = {"scope": "market" if is_market else name, "market": name}
+        gap |= {"metric": metric, "arm": arm, "against": against}
+        gap |= percentile_interval(float(value[scope]), spread[scope], settings.confidence)
+        error = None if gap["low"] is None else float(np.nanstd(spread[scope], ddof=1))
+        family = n_tested if is_market else 1
+        gap |= _test(gap["value"], error, alpha, family, bool(enough[scope]))
+        if metric == "auc":
+            gap |= _delong(draws, arm, against, scope, alpha)
+        gap |= {"n_test": int(draws.n[scope]), "n_test_positive": int(draws.n_positive[scope])}
+        gaps.append(gap)
     tested = [gap for gap in gaps if gap["scope"] == "market" and gap["p"] is not None]
     for gap, adjusted in zip(tested, holm([gap["p"] for gap in tested]), strict=True):
         gap["p_holm"] = adjusted

@@ -87,14 +87,19 @@ def charts_of(comparison: Comparison, words: Words) -> list[Chart]:
 def bottom_line(comparison: Comparison, words: Words) -> str:
     """The answer in a sentence or two."""
     verdicts = [kind_of(gap) for gap in comparison.primary()]
+    n_untrained = sum(gap["market"] in comparison.reasons for gap in comparison.primary())
+    n_better = len(_better_than_chance(comparison))
     known = {n: Counted(verdicts.count(n)) for n in ("global", "local", "equivalent")}
     line = words.bottom_line.format(
         n=Counted(len(verdicts)),
         n_global=known["global"],
         n_local=known["local"],
         n_equivalent=known["equivalent"],
-        n_unknown=Counted(len(verdicts) - sum(known.values())),
+        n_unknown=Counted(len(verdicts) - n_untrained - sum(known.values())),
     )
+    if n_untrained:
+        n = {"n": Counted(n_untrained), "n_better": Counted(n_better)}
+        line += words.bottom_untrained.format(**n)
     found = comparison.across[0]
     if "mean" not in found:
         return line
@@ -103,6 +108,12 @@ def bottom_line(comparison: Comparison, words: Words) -> str:
     }  # fmt: skip
     told = {name: number(value, "+.3f") for name, value in bounds.items()}
     return line + words.bottom_pooled.format(**told)
+
+
+def _better_than_chance(comparison: Comparison) -> list[str]:
+    """Markets without a model of their own that the model for all serves better than chance."""
+    over = comparison.over_chance()
+    return [market for market, gap in over.items() if gap["verdict"] == gap["arm"]]
 
 
 def answers(comparison: Comparison, words: Words) -> dict[str, str]:
@@ -131,13 +142,17 @@ def left_out(comparison: Comparison, words: Words) -> str:
 
 def _who_has_their_own(comparison: Comparison, words: Words) -> str:
     named: dict[str, list[str]] = {
-        name: [] for name in ("global", "local", "equivalent", "unknown")
+        name: [] for name in ("global", "local", "equivalent", "unknown", "untrained")
     }
     for gap in comparison.primary():
-        named[kind_of(gap)].append(gap["market"])
+        kind = "untrained" if gap["market"] in comparison.reasons else kind_of(gap)
+        named[kind].append(gap["market"])
+    named["better"] = _better_than_chance(comparison)
     lists = {name: ", ".join(markets) or words.nobody for name, markets in named.items()}
     told = words.own_answer.format(everyone=lists["global"], **lists)
-    return told + words.own_undecided.format(**lists) if named["unknown"] else told
+    if named["unknown"]:
+        told += words.own_undecided.format(**lists)
+    return told + words.own_untrained.format(**lists) if named["untrained"] else told
 
 
 def _from_which_size(comparison: Comparison, words: Words) -> str:
@@ -218,12 +233,13 @@ def rich_tables(comparison: Comparison) -> list[Table]:
     )
     for column in ("market", "verdict", "global − local, AUC", "p (Holm)", "break-even"):
         table.add_column(column)
+    over_chance = comparison.over_chance()
     even: dict[str, Any] = {found["market"]: found for found in comparison.break_even}
     for gap in comparison.primary():
         market = gap["market"]
         table.add_row(
             escape(market),
-            verdict_text(gap, words, comparison.data["margin"]),
+            verdict_text(gap, words, comparison.data["margin"], over_chance.get(market)),
             gap_text(gap),
             p_text(gap["p_holm"]),
             break_even_text(even[market], words) if market in even else "",

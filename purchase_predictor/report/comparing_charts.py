@@ -8,7 +8,7 @@ import polars as pl
 
 from purchase_predictor.counted import Counted
 from purchase_predictor.evaluation.gap import DIGITS, SAME
-from purchase_predictor.report.comparing_data import EVERY, Comparison, Transfer
+from purchase_predictor.report.comparing_data import CHANCE, EVERY, Comparison, Transfer
 from purchase_predictor.report.comparing_words import Words
 from purchase_predictor.report.figures import gap_text, number, p_text, text
 from purchase_predictor.report.pages import Chart
@@ -39,10 +39,15 @@ def kind_of(gap: Gap) -> str:
     return "equivalent" if gap["verdict"] == SAME else "unknown"
 
 
-def verdict_text(gap: Gap, words: Words, margin: float) -> str:
-    """A verdict in words."""
-    if gap["verdict"] == "global" and not gap["own_model"]:
-        return words.verdict_alone.format(n=Counted(gap["n_train_positive"]))
+def verdict_text(gap: Gap, words: Words, margin: float, over_chance: Gap | None = None) -> str:
+    """A verdict in words.
+
+    Args:
+        gap: whose.
+        words: of the page.
+        margin: of equivalence.
+        over_chance: of the same market, where it has no model of its own.
+    """
     if gap["verdict"] == "global":
         return words.verdict_global
     if gap["verdict"] == "local":
@@ -51,16 +56,28 @@ def verdict_text(gap: Gap, words: Words, margin: float) -> str:
         return words.verdict_equivalent.format(margin=margin)
     if gap["verdict"] == SAME:
         return words.verdict_same.format(digits=DIGITS)
-    if not gap["own_model"]:
-        return words.verdict_untrained.format(n=Counted(gap["n_train_positive"]))
+    if gap["value"] is None:
+        told = words.verdict_untrained.format(n=Counted(gap["n_train_positive"]))
+        return told + _chance_text(over_chance, words)
     if gap["smallest_detectable"] is None or gap["p"] is None:
         return words.verdict_not_enough.format(n=Counted(gap["n_test_positive"]))
     return words.verdict_undecided.format(detectable=number(gap["smallest_detectable"]))
 
 
+def _chance_text(gap: Gap | None, words: Words) -> str:
+    """What became of the model for all beside chance, "" where there is nothing to judge it on."""
+    if gap is None:
+        return ""
+    if gap["verdict"] == CHANCE:
+        return words.under_chance.format(gap=gap_text(gap))
+    if gap["verdict"] == gap["arm"]:
+        return words.over_chance.format(gap=gap_text(gap))
+    return words.chance_undecided
+
+
 def gap_chart(comparison: Comparison, words: Words) -> Chart:
     """The primary gap of each market, the mean over markets, and a new market."""
-    margin = comparison.data["margin"]
+    margin, over_chance = comparison.data["margin"], comparison.over_chance()
     gaps = sorted(comparison.primary(), key=lambda gap: -(gap["n_train_positive"] or 0))
     rows = [{**gap, "kind": kind_of(gap)} for gap in gaps if gap["value"] is not None]
     rows += _summary_rows(comparison, words)
@@ -94,7 +111,7 @@ def gap_chart(comparison: Comparison, words: Words) -> Chart:
             "rows": [
                 [
                     gap["market"],
-                    verdict_text(gap, words, margin),
+                    verdict_text(gap, words, margin, over_chance.get(gap["market"])),
                     gap_text(gap),
                     p_text(gap["p_holm"]),
                     number(gap["smallest_detectable"]),
@@ -294,7 +311,7 @@ def trend_chart(comparison: Comparison, words: Words) -> Chart:
     line = base.mark_line(color="#0072b2", point=True).encode(
         y="value:Q", tooltip=["conversions:Q", alt.Tooltip("value:Q", format="+.4f")]
     )
-    gaps = [g for g in comparison.primary() if g["value"] is not None and g["own_model"]]
+    gaps = [gap for gap in comparison.primary() if gap["value"] is not None]
     markets = pl.DataFrame(
         {
             "market": [gap["market"] for gap in gaps],

@@ -25,6 +25,9 @@ class Transfer:
 EVERY = "all markets"
 """Trained on all of them, in `Transfer.matrix`."""
 
+CHANCE = "chance"
+"""What the model for all is held against where a market's own rows train no model: AUC 0.5."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -55,3 +58,7 @@ class Comparison:
     def primary(self) -> list[dict[str, Any]]:
         """The gap of the primary contrast in each market."""
         return [gap for gap in self.gaps if gap["primary"] and gap["scope"] == "market"]
+
+    def over_chance(self) -> dict[str, dict[str, Any]]:
+        """The gap of the model for all over chance, of each market without a model of its own."""
+        return {gap["market"]: gap for gap in self.gaps if gap["against"] == CHANCE}

@@ -1,10 +1,12 @@
 import importlib
+import mmap
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.memory import STAGES, Watch
+from benchmarks.memory import STAGES, Watch, nameless_files
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/status").is_file(), reason="memory is read from Linux's /proc"
@@ -32,3 +34,13 @@ def test_a_stage_holds_its_peak_and_a_stage_inside_it_is_told_apart() -> None:
     assert {"outer", "inner"} <= watch.peaks.keys()
     # the thread may count what is held now to any stage, but not to one that ended before
     assert watch.peaks["inner"]["RssAnon"] > watch.peaks["outer"]["RssAnon"] - 1e6
+
+
+def test_files_without_a_name_are_counted_and_shared_memory_is_not() -> None:
+    before = nameless_files()
+    with tempfile.TemporaryFile() as file:
+        file.truncate(2**20)
+        twice = (mmap.mmap(file.fileno(), 2**20) for _ in range(2))
+        with mmap.mmap(-1, 2**20), next(twice), next(twice):
+            assert nameless_files() == before + 2**20
+    assert nameless_files() == before

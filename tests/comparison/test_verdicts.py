@@ -9,13 +9,16 @@ from purchase_predictor.comparison.across import across_markets
 from purchase_predictor.comparison.arms import ARMS, POOLED, PRIMARY
 from purchase_predictor.comparison.verdicts import (
     EQUIVALENT,
+    NOT_ENOUGH_CONVERSIONS,
     beside_chance,
     compare_arms,
+    compare_chance,
     draw_seeds,
     side_by_side,
     with_pooled,
 )
 from purchase_predictor.evaluation.gap import NOT_ENOUGH, SAME
+from purchase_predictor.report.comparing_data import CHANCE
 from purchase_predictor.settings import Settings, load_settings
 
 SETTINGS = load_settings(None, ["evaluation.resamples=300"])
@@ -94,37 +97,39 @@ def test_pooling_that_takes_the_global_model_alone_is_no_win() -> None:
     assert {(gap["verdict"], gap["reason"]) for gap in gaps} == {(SAME, "")}
 
 
-def test_a_market_whose_rows_train_no_model_is_held_against_chance() -> None:
-    frame = rows({"KR": 1.5, "US": 0.5, "FR": 0.0, "TW": 0.0}, n=3000)
-    served, alone = (frame.filter(pl.col("market").is_in(names) == keep)
-                     for names, keep in ((["FR", "TW"], False), (["FR", "TW"], True)))  # fmt: skip
-    # in TW the model for all is of no use: chance, which is no model either
-    guess = np.random.default_rng(3).random(len(alone))
-    blind = pl.when(pl.col("market") == "TW").then(pl.Series(guess)).otherwise("global")
-    held = alone.with_columns(fusion=blind, part=pl.lit("test"))
-    n_train = {"KR": (1000, 100), "US": (1000, 100), "FR": (100, 0), "TW": (100, 5)}
+def test_markets_whose_rows_train_no_model_are_held_against_chance() -> None:
+    frame = rows(dict.fromkeys(["FR", "TW", "VN", "MX"], 0.0), n=3000)
+    market, rng = pl.col("market"), np.random.default_rng(3)
+    predicted = (
+        pl.when(market == "TW").then(pl.Series(rng.random(len(frame))))  # knows nothing
+        .when(market == "VN").then(1 - pl.col("global"))  # the wrong way round
+        .otherwise("global")
+    )  # fmt: skip
+    held = frame.with_columns(
+        fusion=predicted,
+        # as few test rows as tell nothing
+        part=pl.when((market == "MX") & (pl.int_range(pl.len()).over("market") > 60))
+        .then(pl.lit("validation"))
+        .otherwise(pl.lit("test")),
+    )
+    draws = draw_seeds([beside_chance(held, "fusion")], (PRIMARY[0], CHANCE), SETTINGS)
+    gaps = compare_chance(draws, SETTINGS, {"FR": (100, 0), "TW": (100, 5)})
+    found = {gap["market"]: gap for gap in gaps}
 
-    beside = beside_chance(held, "fusion", n_train)
-    draws = draw_seeds([served], NAMES, SETTINGS)
-    gaps = compare_arms(draws, SETTINGS, n_train, draw_seeds([beside], PRIMARY, SETTINGS))
-    found = {gap["market"]: gap for gap in gaps if gap["primary"]}
-    without = compare_arms(draws, SETTINGS, n_train)
-
-    assert (beside.filter(pl.col("market") == "FR")["local"] == 0.5 / 101).all()
-    own = primary(frame)["FR"]
-    assert found["FR"]["verdict"] == "global"
-    assert 0.2 < found["FR"]["value"] < 0.5
-    assert found["FR"]["n_test_positive"] == own["n_test_positive"]
-    assert found["TW"]["verdict"] == NOT_ENOUGH
-    assert [found[market]["own_model"] for market in ("KR", "US", "FR", "TW")] == [
-        True, True, False, False,
-    ]  # fmt: skip
-    # they are in Holm's family and in no average
-    assert found["macro"] == next(gap for gap in without if gap["market"] == "macro")
-    tested = sorted(found[market]["p"] for market in ("KR", "US", "FR", "TW"))
-    least = min((found[market] for market in ("KR", "US", "FR", "TW")), key=lambda g: g["p"])
-    assert least["p_holm"] == pytest.approx(4 * tested[0])
-    assert across_markets(draws, gaps, PRIMARY, SETTINGS)["markets"] == ["KR", "US"]
+    assert set(found) == {"FR", "TW", "VN", "MX"}
+    assert {(gap["arm"], gap["against"], gap["primary"]) for gap in gaps} == {
+        ("global", CHANCE, False)
+    }
+    verdicts = {name: gap["verdict"] for name, gap in found.items()}
+    assert verdicts == {"FR": "global", "TW": NOT_ENOUGH, "VN": CHANCE, "MX": NOT_ENOUGH}
+    assert found["MX"]["reason"] == NOT_ENOUGH_CONVERSIONS
+    auc = draws.of("global", "auc")[0][2 + draws.markets.index("FR")]
+    assert found["FR"]["value"] == pytest.approx(auc - 0.5)
+    assert found["VN"]["value"] == pytest.approx(0.5 - auc, abs=0.05)
+    assert (found["FR"]["n_train"], found["TW"]["n_train_positive"]) == (100, 5)
+    # one family of the three that can be judged
+    assert found["TW"]["p_holm"] == pytest.approx(found["TW"]["p"], rel=1e-9)
+    assert found["FR"]["p_holm"] >= 2 * found["FR"]["p"] > 0
 
 
 def test_what_cannot_be_told_is_neither_equal_nor_different() -> None:

@@ -26,7 +26,7 @@ from purchase_predictor.report.comparing_charts import (
     kind_of,
     verdict_text,
 )
-from purchase_predictor.report.comparing_data import EVERY, Comparison, Transfer
+from purchase_predictor.report.comparing_data import CHANCE, EVERY, Comparison, Transfer
 from purchase_predictor.report.comparing_words import ENGLISH, KOREAN, Words, words_of
 
 HOSTILE = '<script>alert("x")</script>'
@@ -40,7 +40,7 @@ def gap(market: str, verdict: str, value: float | None, **more: Any) -> dict[str
         "high": None if value is None else value + 0.01, "p": 0.01, "p_holm": 0.02,
         "smallest_detectable": 0.03, "n_train": 1000, "n_train_positive": 100, "n_test": 500,
         "n_test_positive": 50, "verdict": verdict, "primary": True, "equivalent_within": None,
-        "reason": "", "own_model": True,
+        "reason": "",
     }  # fmt: skip
     return found | more
 
@@ -61,7 +61,7 @@ def comparison() -> Comparison:
             gap(HOSTILE, "local", -0.02),
             gap("JP", "equivalent", 0.001),
             gap("DE", "not enough data", 0.004),
-            gap("MX", "not enough data", None, n_train_positive=3, p=None, own_model=False),
+            gap("MX", "not enough data", None, n_train_positive=3, p=None),
             gap("KR", "global", 0.02, primary=False, against="pooled"),
         ],
         across=[
@@ -105,10 +105,20 @@ def test_the_answer_counts_the_verdicts(comparison: Comparison) -> None:
     line = bottom_line(comparison, ENGLISH)
 
     assert "serves 1 of 5 markets better, their own models serve 1 better" in line
-    assert "either serves 1 equally well; for 2 there is not enough data" in line
+    assert (
+        "either serves 1 equally well; for 1 there is not enough data to tell. In 1 more" in line
+    )
+    assert "the model for all is better than chance in 0." in line
+    better = gap("MX", "global", 0.3, primary=False, against=CHANCE)
+    beside = replace(comparison, gaps=[*comparison.gaps, better])
+    assert "the model for all is better than chance in 1." in bottom_line(beside, ENGLISH)
+    told = answers(beside, ENGLISH)[ENGLISH.own_question]
+    assert "Not shown either way: DE." in told
+    assert "be trained for: MX. The model for all is better than chance there in: MX." in told
     assert "+0.012 higher (+0.002 to +0.022;" in line
     unpooled = replace(comparison, across=[{"reason": "2 markets"}])
-    assert bottom_line(unpooled, ENGLISH).endswith("to tell.")
+    assert bottom_line(unpooled, ENGLISH).endswith("chance in 0.")
+    assert bottom_line(replace(unpooled, reasons={}), ENGLISH).endswith("to tell.")
 
 
 def test_counts_of_one_have_a_noun_of_one(comparison: Comparison) -> None:
@@ -124,11 +134,17 @@ def test_counts_of_one_have_a_noun_of_one(comparison: Comparison) -> None:
     few = {**comparison.gaps[3], "p": None, "n_test_positive": 1}
     assert verdict_text(few, ENGLISH, 0.01) == "not enough data: 1 test conversion"
     untrained = {**comparison.gaps[4], "n_train_positive": 1}
-    assert verdict_text(untrained, ENGLISH, 0.01) == (
-        "not enough data: 1 conversion trains no model"
+    own = verdict_text(untrained, ENGLISH, 0.01)
+    over = gap("MX", "global", 0.3, primary=False, against=CHANCE)
+    told = verdict_text(untrained, ENGLISH, 0.01, over)
+    assert (
+        told == own + "; the model for all beats chance (AUC 0.5) by +0.3000 (+0.2900 to +0.3100)"
     )
-    told = verdict_text({**untrained, "verdict": "global"}, ENGLISH, 0.01)
-    assert told == "one model for all: 1 conversion trains no other"
+    under = {**over, "verdict": CHANCE, "value": -0.3}
+    assert "worse than chance" in verdict_text(untrained, ENGLISH, 0.01, under)
+    unknown = {**over, "verdict": "not enough data"}
+    assert verdict_text(untrained, ENGLISH, 0.01, unknown).endswith("chance cannot be told")
+    assert "1 training conversion," in verdict_text(untrained, ENGLISH, 0.01)
 
 
 @pytest.mark.parametrize("words", [ENGLISH, KOREAN])
@@ -173,7 +189,7 @@ def test_the_three_questions_have_answers(comparison: Comparison) -> None:
 
     own = told[ENGLISH.own_question]
     assert f"Of their own: {HOSTILE}. The model for all: KR. Either: JP." in own
-    assert "Not shown either way: DE, MX." in own
+    assert "Not shown either way: DE." in own
     assert "KR 90 (80–more than 100)" in told[ENGLISH.size_question]
     assert ENGLISH.new_question not in told  # one market is no average
     even = {**comparison.break_even[0], "conversions": None}
@@ -208,7 +224,7 @@ def test_a_comparison_of_one_seed_calls_itself_preliminary(comparison: Compariso
         (1, "its own model"),
         (2, "equivalent (within ±0.01)"),
         (3, "0.030 or more would have been seen"),
-        (4, "3 conversions train no model"),
+        (4, "3 training conversions"),
     ],
 )
 def test_a_verdict_says_why(comparison: Comparison, place: int, expected: str) -> None:
