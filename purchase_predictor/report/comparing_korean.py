@@ -23,7 +23,7 @@ KOREAN = {
     "own_question": "어느 시장이 자기 모델을 가져야 하는가?",
     "own_answer": "자기 모델: {local}. 모든 시장의 모델: {everyone}. 어느 쪽이든: {equivalent}.",
     "own_undecided": (
-        " 어느 쪽으로도 드러나지 않음: {unknown}. 드러날 때까지는 모든 시장의 모델이 안전합니다. "
+        " 어느 쪽으로도 드러나지 않음: {unknown}. 드러날 때까지는 모든 시장의 모델이 간단합니다. "
         "하나만 관리하면 되고 그 시장의 구매가 없어도 됩니다."
     ),
     "own_untrained": (

@@ -117,8 +117,8 @@ ENGLISH = Words(
     own_question="Which markets should have a model of their own?",
     own_answer="Of their own: {local}. The model for all: {everyone}. Either: {equivalent}.",
     own_undecided=(
-        " Not shown either way: {unknown}. Until it is, the model for all is the safer choice: it "
-        "is one to keep, and needs no conversions of the market."
+        " Not shown either way: {unknown}. Until it is, the model for all is the simpler choice: "
+        "it is one to keep, and needs no conversions of the market."
     ),
     own_untrained=(
         " No model of their own could be trained for: {untrained}. The model for all is better "

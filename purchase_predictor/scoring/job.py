@@ -121,6 +121,11 @@ class ScoringJob:
             for absent in absent_inputs(raw, predictor.reference_, context):
                 self.reporter.warn(absent)
         self.output.parent.mkdir(parents=True, exist_ok=True)
+        if not self.resume and any(WorkFolder(self.work).records()):
+            self.reporter.warn(
+                f"what an unfinished run left in {self.work} is thrown away: "
+                "--resume goes on with it"
+            )
         with WorkFolder.opened(self.work, made_from, resume=self.resume) as work:
             try:
                 engine = self._engine(place, work, made_from["threads"])

@@ -198,6 +198,19 @@ def test_input_truncated_midway_ends_in_a_sentence_and_resume_works_when_it_is_b
     assert written(output.parent) == whole
 
 
+def test_what_is_thrown_away_for_want_of_resume_is_told(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    output = tmp_path / "out" / "scores.parquet"
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring_job.ScoringJob, "_commit", refuse_to_compute)
+        for told in (False, True):
+            with pytest.raises(AssertionError):
+                score.main(command(output))
+            assert ("is thrown away: --resume goes on" in capsys.readouterr().err) == told
+
+
 def test_impressions_that_are_all_set_aside_leave_nothing_to_go_on_with(
     command: Command, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
