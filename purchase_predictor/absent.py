@@ -26,19 +26,32 @@ def absent_inputs(raw: RawTables, reference: Reference, context: Collection[str]
     if raw.products is None:
         if _some_without(reference, "unknown_product"):
             told.append(
-                "there is no table 'products': every title, picture and product is unknown"
+                f"there is no table 'products'{_spelled_alike(raw, 'products')}: every title, "
+                "picture and product is unknown"
             )
     else:
         columns = stored_schema(raw.products, "products", raw.files["products"]).names()
         wanted = [name for name, flag in CONTENT.items() if _some_without(reference, flag)]
         told += _lacking("products", columns, wanted, Products.columns())
     if raw.events is None and _some_without(reference, "empty_history"):
-        told.append("there is no table 'events': every shopper counts as one without a history")
+        told.append(
+            f"there is no table 'events'{_spelled_alike(raw, 'events')}: every shopper counts as "
+            "one without a history"
+        )
     columns = stored_schema(raw.impressions, "impressions", raw.files["impressions"]).names()
     contract = Impressions.columns()
     wanted = [name for name in [*contract, *context] if _was_there(reference, name)]
     told += _lacking("impressions", columns, wanted, contract)
     return [f"{sentence} (the model was tested with it)" for sentence in told]
+
+
+def _spelled_alike(raw: RawTables, table: str) -> str:
+    """The name of a file that may be the table's, in brackets; "" where there is none."""
+    read = {file.name for files in raw.files.values() for file in files}
+    places = raw.folder.iterdir() if raw.folder.is_dir() else ()
+    names = {place.stem: place.name for place in places if place.name not in read}
+    hint = nearest(table, names, shown=names).removeprefix("; ")
+    return f" ({hint})" if hint else ""
 
 
 def _lacking(

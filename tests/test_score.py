@@ -154,14 +154,15 @@ def test_tables_and_columns_that_are_not_there_are_told(
     data.mkdir()
     rows = pl.read_parquet(tiny_folder / "impressions.parquet").head(40)
     rows.rename({"discount_rate": "discount"}).write_parquet(data / "impressions.parquet")
+    (data / "event.parquet").touch()
 
     output = tmp_path / "s.parquet"
     command = ["--model", "run/model", "--input", str(data), "--output", str(output), "--quiet"]
     assert score.main(command) == 0
 
     shown = re.sub(r"\s+", " ", "".join(capsys.readouterr()))
-    assert "no table 'products'" in shown
-    assert "no table 'events'" in shown
+    assert "no table 'products': every title" in shown
+    assert "no table 'events' (did you mean 'event.parquet'?): every shopper" in shown
     assert "no column 'discount_rate'; did you mean 'discount'?" in shown
     assert "no column 'price'" not in shown
 

@@ -26,6 +26,9 @@ from purchase_predictor.report.comparing_words import Words, words_of
 from purchase_predictor.report.figures import gap_text, number, p_text
 from purchase_predictor.report.pages import Chart, write_page
 
+KINDS_OF_GLOBAL = ("global-with-adapters", "global")
+"""Arm and against of the contrast that says which of the models for all to take."""
+
 
 def write_report(comparison: Comparison, file: Path, *, language: str = "en") -> None:
     """Write the page; every text is escaped and it needs no network.
@@ -119,6 +122,11 @@ def _better_than_chance(comparison: Comparison) -> list[str]:
 def answers(comparison: Comparison, words: Words) -> dict[str, str]:
     """The three questions that people have, each with its answer as far as there is one."""
     told = {words.own_question: _who_has_their_own(comparison, words)}
+    kind = _macro_gap(comparison, *KINDS_OF_GLOBAL)
+    if kind is not None:
+        told[words.kind_question] = words.kind_answer.format(
+            **{name: number(kind[name], "+.3f") for name in ("value", "low", "high")}
+        )
     by = by_flat(comparison, words)
     if comparison.break_even:
         told[words.size_question] = _from_which_size(comparison, words) + by
@@ -133,6 +141,17 @@ def answers(comparison: Comparison, words: Words) -> dict[str, str]:
         )
         told[words.new_question] += by
     return told
+
+
+def _macro_gap(comparison: Comparison, arm: str, against: str) -> dict[str, Any] | None:
+    """The gap in AUC of two arms on average over the markets, None where it was not measured."""
+    wanted = ("macro", "auc", arm, against)
+    found = (
+        gap
+        for gap in comparison.gaps
+        if tuple(gap[name] for name in ("scope", "metric", "arm", "against")) == wanted
+    )
+    return next((gap for gap in found if gap["value"] is not None), None)
 
 
 def left_out(comparison: Comparison, words: Words) -> str:

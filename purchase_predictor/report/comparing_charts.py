@@ -106,7 +106,7 @@ def gap_chart(comparison: Comparison, words: Words) -> Chart:
         table={
             "columns": [
                 words.market, words.verdict, words.gap, words.p_holm, words.detectable,
-                words.conversions,
+                words.conversions, words.test_conversions,
             ],
             "rows": [
                 [
@@ -116,6 +116,7 @@ def gap_chart(comparison: Comparison, words: Words) -> Chart:
                     p_text(gap["p_holm"]),
                     number(gap["smallest_detectable"]),
                     f"{gap['n_train_positive']:,}",
+                    f"{gap['n_test_positive']:,}",
                 ]
                 for gap in gaps
             ],

@@ -48,7 +48,10 @@ KOREAN = {
     ),
     "preliminary": "1: 잠정적이며, 발표에는 다섯 개가 필요합니다",
     "rows": "데이터 수",
-    "rows_text": "학습 {n}행, 구매 {positive}건, 시장 {markets}개",
+    "rows_text": (
+        "비교한 시장 {markets}개의 학습 {n}행, 구매 {positive}건. 모든 시장의 모델은 데이터의 "
+        "모든 시장에서 학습합니다"
+    ),
     "by_flat": " 단순한 열의 LightGBM으로 측정했으므로 다른 모델의 값과 나란히 읽지 않습니다.",
     "caveat_averages": (
         "상자의 평균은 시장마다 다를 수 있음을 허용합니다(무작위 효과). “macro”는 자기 모델이 "
@@ -70,9 +73,9 @@ KOREAN = {
     "gap_axis": "AUC, 글로벌 − 로컬",
     "gap_note": (
         "0의 오른쪽이면 모든 시장의 모델이 낫습니다. 막대: 사용자를 재표집한 {level} 구간(대응 "
-        "비교), p는 시장들에 대한 Holm 보정, “탐지 가능한 최소 차이”는 다섯 번 가운데 네 번 "
-        "찾아낼 차이. 마지막 줄: 시장 평균(Hartung–Knapp)과 한 시장이 더 있을 때의 구간. 자기 "
-        "모델이 없는 시장은 표에 있습니다."
+        "비교), p는 시장들에 대한 Holm 보정(구간은 보정하지 않음), “탐지 가능한 최소 차이”는 "
+        "다섯 번 가운데 네 번 찾아낼 차이. 마지막 줄: 시장 평균(Hartung–Knapp)과 한 시장이 더 "
+        "있을 때의 구간. 자기 모델이 없는 시장은 표에 있습니다."
     ),
     "mean": "시장 평균",
     "new_market": "새로운 시장",
@@ -97,6 +100,12 @@ KOREAN = {
     "more_than": "{n}건 초과",
     "fewer_than": "{n}건 이하",
     "conversions": "학습 구매 건수",
+    "test_conversions": "테스트 구매 건수",
+    "kind_question": "모든 시장의 모델 가운데 어느 것인가?",
+    "kind_answer": (
+        "층을 국가에 맞춘 모델(global-with-adapters)의 AUC가 평범한 모델보다 평균 {value}({low} ~ "
+        "{high}) 높습니다(음수면 낮습니다). 탐색적입니다."
+    ),
     "detectable": "탐지 가능한 최소 차이",
     "p_holm": "p (Holm)",
     "transfer": "한 시장에서 학습하여 다른 시장에 쓰기",

@@ -62,6 +62,9 @@ class Words:
     more_than: str
     fewer_than: str
     conversions: str
+    test_conversions: str
+    kind_question: str
+    kind_answer: str
     detectable: str
     p_holm: str
     transfer: str
@@ -143,8 +146,8 @@ ENGLISH = Words(
     preliminary="1: preliminary, a published claim needs five",
     rows="Rows",
     rows_text=(
-        "{n} in training with {positive:conversion (purchase)|conversions (purchases)}, in "
-        "{markets:market|markets}"
+        "{n} in training with {positive:conversion (purchase)|conversions (purchases)}, in the "
+        "{markets:market|markets} compared; models for all learn from all markets of the data"
     ),
     by_flat=" By LightGBM on simple columns: not to be read beside figures of other models.",
     caveat_averages=(
@@ -170,9 +173,10 @@ ENGLISH = Words(
     gap_axis="AUC, global − local",
     gap_note=(
         "Right of zero one model for all is better. Bars: paired {level} intervals, users "
-        "resampled; p is corrected for testing several markets (Holm); “smallest detectable” is "
-        "what would be found four times in five. The last rows: mean over markets (Hartung–Knapp) "
-        "and the interval for one more. Markets without a model of their own stand in the table."
+        "resampled; p is corrected for testing several markets (Holm), intervals are not; "
+        "“smallest detectable” is what would be found four times in five. The last rows: mean "
+        "over markets (Hartung–Knapp) and the interval for one more. Markets without a model of "
+        "their own stand in the table."
     ),
     mean="Mean of markets",
     new_market="A new market",
@@ -197,6 +201,12 @@ ENGLISH = Words(
     more_than="more than {n}",
     fewer_than="{n} or fewer",
     conversions="Training conversions",
+    test_conversions="Test conversions",
+    kind_question="Which model for all?",
+    kind_answer=(
+        "The one whose layers are tuned to the country (global-with-adapters) has on average an "
+        "AUC {value} ({low} to {high}) higher than the plain one (below zero: lower). Exploratory."
+    ),
     detectable="Smallest detectable",
     p_holm="p (Holm)",
     transfer="Train on one market, serve another",

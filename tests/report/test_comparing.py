@@ -116,6 +116,11 @@ def test_the_answer_counts_the_verdicts(comparison: Comparison) -> None:
     assert "Not shown either way: DE." in told
     assert "be trained for: MX. The model for all is better than chance there in: MX." in told
     assert "+0.012 higher (+0.002 to +0.022;" in line
+    assert ENGLISH.kind_question not in answers(beside, ENGLISH)
+    tuned = gap("macro", "not enough data", 0.008, scope="macro", primary=False,
+                arm="global-with-adapters", against="global")  # fmt: skip
+    told = answers(replace(beside, gaps=[*beside.gaps, tuned]), ENGLISH)[ENGLISH.kind_question]
+    assert "an AUC +0.008 (\N{MINUS SIGN}0.002 to +0.018) higher" in told
     unpooled = replace(comparison, across=[{"reason": "2 markets"}])
     assert bottom_line(unpooled, ENGLISH).endswith("chance in 0.")
     assert bottom_line(replace(unpooled, reasons={}), ENGLISH).endswith("to tell.")
@@ -130,7 +135,7 @@ def test_counts_of_one_have_a_noun_of_one(comparison: Comparison) -> None:
     )
     assert "1 of 1 market better" in bottom_line(single, ENGLISH)
     told = facts(single, ENGLISH)[ENGLISH.rows]
-    assert told == "1 in training with 1 conversion (purchase), in 1 market"
+    assert told.startswith("1 in training with 1 conversion (purchase), in the 1 market compared;")
     few = {**comparison.gaps[3], "p": None, "n_test_positive": 1}
     assert verdict_text(few, ENGLISH, 0.01) == "not enough data: 1 test conversion"
     untrained = {**comparison.gaps[4], "n_train_positive": 1}
