@@ -226,12 +226,10 @@ def no_manifest(folder: Path) -> str:
 
 
 def _read_manifest(place: Path, shown: Path) -> dict[str, Any]:
+    if not (place / MANIFEST).is_file():  # to read a pipe would wait for ever
+        raise ModelFolderError(no_manifest(shown))
     try:
-        if (place / MANIFEST).is_fifo():  # to read it would wait for ever
-            raise FileNotFoundError
         manifest = json.loads((place / MANIFEST).read_text("utf-8"))
-    except FileNotFoundError:
-        raise ModelFolderError(no_manifest(shown)) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ModelFolderError(f"{MANIFEST} of model folder {shown} cannot be read") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:

@@ -55,6 +55,9 @@ class HeldRows:
         reporter: tells what happens.
         trainings: of all seeds.
         seed_told: whether the seed is named, as where there are several.
+
+    Attributes:
+        refused: by `look_up`, what has too few rows for a model, and why.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class HeldRows:
         self.fingerprint = fingerprint(tables)
         self.split = split_by(tables, settings)
         self._content: ContentEncoders | None = None
+        self.refused: dict[str, str] = {}
         self._enough: set[tuple[str, int]] = set()
         self._global: dict[str, PurchasePredictor] = {}
         self._frames: dict[tuple[str, str], pl.DataFrame] = {}
@@ -95,35 +99,15 @@ class HeldRows:
                 read = self._read(arm, trained_on)
                 if read is not None:
                     self._frames[arm.name, trained_on] = read
-                elif self._trainable(arm, trained_on):
+                    continue
+                try:
+                    self._check(arm, trained_on)
                     missing.add((arm.name, trained_on))
+                except DataError as error:  # `of` leaves such a market out
+                    self.refused.setdefault(trained_on, str(error))
         if any(name == ADAPTED.name for name, _ in missing):
             missing.add((WITH_ADAPTERS.name, WITH_ADAPTERS.trained_on("")))  # see `_shared`
         self.trainings.n += len(missing)
-
-    def refusals(self, arms: Sequence[Arm], markets: Sequence[str]) -> dict[str, str]:
-        """Why markets cannot have a model of their own, as far as their rows tell it.
-
-        Args:
-            arms: wanted, after `look_up`.
-            markets: wanted.
-        """
-        reasons: dict[str, str] = {}
-        for arm in arms:
-            for market in markets if arm.scope != "global" else ():
-                if (arm.name, arm.trained_on(market)) not in self._frames:
-                    try:
-                        self._check(arm, market)
-                    except DataError as error:
-                        reasons.setdefault(market, str(error))
-        return reasons
-
-    def _trainable(self, arm: Arm, trained_on: str) -> bool:
-        try:
-            self._check(arm, trained_on)
-        except DataError:  # told by `of`, which leaves the market out
-            return False
-        return True
 
     def _check(self, arm: Arm, trained_on: str) -> None:
         """Refuse rows that are too few; those that were found enough are not counted again."""

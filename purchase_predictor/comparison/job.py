@@ -137,7 +137,7 @@ class ComparisonJob:
         of_seeds = []
         waiting = self._look_up(tables, markets)
         for held in waiting:  # told now, not after the models for all are trained
-            _refuse_none(markets, held.refusals(ARMS, markets))
+            _refuse_none(markets, held.refused)
         while waiting:
             # taken from the list, for it holds the models that later ones of its seed begin with
             frames, missing = collect(waiting.pop(0), ARMS, list(markets))

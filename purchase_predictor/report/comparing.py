@@ -120,7 +120,7 @@ def _better_than_chance(comparison: Comparison) -> list[str]:
 
 
 def answers(comparison: Comparison, words: Words) -> dict[str, str]:
-    """The three questions that people have, each with its answer as far as there is one."""
+    """The questions that people have, each with its answer as far as there is one."""
     told = {words.own_question: _who_has_their_own(comparison, words)}
     kind = _macro_gap(comparison, *KINDS_OF_GLOBAL)
     if kind is not None:
