@@ -17,8 +17,8 @@ from benchmarks.table import markdown
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.settings import load_settings
 from purchase_predictor.training.batches import Batcher
+from purchase_predictor.training.conversion import mean_logits
 from purchase_predictor.training.loop import default_device
-from purchase_predictor.training.system import mean_logits
 
 
 def training_rate(

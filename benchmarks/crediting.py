@@ -32,7 +32,7 @@ from purchase_predictor.errors import UserError
 from purchase_predictor.explaining_job import levers_of
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.training.batches import Batcher
-from purchase_predictor.training.preparation import split_by
+from purchase_predictor.training.selection import split_by
 
 SHOWN = {"picture": (False, True), "title": (True, False)}
 """Where a phrase is shown: in the title, in the picture."""

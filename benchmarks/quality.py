@@ -49,7 +49,7 @@ from purchase_predictor.evaluation.summary import evaluate
 from purchase_predictor.job import read_truth
 from purchase_predictor.panel import FUSION, LIGHTGBM, STACK
 from purchase_predictor.settings import Settings, load_settings
-from purchase_predictor.training.preparation import fingerprint
+from purchase_predictor.training.selection import fingerprint
 from purchase_predictor.tuning.prepared import Prepared, prepare
 
 DEFAULT_SYSTEMS = f"{FUSION},{','.join(NAMES)},{STACK}"

@@ -40,9 +40,10 @@ from purchase_predictor.panel import FUSION, LIGHTGBM, STACK
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.settings import Settings, load_settings
 from purchase_predictor.training.calibration import Calibrator
+from purchase_predictor.training.conversion import FusionTask
 from purchase_predictor.training.loop import Loop, LoopSettings, measure_precisions
 from purchase_predictor.training.next_click import NextClick
-from purchase_predictor.training.system import FusionSystem, FusionTask
+from purchase_predictor.training.system import FusionSystem
 
 WIDTH, LAYERS, HISTORY = 96, 2, 40
 ONE_EPOCH = (

@@ -32,7 +32,7 @@ from purchase_predictor.painting import Painter
 from purchase_predictor.panel import FUSION
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.report.contributing_data import ContributionReport
-from purchase_predictor.training.preparation import fingerprint, split_by
+from purchase_predictor.training.selection import fingerprint, split_by
 
 Floats = NDArray[np.float64]
 

@@ -23,7 +23,7 @@ from purchase_predictor.counted import Counted
 from purchase_predictor.panel import FUSION
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.settings import StoreSettings
-from purchase_predictor.training.preparation import fingerprint
+from purchase_predictor.training.selection import fingerprint
 from purchase_predictor.training.system import FusionSystem
 
 FEW_CONVERSIONS = 1_000

@@ -10,11 +10,13 @@ from torch import Tensor
 
 from features.arrays import CALIBRATE, EncodedMarket
 from purchase_predictor.baselines.registry import make_baseline
-from purchase_predictor.baselines.system import Refitting, System
+from purchase_predictor.baselines.system import OfRounds, Refitting, System
+from purchase_predictor.errors import DataError
 from purchase_predictor.panel import FUSION, Panel
 from purchase_predictor.settings import Settings
 from purchase_predictor.training.loop import OnEpoch, Progress
 from purchase_predictor.training.shapes import ContentSizes
+from purchase_predictor.training.stopping import StoppedAt
 from purchase_predictor.training.system import FusionSystem
 
 
@@ -47,6 +49,7 @@ class Fitting:
         resume: goes on from them.
         progress: told what happens.
         on_epoch: told the figures of each epoch.
+        stopped: what another model's STOP rows decided, where those of the rows cannot.
     """
 
     settings: Settings
@@ -56,6 +59,7 @@ class Fitting:
     resume: bool
     progress: Progress
     on_epoch: OnEpoch
+    stopped: StoppedAt | None = None
 
     def fusion(self, data: EncodedMarket, start_from: FusionSystem | None = None) -> FusionSystem:
         """Fit the fusion transformer.
@@ -72,6 +76,7 @@ class Fitting:
             self.sizes,
             clicks=self.clicks,
             start_from=start_from,
+            stopped=self.stopped,
             folder=folder,
             resume=self.resume,
             on_epoch=self.on_epoch,
@@ -89,8 +94,7 @@ class Fitting:
         systems: dict[str, System] = {FUSION: fusion}
         for name in settings.baselines.systems:
             progress(f"{name}: fitting on the same rows")
-            system = make_baseline(name, settings.baselines)
-            systems[name] = system.fit(data, seed=settings.seed, progress=progress)
+            systems[name] = self._baseline(name, data)
         panel = Panel.fit(systems, data)
         before = copy.copy(fusion)
         validation = predictions(panel, data.select(data.part == CALIBRATE))
@@ -100,6 +104,31 @@ class Fitting:
                 if isinstance(system, Refitting):
                     system.refit(data, seed=settings.seed, progress=progress)
         return FittedSystems(panel, before, validation)
+
+    def _baseline(self, name: str, data: EncodedMarket) -> System:
+        seed, system = self.settings.seed, make_baseline(name, self.settings.baselines)
+        if self.stopped is None:
+            return system.fit(data, seed=seed, progress=self.progress)
+        if not isinstance(system, OfRounds):
+            raise DataError(f"{name} learns only where rows of both outcomes can stop it")
+        return system.fit_rounds(
+            data, self.stopped.n_rounds[name], seed=seed, progress=self.progress
+        )
+
+
+def stopped_at(fusion: FusionSystem, systems: Mapping[str, System]) -> StoppedAt:
+    """What STOP rows decided for systems, for others that cannot be stopped by theirs.
+
+    Args:
+        fusion: fitted.
+        systems: fitted beside it.
+    """
+    of_rounds = {name: one for name, one in systems.items() if isinstance(one, OfRounds)}
+    return StoppedAt(
+        n_epochs=max(1, fusion.state_.best_epoch + 1),
+        weights=tuple(fusion.model_.weights.tolist()),
+        n_rounds={name: system.n_rounds_ for name, system in of_rounds.items()},
+    )
 
 
 def predictions(panel: Panel, data: EncodedMarket) -> pl.DataFrame:

@@ -28,14 +28,14 @@ from purchase_predictor.report import charts, pages
 from purchase_predictor.report.calibrated import calibration_sentences
 from purchase_predictor.report.console import gap_sentences, rich_table
 from purchase_predictor.report.run_page import logged_figures, run_note
-from purchase_predictor.runs import HELD, KEY_TAG, held_rows, judged_key, run_key
+from purchase_predictor.runs import KEY_TAG, judged_key, run_key, write_held
 from purchase_predictor.scored import unread_sentences, unseen_sentences
 from purchase_predictor.scoring_rows import example_rows
 from purchase_predictor.settings import STORAGE, Settings
 from purchase_predictor.told_tables import QUARANTINE, read_told
 from purchase_predictor.tracked import appoint
-from purchase_predictor.training.preparation import check_market, fingerprint
 from purchase_predictor.training.processes import refuse_lonely_launch
+from purchase_predictor.training.selection import check_market, fingerprint
 
 SAMPLE = Path("data/sample")
 
@@ -268,9 +268,8 @@ class Job:
         for name in ("metrics.json", "predictions.parquet", QUARANTINE, "report.html"):
             logged.log_file(self.folder / name)
         with TemporaryDirectory() as folder:
-            held = Path(folder) / HELD
-            held_rows(predictor).write_parquet(held)
-            logged.log_file(held)
+            for file in write_held(predictor, Path(folder)):
+                logged.log_file(file)
         name = registered_name(self.market, self.scope)
         version = logged.log_model(
             self.folder / "model",

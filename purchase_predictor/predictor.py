@@ -5,7 +5,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self, get_args
 
-import numpy as np
 import polars as pl
 
 from features.arrays import TEST, TRAIN, EncodedMarket
@@ -22,25 +21,23 @@ from purchase_predictor.facts import Facts, Scope
 from purchase_predictor.fitting import FittedSystems, Fitting, predictions
 from purchase_predictor.given import read_given
 from purchase_predictor.panel import Panel
-from purchase_predictor.reference import Reference
+from purchase_predictor.reference import Reference, some_held_out
 from purchase_predictor.scored import scored_frame, unread_sentences, unseen_in
 from purchase_predictor.settings import Settings
 from purchase_predictor.training.loop import OnEpoch, Progress, no_epoch
 from purchase_predictor.training.next_click import NextClick
 from purchase_predictor.training.picture_phrases import PicturePhrases
-from purchase_predictor.training.preparation import (
+from purchase_predictor.training.preparation import Preparation
+from purchase_predictor.training.processes import make_accelerator
+from purchase_predictor.training.selection import (
     ALL_MARKETS,
-    Preparation,
     Selection,
     check_rows,
     fingerprint,
     select_market,
     split_by,
 )
-from purchase_predictor.training.processes import make_accelerator
-
-REFERENCE_ROWS = 20_000
-"""Test rows that later drift is told from, about."""
+from purchase_predictor.training.stopping import StoppedAt
 
 _PICTURE_PHRASES = "picture_phrases"
 
@@ -89,6 +86,7 @@ class PurchasePredictor:
         checkpoints: Path | None = None,
         content: ContentEncoders | None = None,
         shared: "PurchasePredictor | None" = None,
+        stopped: StoppedAt | None = None,
         resume: bool = False,
         progress: Progress = silent,
         on_epoch: OnEpoch = no_epoch,
@@ -101,6 +99,8 @@ class PurchasePredictor:
             content: trained encoders of pictures and titles; None trains those of the settings.
             shared: a global predictor fitted on the same data, whose features, encoders and
                 pre-training are taken; an adapted model begins with its fusion.
+            stopped: where a model of all markets stopped: as long learns one of a market whose
+                own rows cannot stop it.
             resume: goes on from the checkpoints.
             progress: told a line at each step.
             on_epoch: told the figures of each epoch.
@@ -120,7 +120,7 @@ class PurchasePredictor:
         selection = select_market(tables, split, learns_from)
         for wanted in {learns_from, self.market}:
             rows = select_market(tables, split, wanted)
-            check_rows(rows, wanted, self.settings.data.min_conversions)
+            check_rows(rows, wanted, self.settings.data.min_conversions, stops=stopped is None)
         if shared is not None:
             self.preparation_, self.data_ = shared.preparation_, shared.data_
         else:
@@ -133,9 +133,10 @@ class PurchasePredictor:
                 progress=progress,
                 on_epoch=on_epoch,
             )
-        learned = self._fit_systems(shared, checkpoints, resume, progress, on_epoch)
+        learned = self._fit_systems(shared, stopped, checkpoints, resume, progress, on_epoch)
         self.facts_ = self._facts(tables, selection, learned)
-        self.reference_ = self._reference(learned)
+        held = some_held_out(learned, seed=self.settings.seed)
+        self.reference_ = Reference.fit(held, self.panel_.predict_proba(held))
         return self
 
     def fit_content(
@@ -173,6 +174,7 @@ class PurchasePredictor:
     def _fit_systems(
         self,
         shared: "PurchasePredictor | None",
+        stopped: StoppedAt | None,
         folder: Path | None,
         resume: bool,
         progress: Progress,
@@ -187,6 +189,7 @@ class PurchasePredictor:
             resume=resume,
             progress=progress,
             on_epoch=on_epoch,
+            stopped=stopped,
         )
         if self.scope == "adapted":
             start = fitting.fusion(data) if shared is None else shared.fitted_.fusion
@@ -223,15 +226,6 @@ class PurchasePredictor:
             unseen_markets=unseen_in(test),
             learned_until=float(self.data_.time[self.data_.before_test()].max()),
         )
-
-    def _reference(self, data: EncodedMarket) -> Reference:
-        """Histograms of inputs and scores of test rows, of some users where they are many."""
-        share = min(1.0, REFERENCE_ROWS / max(1, int((data.part == TEST).sum())))
-        units = np.unique(data.unit[data.part == TEST])
-        some = np.random.default_rng(self.settings.seed).random(len(units)) < share
-        some[0] = True  # one at least
-        held = data.select((data.part == TEST) & np.isin(data.unit, units[some]))
-        return Reference.fit(held, self.panel_.predict_proba(held))
 
     # ---- predict and evaluate
 

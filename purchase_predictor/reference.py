@@ -14,11 +14,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from features.arrays import MISSING, N_RESERVED, UNSEEN, EncodedMarket
+from features.arrays import MISSING, N_RESERVED, TEST, UNSEEN, EncodedMarket
 from purchase_predictor.evaluation.stability import bin_counts, quantile_edges
 
 MAX_CODES = 20
 """Categories with a bin of their own, the commonest ones; the others share one."""
+
+REFERENCE_ROWS = 20_000
+"""Test rows that later drift is told from, about."""
 
 Histogram = list[int]
 """Rows in each bin, then those in which the value is missing, then those in which it is unseen."""
@@ -120,6 +123,20 @@ class Reference:
             TypeError: a key is missing or unknown.
         """
         return cls(**{**values, "counts": Counts(**values["counts"])})
+
+
+def some_held_out(data: EncodedMarket, *, seed: int) -> EncodedMarket:
+    """Test rows to tell later drift from: those of some users where there are many.
+
+    Args:
+        data: encoded rows, of TEST some.
+        seed: of the users drawn.
+    """
+    share = min(1.0, REFERENCE_ROWS / max(1, int((data.part == TEST).sum())))
+    units = np.unique(data.unit[data.part == TEST])
+    some = np.random.default_rng(seed).random(len(units)) < share
+    some[0] = True  # one at least
+    return data.select((data.part == TEST) & np.isin(data.unit, units[some]))
 
 
 def _numbers(data: EncodedMarket) -> dict[str, NDArray[np.float64]]:

@@ -3,18 +3,24 @@
 import hashlib
 import json
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from features.culture import load_profiles
 from features.encoding import FORMAT
+from purchase_predictor.checkpoint import write_json
+from purchase_predictor.fitting import stopped_at
 from purchase_predictor.model.fusion import LAYOUT
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.settings import Settings
 
 HELD = "held.parquet"
 """Artifact of a run: calibrated probabilities of the rows that it did not learn from."""
+
+STOPPED = "stopped.json"
+"""Artifact of a run: where training stopped, for models that cannot be stopped by their rows."""
 
 KEY_TAG = "run.key"
 
@@ -83,3 +89,19 @@ def held_rows(predictor: PurchasePredictor) -> pl.DataFrame:
             predictor.predict_test().with_columns(part=pl.lit("test")),
         ]
     )
+
+
+def write_held(predictor: PurchasePredictor, folder: Path) -> list[Path]:
+    """Write what other commands read from a run.
+
+    Args:
+        predictor: just fitted.
+        folder: where.
+
+    Returns:
+        The files `HELD` and `STOPPED`.
+    """
+    held_rows(predictor).write_parquet(folder / HELD)
+    stopped = stopped_at(predictor.fitted_.fusion, predictor.panel_.systems_)
+    write_json(folder / STOPPED, stopped.to_dict())
+    return [folder / HELD, folder / STOPPED]

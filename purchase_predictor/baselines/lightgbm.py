@@ -31,11 +31,12 @@ class LightGBMSystem:
     Attributes:
         table_: the design matrix's state.
         booster_: the trees.
-        n_rounds_: trees kept.
-        stop_log_loss_: log-loss on STOP rows at that number of trees.
+        n_rounds_: trees kept; 0 before there are any.
+        stop_log_loss_: log-loss on STOP rows at that number of trees; None if they were not asked.
     """
 
     name = "lightgbm"
+    n_rounds_ = 0
 
     def __init__(self, settings: LightGBMSettings) -> None:
         self.settings = settings
@@ -66,8 +67,33 @@ class LightGBMSystem:
             ],
         )
         self.n_rounds_ = self.booster_.best_iteration
-        self.stop_log_loss_ = float(self.booster_.best_score["stop"]["binary_logloss"])
+        self.stop_log_loss_: float | None = float(
+            self.booster_.best_score["stop"]["binary_logloss"]
+        )
         progress(f"lightgbm: {self.n_rounds_} trees, log-loss {self.stop_log_loss_:.5f}")
+        return self
+
+    def fit_rounds(
+        self, data: EncodedMarket, n_rounds: int, *, seed: int, progress: Progress
+    ) -> Self:
+        """Learn as many trees from TRAIN rows, whatever the STOP rows say.
+
+        Args:
+            data: encoded rows.
+            n_rounds: trees.
+            seed: of the rows and columns drawn.
+            progress: told a line.
+
+        Raises:
+            DataError: if a part is empty or the training rows hold one class only.
+        """
+        train, _ = learning_rows(data)
+        self.table_ = TableEncoder.fit(data, self.settings.n_components)
+        self.booster_ = lgb.train(
+            self._parameters(seed), self._dataset(data, train), num_boost_round=n_rounds
+        )
+        self.n_rounds_, self.stop_log_loss_ = n_rounds, None
+        progress(f"lightgbm: {n_rounds} trees, as many as the model for all has")
         return self
 
     def refit(self, data: EncodedMarket, *, seed: int, progress: Progress) -> Self:

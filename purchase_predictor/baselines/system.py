@@ -55,6 +55,30 @@ class Refitting(System, Protocol):
         ...
 
 
+@runtime_checkable
+class OfRounds(System, Protocol):
+    """A system of rounds, of which a given number can be learned.
+
+    Attributes:
+        n_rounds_: that were learned and kept.
+    """
+
+    n_rounds_: int
+
+    def fit_rounds(
+        self, data: EncodedMarket, n_rounds: int, *, seed: int, progress: Progress
+    ) -> Self:
+        """Learn from TRAIN rows where STOP rows cannot tell for how long.
+
+        Args:
+            data: encoded rows.
+            n_rounds: how many.
+            seed: of everything that is drawn.
+            progress: told a line.
+        """
+        ...
+
+
 def learning_rows(data: EncodedMarket) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows to learn from and rows to stop on.
 

@@ -16,7 +16,8 @@ from purchase_predictor.encoders.content import ContentEncoders, silent
 from purchase_predictor.fitting import Fitting
 from purchase_predictor.settings import Settings
 from purchase_predictor.training.loop import no_epoch
-from purchase_predictor.training.preparation import Preparation, Selection, check_rows
+from purchase_predictor.training.preparation import Preparation
+from purchase_predictor.training.selection import Selection, check_rows
 
 
 class FusionModels:

@@ -11,20 +11,24 @@ import polars as pl
 from features.schema import Tables
 from purchase_predictor import tracking
 from purchase_predictor.cli import Reporter
-from purchase_predictor.comparison.arms import ADAPTED, WITH_ADAPTERS, Arm
+from purchase_predictor.comparison.arms import ADAPTED, ALL, GLOBAL, WITH_ADAPTERS, Arm
 from purchase_predictor.encoders.content import ContentEncoders
 from purchase_predictor.errors import DataError
+from purchase_predictor.fitting import stopped_at
+from purchase_predictor.panel import LIGHTGBM
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.report.run_page import logged_figures, run_note
-from purchase_predictor.runs import HELD, KEY_TAG, held_rows, run_key
+from purchase_predictor.runs import HELD, KEY_TAG, STOPPED, run_key, write_held
 from purchase_predictor.settings import Settings
 from purchase_predictor.tracked import find_artifact
-from purchase_predictor.training.preparation import (
+from purchase_predictor.training.selection import (
     check_rows,
     fingerprint,
     select_market,
     split_by,
+    stopping_markets,
 )
+from purchase_predictor.training.stopping import StoppedAt
 
 
 class Trainings:
@@ -58,6 +62,8 @@ class HeldRows:
 
     Attributes:
         refused: by `look_up`, what has too few rows for a model, and why.
+        unstopped: markets whose own rows cannot stop training; their models learn for as long as
+            the model for all did.
     """
 
     def __init__(
@@ -81,6 +87,11 @@ class HeldRows:
         self._content: ContentEncoders | None = None
         self.refused: dict[str, str] = {}
         self._enough: set[tuple[str, int]] = set()
+        self.unstopped: set[str] = set()
+        if set(settings.baselines.systems) <= {LIGHTGBM}:  # others have no length to take over
+            every = set(tables.impressions["market"])
+            self.unstopped = every - stopping_markets(tables, self.split)
+        self._stopped_at: StoppedAt | None = None
         self._global: dict[str, PurchasePredictor] = {}
         self._frames: dict[tuple[str, str], pl.DataFrame] = {}
 
@@ -106,14 +117,19 @@ class HeldRows:
                 except DataError as error:  # `of` leaves such a market out
                     self.refused.setdefault(trained_on, str(error))
         if any(name == ADAPTED.name for name, _ in missing):
-            missing.add((WITH_ADAPTERS.name, WITH_ADAPTERS.trained_on("")))  # see `_shared`
+            missing.add((WITH_ADAPTERS.name, ALL))  # see `_shared`
+        if any(trained_on in self.unstopped for _, trained_on in missing):
+            self._stopped_at = self._read_stopped()
+            if self._stopped_at is None:
+                missing.add((GLOBAL.name, ALL))  # see `_stopped`
         self.trainings.n += len(missing)
 
     def _check(self, arm: Arm, trained_on: str) -> None:
         """Refuse rows that are too few; those that were found enough are not counted again."""
         least = arm.settings(self.settings).data.min_conversions
         if (trained_on, least) not in self._enough:
-            check_rows(select_market(self.tables, self.split, trained_on), trained_on, least)
+            rows = select_market(self.tables, self.split, trained_on)
+            check_rows(rows, trained_on, least, stops=trained_on not in self.unstopped)
             self._enough.add((trained_on, least))
 
     def of(self, arm: Arm, market: str) -> pl.DataFrame:
@@ -136,17 +152,25 @@ class HeldRows:
 
     def _read(self, arm: Arm, trained_on: str) -> pl.DataFrame | None:
         with TemporaryDirectory() as folder:
-            file = find_artifact(
-                self.settings.tracking,
-                experiment=self.name,
-                tag=(KEY_TAG, self._key(arm, trained_on)),
-                name=HELD,
-                folder=Path(folder),
-            )
+            file = self._artifact(arm, trained_on, HELD, Path(folder))
             if file is None:
                 return None
             self.reporter.step(f"{self._what(arm, trained_on)}: read from a finished run")
             return pl.read_parquet(file)
+
+    def _read_stopped(self) -> StoppedAt | None:
+        with TemporaryDirectory() as folder:
+            file = self._artifact(GLOBAL, ALL, STOPPED, Path(folder))
+            return None if file is None else StoppedAt.from_dict(json.loads(file.read_text()))
+
+    def _artifact(self, arm: Arm, trained_on: str, name: str, folder: Path) -> Path | None:
+        return find_artifact(
+            self.settings.tracking,
+            experiment=self.name,
+            tag=(KEY_TAG, self._key(arm, trained_on)),
+            name=name,
+            folder=folder,
+        )
 
     def _what(self, arm: Arm, trained_on: str) -> str:
         seed = f", seed {self.settings.seed}" if self.seed_told else ""
@@ -154,7 +178,9 @@ class HeldRows:
 
     def _train(self, arm: Arm, trained_on: str) -> pl.DataFrame:
         self._check(arm, trained_on)
-        shared = self._shared(arm)  # may train another arm, whose run comes first
+        # either may train another arm, whose run comes first
+        shared = self._shared(arm)
+        stopped = self._stopped() if trained_on in self.unstopped else None
         self.trainings.begin(self._what(arm, trained_on))
         settings = arm.settings(self.settings)
         predictor = PurchasePredictor(settings, market=trained_on, scope=arm.scope)
@@ -170,16 +196,16 @@ class HeldRows:
                 self.tables,
                 content=self._encoders(),
                 shared=shared,
+                stopped=stopped,
                 progress=self.reporter.step,
                 on_epoch=logged.log_epoch,
             )
             if arm.scope == "global":
                 self._global[arm.name] = predictor
-            held = held_rows(predictor)
-            self._log(logged, predictor, held)
-        return held
+            return self._log(logged, predictor)
 
-    def _log(self, logged: tracking.Run, predictor: PurchasePredictor, held: pl.DataFrame) -> None:
+    def _log(self, logged: tracking.Run, predictor: PurchasePredictor) -> pl.DataFrame:
+        """Log the run; its held rows."""
         rows = {
             name: sum(getattr(count, name) for count in self.tables.rows.values())
             for name in ("read", "used", "set_aside")
@@ -197,11 +223,21 @@ class HeldRows:
         )
         logged.describe(note, {"system": facts.champion})
         with TemporaryDirectory() as folder:
-            held.write_parquet(Path(folder) / HELD)
-            logged.log_file(Path(folder) / HELD)
+            files = write_held(predictor, Path(folder))
             text = json.dumps(result, indent=1, ensure_ascii=False)
             (Path(folder) / "metrics.json").write_text(text, "utf-8")
-            logged.log_file(Path(folder) / "metrics.json")
+            for file in (*files, Path(folder) / "metrics.json"):
+                logged.log_file(file)
+            return pl.read_parquet(Path(folder) / HELD)
+
+    def _stopped(self) -> StoppedAt:
+        """Where the model for all stopped; it is trained again if its run does not tell."""
+        if self._stopped_at is None:
+            if GLOBAL.name not in self._global:
+                self._train(GLOBAL, ALL)
+            found = self._global[GLOBAL.name]
+            self._stopped_at = stopped_at(found.fitted_.fusion, found.panel_.systems_)
+        return self._stopped_at
 
     def _encoders(self) -> ContentEncoders:
         """Trained once: titles and pictures are the same for every arm."""
@@ -217,7 +253,7 @@ class HeldRows:
             return None
         if arm.scope == "adapted" and WITH_ADAPTERS.name not in self._global:
             # its run is there, but a run does not hold what fine-tuning begins with
-            self._train(WITH_ADAPTERS, WITH_ADAPTERS.trained_on(""))
+            self._train(WITH_ADAPTERS, ALL)
         if arm.scope == "adapted":
             return self._global[WITH_ADAPTERS.name]
         return next(

@@ -36,7 +36,7 @@ from purchase_predictor.report.comparing_data import CHANCE, Comparison, Transfe
 from purchase_predictor.report.comparing_words import words_of
 from purchase_predictor.settings import Settings
 from purchase_predictor.told_tables import QUARANTINE, read_told
-from purchase_predictor.training.preparation import fingerprint, split_by
+from purchase_predictor.training.selection import fingerprint, split_by
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class _Collected:
     kappas: list[float]
     reasons: dict[str, str]
     untrained: list[pl.DataFrame]
+    unstopped: list[str]
 
 
 class ComparisonJob:
@@ -119,6 +120,7 @@ class ComparisonJob:
             ],
             kappa=arms.kappas,
             reasons=arms.reasons,
+            unstopped=arms.unstopped,
             curves=curves,
             break_even=[]
             if curves is None or not len(curves)
@@ -138,6 +140,7 @@ class ComparisonJob:
         waiting = self._look_up(tables, markets)
         for held in waiting:  # told now, not after the models for all are trained
             _refuse_none(markets, held.refused)
+        unstopped = {market for held in waiting for market in held.unstopped}
         while waiting:
             # taken from the list, for it holds the models that later ones of its seed begin with
             frames, missing = collect(waiting.pop(0), ARMS, list(markets))
@@ -154,6 +157,7 @@ class ComparisonJob:
             [pooling.kappa for _, pooling in pooled],
             reasons,
             [beside_chance(frames[PRIMARY[0]].filter(alone), self.system) for frames in of_seeds],
+            sorted(unstopped.intersection(served)),
         )
 
     def _look_up(self, tables: Tables, markets: Sequence[str]) -> list[HeldRows]:

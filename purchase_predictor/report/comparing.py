@@ -233,6 +233,9 @@ def caveats(comparison: Comparison, words: Words) -> list[str]:
         words.caveat_seeds.format(and_models=and_models),
         words.caveat_dimensions,
     ]
+    if comparison.unstopped:
+        markets = ", ".join(comparison.unstopped)
+        told.append(words.caveat_unstopped.format(markets=markets))
     if comparison.curves is None:
         return told
     by_fusion = comparison.data.get("curves_by") == "fusion"

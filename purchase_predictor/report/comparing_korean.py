@@ -63,7 +63,7 @@ KOREAN = {
     "verdict_local": "자기 모델",
     "verdict_equivalent": "동등 (±{margin} 이내)",
     "verdict_not_enough": "데이터 부족: 테스트 구매 {n}건",
-    "verdict_untrained": "자기 모델 없음: 학습 구매 {n}건, 또는 멈출 때를 정할 구매가 없음",
+    "verdict_untrained": "자기 모델 없음: 학습 구매 {n}건, 또는 멈추거나 보정할 데이터 부족",
     "over_chance": "; 모든 시장의 모델은 우연(AUC 0.5)보다 {gap} 나음",
     "under_chance": "; 모든 시장의 모델은 우연(AUC 0.5)보다 {gap} 못함",
     "chance_undecided": "; 모든 시장의 모델이 우연보다 나은지는 알 수 없음",
@@ -151,6 +151,10 @@ KOREAN = {
     "caveat_dimensions": (
         "문화 차원(Hofstede, 2015)은 국가를 설명하며 개인을 설명하지 않습니다. 불확실성 회피와 "
         "남성성의 신뢰도에는 이견이 있습니다(Minkov 2018)."
+    ),
+    "caveat_unstopped": (
+        "{markets}: 학습을 멈출 때를 정할 구매가 검증 기간에 없어, 자기 모델은 모든 시장의 모델과 "
+        "같은 에폭과 트리 수만큼 학습했습니다."
     ),
     "caveat_flat": (
         "학습 곡선, 전이, 문화는 그림, 제목, 다음 클릭 점수 없이 LightGBM을 쓰므로 AUC가 위의 "

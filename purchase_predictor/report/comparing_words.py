@@ -88,6 +88,7 @@ class Words:
     caveat_undecided: str
     caveat_seeds: str
     caveat_dimensions: str
+    caveat_unstopped: str
     caveat_flat: str
     caveat_full: str
     seeds: str
@@ -162,7 +163,8 @@ ENGLISH = Words(
     verdict_equivalent="equivalent (within ±{margin})",
     verdict_not_enough="not enough data: {n:test conversion|test conversions}",
     verdict_untrained=(
-        "no model of its own: {n:training conversion|training conversions}, or none to stop it by"
+        "no model of its own: {n:training conversion|training conversions}, or too few rows to "
+        "stop or calibrate it by"
     ),
     over_chance="; the model for all beats chance (AUC 0.5) by {gap}",
     under_chance="; the model for all is worse than chance (AUC 0.5), by {gap}",
@@ -253,6 +255,10 @@ ENGLISH = Words(
     caveat_dimensions=(
         "Cultural dimensions (Hofstede, 2015) describe countries, never persons; the reliability "
         "of uncertainty avoidance and masculinity is disputed (Minkov 2018)."
+    ),
+    caveat_unstopped=(
+        "{markets}: too few conversions to stop training by (validation holds none), so their own "
+        "models learned for as many epochs and trees as the model for all."
     ),
     caveat_flat=(
         "Learning curves, transfer and culture use LightGBM without pictures, titles and "

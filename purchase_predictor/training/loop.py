@@ -74,6 +74,8 @@ class LoopSettings:
         slow: how the names of parameters begin that have learned before.
         slow_share: of the learning rate, which those take.
         keep_start: whether the weights it begins with may turn out to be the best.
+        n_epochs: after which it ends, under the rate of `max_epochs`, and keeps the last weights;
+            None lets the stopping rows decide.
     """
 
     max_epochs: int
@@ -89,6 +91,7 @@ class LoopSettings:
     slow: tuple[str, ...] = ()
     slow_share: float = 1.0
     keep_start: bool = False
+    n_epochs: int | None = None
 
 
 @dataclass
@@ -229,9 +232,8 @@ class Loop:
         self._report(figures)
         state.epoch, state.batch, state.losses = state.epoch + 1, 0, 0.0
         waited = state.epoch - 1 - state.best_epoch
-        state.finished = state.epoch >= self.settings.max_epochs or (
-            waited >= self.settings.patience
-        )
+        last = self.settings.n_epochs or self.settings.max_epochs
+        state.finished = state.epoch >= last or waited >= self.settings.patience
         self._save()
 
     def train_step(self, batch: TensorRecord) -> float:
@@ -270,10 +272,11 @@ class Loop:
 
     def _report(self, figures: dict[str, float]) -> None:
         if self.accelerator.is_main_process:
-            text = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
-            best = " (best so far)" if self.state_.best_epoch == self.state_.epoch else ""
-            epoch = f"{self.state_.epoch + 1}/{self.settings.max_epochs}"
-            self.progress(f"{self.task.name}: epoch {epoch}: {text}{best}")
+            told = {name: value for name, value in figures.items() if not math.isnan(value)}
+            text = ", ".join(f"{name} {value:.4f}" for name, value in told.items())
+            best = "log_loss" in told and self.state_.best_epoch == self.state_.epoch
+            epoch = f"{self.state_.epoch + 1}/{self.settings.n_epochs or self.settings.max_epochs}"
+            self.progress(f"{self.task.name}: epoch {epoch}: {text}{' (best so far)' * best}")
 
     def _averaged(self, model: nn.Module) -> AveragedModel:
         def average(old: Tensors, new: Tensors, n: Tensor | int) -> None:

@@ -1,7 +1,5 @@
 """From checked tables to encoded rows: features, content of products, next-click scores."""
 
-import hashlib
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,34 +9,27 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from features import splits
 from features.arrays import (
-    CALIBRATE,
     MISSING,
     N_RESERVED,
     STOP,
-    TEST,
     TRAIN,
     UNSEEN,
     EncodedMarket,
     ProductArrays,
 )
-from features.clickstream import session_units
 from features.culture import Profiles, load_profiles
 from features.encoding import FeatureEncoder
 from features.products import load_phrases
 from features.schema import Tables
-from features.splits import Split
-from purchase_predictor.counted import Counted
 from purchase_predictor.encoders.content import ContentEncoders, ProductContent
-from purchase_predictor.errors import DataError, nearest_market
 from purchase_predictor.settings import Settings
 from purchase_predictor.training.loop import OnEpoch, Progress, no_epoch
 from purchase_predictor.training.next_click import NextClick, with_scores, without_scores
 from purchase_predictor.training.picture_phrases import PicturePhrases, folds, frequent
+from purchase_predictor.training.selection import Selection
 from purchase_predictor.training.shapes import ContentSizes, shape_of
 
-ALL_MARKETS = "all"
 MIN_COVERAGE = 0.7
 """Where products come and go faster than this, what training learns of a product's identity is
 mostly its own rows' outcome, and misleads: on hotel searches 48 % of training rows but 22 % of
@@ -46,22 +37,6 @@ validation rows had one, and every system lost by it (docs/decisions.md)."""
 
 PRODUCTS_AT_ONCE = 16_384
 """Of a catalogue that is encoded for scoring: what encoders need besides is four times as much."""
-
-PART_NAMES = {TRAIN: "training", STOP: "validation (stopping)", CALIBRATE: "validation "
-              "(calibration)", TEST: "test"}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Selection:
-    """The rows a model is made of.
-
-    Attributes:
-        tables: of one market or of all.
-        split: of these rows.
-    """
-
-    tables: Tables
-    split: Split
 
 
 @dataclass(frozen=True)
@@ -75,99 +50,6 @@ class EncodedCatalogue:
 
     told: ProductArrays
     whole: ProductArrays
-
-
-def split_by(tables: Tables, settings: Settings) -> Split:
-    """Split by the settings' shares of time.
-
-    Args:
-        tables: of all markets.
-        settings: shares, and the seed of the halves of validation.
-    """
-    return splits.split_impressions(
-        tables,
-        validation_fraction=settings.data.validation_fraction,
-        test_fraction=settings.data.test_fraction,
-        seed=settings.seed,
-    )
-
-
-def fingerprint(tables: Tables) -> str:
-    """A hash of the checked rows, the same for the same data in any folder.
-
-    Args:
-        tables: whole, before a market is selected.
-    """
-    digest = hashlib.sha256()
-    for frame in (tables.products, tables.events, tables.impressions):
-        buffer = io.BytesIO()
-        # in one piece, texts one after another: as they come, both depend on who reads in threads
-        whole = frame.rechunk()
-        whole.write_ipc(buffer, compression="uncompressed", compat_level=pl.CompatLevel.oldest())
-        digest.update(buffer.getbuffer())
-    return digest.hexdigest()[:16]
-
-
-def select_market(tables: Tables, split: Split, market: str) -> Selection:
-    """Keep one market's impressions and the events of their units.
-
-    Args:
-        tables: of all markets.
-        split: whose cut times were taken over all markets.
-        market: a name, or `all`.
-
-    Raises:
-        DataError: if there is no such market; lists what there is.
-    """
-    check_market(tables, market)
-    if market == ALL_MARKETS:
-        return Selection(tables, split)
-    return Selection(*splits.select_markets(tables, split, [market]))
-
-
-def check_market(tables: Tables, market: str) -> None:
-    """Refuse a market that no impression is of.
-
-    Raises:
-        DataError: if there is no such market; lists what there is.
-    """
-    markets = tables.impressions["market"].unique().sort().to_list()
-    if market not in (ALL_MARKETS, *markets):
-        hint = nearest_market(market, markets)
-        raise DataError(f"there is no market '{market}' among {', '.join(markets)}{hint}")
-
-
-def check_rows(selection: Selection, market: str, min_conversions: int) -> None:
-    """Refuse rows that nothing can be learned from or judged on.
-
-    Raises:
-        DataError: names the market, says how many conversions there are and what to do.
-    """
-    converted = selection.tables.impressions["converted"].cast(pl.Int8).to_numpy()
-    part = selection.split.part
-    where = "the data" if market == ALL_MARKETS else f"market {market}"
-    advice = "" if market == ALL_MARKETS else "; train on all markets with --market all"
-    for code, name in PART_NAMES.items():
-        rows = converted[part == code]
-        if not len(rows):
-            raise DataError(f"{where} has no {name} rows after the split{advice}")
-        if code in (TRAIN, STOP) and rows.min() == rows.max():
-            of_all = f"{Counted(len(rows)):{name} row|{name} rows} of {where}"
-            told = f"{rows.sum():,} of {of_all} converted: both outcomes are needed"
-            raise DataError(told + advice)
-    held = selection.tables.impressions.filter(pl.Series(part == CALIBRATE))
-    units = session_units(selection.tables).join(held, on="session_id", how="semi")["unit"]
-    if units.n_unique() < 2:
-        raise DataError(
-            f"{where} has one user alone in the half of validation that calibrates, two or more "
-            f"are needed (setting data.validation_fraction){advice}"
-        )
-    n = int(converted[part == TRAIN].sum())
-    if n < min_conversions:
-        raise DataError(
-            f"{where} has {Counted(n):training conversion|training conversions}, "
-            f"at least {min_conversions} are needed (setting data.min_conversions){advice}"
-        )
 
 
 class Preparation:

@@ -1,24 +1,24 @@
 """The fusion transformer as a system: the contract that the baselines keep too."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from features.arrays import STOP, TRAIN, EncodedMarket
+from features.arrays import TRAIN, EncodedMarket
 from purchase_predictor.checkpoint import has_folder, read_folder, write_folder
 from purchase_predictor.errors import ModelFolderError
 from purchase_predictor.model.fusion import LAYOUT, FusionTransformer
-from purchase_predictor.model.inputs import FusionBatch, FusionShape
+from purchase_predictor.model.inputs import FusionShape
 from purchase_predictor.settings import ModelSettings, Settings
 from purchase_predictor.training.batches import Batcher, scoring_rows
+from purchase_predictor.training.conversion import FusionTask, mean_logits
 from purchase_predictor.training.lever_errors import LeverErrors, measure_errors
 from purchase_predictor.training.loop import (
     Loop,
@@ -32,8 +32,7 @@ from purchase_predictor.training.loop import (
     no_epoch,
     to_numpy,
 )
-from purchase_predictor.training.pretraining import hidden_in_training, next_click_loss
-from purchase_predictor.training.processes import agreed, make_accelerator, n_shares
+from purchase_predictor.training.processes import agreed, make_accelerator
 from purchase_predictor.training.readout import (
     mean_log_loss,
     read_out,
@@ -41,82 +40,8 @@ from purchase_predictor.training.readout import (
     solve_readout,
 )
 from purchase_predictor.training.shapes import ContentSizes, converted_rate, number_bins, shape_of
+from purchase_predictor.training.stopping import StoppedAt
 from purchase_predictor.training.weighing import weigh
-
-MIN_STEPS = 40
-MIN_BATCH = 128
-
-
-class FusionTask:
-    """Learns conversion, with the next-click loss beside it where it has a weight."""
-
-    name = "fusion"
-
-    def __init__(
-        self,
-        model: FusionTransformer,
-        data: EncodedMarket,
-        settings: Settings,
-        *,
-        auxiliary_weight: float,
-        seed: int,
-    ) -> None:
-        self.model = model
-        self.auxiliary_weight = auxiliary_weight
-        learn = data.select(data.part == TRAIN)
-        steps_of = len(learn) // MIN_STEPS
-        self.learn = Batcher(
-            learn,
-            # a small market would otherwise take a handful of steps and learn nothing
-            batch_size=max(MIN_BATCH, min(settings.training.batch_size, steps_of)),
-            hidden=hidden_in_training(settings),
-            seed=seed,
-        )
-        stop = data.select(data.part == STOP)
-        self.stop = Batcher(stop, batch_size=scoring_rows(default_device()))
-
-    def n_batches(self, world: int) -> int:
-        """Batches of an epoch in each process."""
-        return n_shares(self.learn.plan(0, world), world)
-
-    def batches(self, epoch: int, start: int, rank: int, world: int) -> Iterator[FusionBatch]:
-        """Training batches of an epoch."""
-        return self.learn.training_batches(epoch, start=start, rank=rank, world=world)
-
-    def loss(self, model: nn.Module, batch: FusionBatch) -> Tensor:
-        """Mean cross-entropy of the members, plus the weighted next-click loss."""
-        output = model(batch, network_only=True, next_click=self.auxiliary_weight > 0)
-        target = batch.converted[:, None].expand_as(output.logits)
-        loss = F.binary_cross_entropy_with_logits(output.logits.float(), target)
-        if not self.auxiliary_weight:
-            return loss
-        loss = loss + self.auxiliary_weight * next_click_loss(output.clicks, batch.sessions)
-        # a head that was run takes part: processes that share a step wait for gradients of all
-        return loss + output.clicks.types.sum() * 0.0
-
-    def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
-        """Log-loss of the network's mean logit on the stopping rows."""
-        logits = mean_logits(model, self.stop, device, network_only=True)
-        return {"log_loss": mean_log_loss(logits, self.stop.data.converted)}
-
-
-def mean_logits(
-    model: nn.Module, rows: Batcher, device: torch.device, *, network_only: bool = False
-) -> NDArray[np.float32]:
-    """The members' mean logit of every row, float32 [n].
-
-    Args:
-        model: a `FusionTransformer`.
-        rows: what is scored.
-        device: where the model is.
-        network_only: whether the readout is left out, as in training.
-    """
-    logits = np.empty(len(rows.data), np.float32)
-    with torch.inference_mode():
-        for places, batch in rows.scoring_batches():
-            output = model(batch.to(device), network_only=network_only)
-            logits[places] = output.logits.float().mean(dim=1).cpu().numpy()
-    return logits
 
 
 class FusionSystem:
@@ -128,6 +53,7 @@ class FusionSystem:
         clicks: weights of a pre-trained click encoder to begin with; None where there is none,
             and then no next-click loss stands beside the main one.
         start_from: a fitted system to begin with (an adapted model); its shape and bins are kept.
+        stopped: what another model's STOP rows decided, where those of the data cannot.
         folder: of checkpoints; None keeps none.
         resume: goes on from them.
         on_epoch: told the figures of each epoch.
@@ -142,6 +68,7 @@ class FusionSystem:
         *,
         clicks: Mapping[str, Tensor] | None = None,
         start_from: "FusionSystem | None" = None,
+        stopped: StoppedAt | None = None,
         folder: Path | None = None,
         resume: bool = False,
         on_epoch: OnEpoch = no_epoch,
@@ -150,6 +77,7 @@ class FusionSystem:
         self.sizes = sizes
         self.clicks = clicks
         self.start_from = start_from
+        self.stopped = stopped
         self.folder = folder
         self.resume = resume
         self.on_epoch = on_epoch
@@ -185,6 +113,7 @@ class FusionSystem:
             auxiliary_weight=0.0
             if self.clicks is None
             else self.settings.pretraining.auxiliary_weight,
+            stops=self.stopped is None,
             seed=seed,
         )
         if self.settings.model.parts != "network":
@@ -241,6 +170,8 @@ class FusionSystem:
         parts = self.settings.model.parts
         if parts != "both":
             return (1.0, 0.0, 0.0) if parts == "readout" else (0.0, 1.0, 0.0)
+        if self.stopped is not None:
+            return self.stopped.weights
         device = default_device()
         stop = task.stop.data
         network = mean_logits(self.model_.to(device), task.stop, device, network_only=True)
@@ -366,6 +297,7 @@ class FusionSystem:
             slow=() if self.clicks is None else ("clicks.",),
             slow_share=training.pretrained_share,
             keep_start=adapting,
+            n_epochs=None if self.stopped is None else self.stopped.n_epochs,
         )
 
     def _choose_precision(self, task: FusionTask, progress: Progress) -> str:

@@ -18,8 +18,8 @@ from purchase_predictor.panel import FUSION
 from purchase_predictor.report import pages
 from purchase_predictor.report.tuning_charts import history_chart, importance_chart
 from purchase_predictor.settings import Settings, load_settings
-from purchase_predictor.training.preparation import fingerprint
 from purchase_predictor.training.search import Space, load_spaces, starting_values
+from purchase_predictor.training.selection import fingerprint
 from purchase_predictor.tuning.chosen import laid_over, nested, override_of, write_chosen
 from purchase_predictor.tuning.prepared import prepare
 from purchase_predictor.tuning.trials import TrialLog, Trials, best_of, describe, open_storage

@@ -26,13 +26,8 @@ from purchase_predictor.training.next_click import (
     with_scores,
     without_scores,
 )
-from purchase_predictor.training.preparation import (
-    ALL_MARKETS,
-    Preparation,
-    check_rows,
-    select_market,
-    split_by,
-)
+from purchase_predictor.training.preparation import Preparation
+from purchase_predictor.training.selection import ALL_MARKETS, check_rows, select_market, split_by
 from purchase_predictor.training.shapes import ContentSizes, shape_of
 from purchase_predictor.training.system import FusionSystem
 

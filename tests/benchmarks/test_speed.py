@@ -10,8 +10,9 @@ from features.arrays import EncodedMarket
 from purchase_predictor.model.inputs import FusionBatch
 from purchase_predictor.settings import load_settings
 from purchase_predictor.training.batches import Batcher
+from purchase_predictor.training.conversion import FusionTask
 from purchase_predictor.training.shapes import ContentSizes
-from purchase_predictor.training.system import FusionSystem, FusionTask
+from purchase_predictor.training.system import FusionSystem
 
 SETTINGS = load_settings(
     overrides=["model.d_model=16", "model.n_layers=1", "training.max_epochs=1",

@@ -8,7 +8,7 @@ from features.schema import Tables
 from purchase_predictor.comparison.full import FusionModels
 from purchase_predictor.errors import DataError
 from purchase_predictor.settings import Settings, load_settings
-from purchase_predictor.training.preparation import split_by
+from purchase_predictor.training.selection import split_by
 
 
 @pytest.fixture(scope="module")

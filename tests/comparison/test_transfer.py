@@ -14,7 +14,7 @@ from purchase_predictor.comparison.transfer import (
     profile_choices,
 )
 from purchase_predictor.settings import load_settings
-from purchase_predictor.training.preparation import split_by
+from purchase_predictor.training.selection import split_by
 
 SETTINGS = load_settings(
     None,

@@ -75,6 +75,7 @@ def comparison() -> Comparison:
         ],
         kappa=[float("inf")],
         reasons={"MX": "few rows"},
+        unstopped=["JP"],
         curves=pl.DataFrame(
             {
                 "market": ["KR"] * 4, "conversions": [50, 52, 100, 101],

@@ -14,12 +14,8 @@ from purchase_predictor.settings import load_settings
 from purchase_predictor.training import picture_phrases
 from purchase_predictor.training import preparation as preparing
 from purchase_predictor.training.next_click import SCORE_COLUMNS
-from purchase_predictor.training.preparation import (
-    Preparation,
-    check_rows,
-    fingerprint,
-    select_market,
-)
+from purchase_predictor.training.preparation import Preparation
+from purchase_predictor.training.selection import check_rows, fingerprint, select_market
 
 SETTINGS = load_settings(
     Path("configs/quick.yaml"),

@@ -12,6 +12,7 @@ from purchase_predictor.errors import ModelFolderError
 from purchase_predictor.settings import load_settings
 from purchase_predictor.training import system
 from purchase_predictor.training.batches import Batcher
+from purchase_predictor.training.conversion import FusionTask, mean_logits
 from purchase_predictor.training.loop import Loop
 from purchase_predictor.training.next_click import (
     N_CLICK_SCORES,
@@ -23,7 +24,7 @@ from purchase_predictor.training.next_click import (
 from purchase_predictor.training.pretraining import next_click_loss
 from purchase_predictor.training.readout import read_out
 from purchase_predictor.training.shapes import ContentSizes, shape_of
-from purchase_predictor.training.system import FusionSystem, FusionTask, mean_logits
+from purchase_predictor.training.system import FusionSystem
 from purchase_predictor.training.weighing import weigh
 from tests.encoded_market import N_CATEGORIES, N_IDENTITIES, N_WORD_PIECES, make_market
 
