@@ -210,6 +210,17 @@ def test_refitting_takes_the_rows_up_to_the_test_and_as_many_trees(data: Encoded
     assert after.tolist() != before.tolist()
 
 
+def test_as_many_trees_as_told_are_learned_whatever_the_stop_rows_say(data: EncodedMarket) -> None:
+    none_bought = np.where(data.part == STOP, 0, data.converted).astype(np.float32)
+    made = [
+        LightGBMSystem(SETTINGS.lightgbm).fit_rounds(rows, 7, seed=0, progress=silent)
+        for rows in (data, replace(data, converted=none_bought))
+    ]
+
+    assert [system.booster_.num_trees() for system in made] == [7, 7]
+    np.testing.assert_array_equal(*(system.predict_proba(data) for system in made))
+
+
 def test_gains_name_what_matters(data: EncodedMarket) -> None:
     system = LightGBMSystem(SETTINGS.lightgbm).fit(data, seed=0, progress=silent)
 

@@ -11,9 +11,13 @@ import mlflow
 import polars as pl
 import pytest
 
+from features.arrays import STOP
+from features.schema import load_tables
 from purchase_predictor import compare, train
 from purchase_predictor.report.comparing_data import CHANCE
 from purchase_predictor.report.comparing_words import ENGLISH
+from purchase_predictor.settings import load_settings
+from purchase_predictor.training.selection import split_by
 
 QUICK = [
     "model.d_model=16", "model.n_layers=1", "model.n_members=2", "model.history=6",
@@ -138,6 +142,32 @@ def test_each_training_is_announced_as_one_of_those_that_are_missing(
         ("3 of 4", "adapted, KR"), ("4 of 4", "global-without-country, all"),
     ]  # fmt: skip
     assert told.index("local, KR: read from a finished run") < told.index("training 1 of")
+
+
+def test_a_market_that_cannot_be_stopped_has_a_model_of_its_own(
+    place: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = place / "unstopped"
+    shutil.copytree(tiny_folder, data)
+    settings = load_settings(None, QUICK)
+    tables = load_tables(data)
+    stop = pl.Series(split_by(tables, settings).part == STOP)
+    bought = pl.col("converted") & ~(stop & (pl.col("market") == "KR"))
+    impressions = pl.read_parquet(data / "impressions.parquet").with_columns(converted=bought)
+    impressions.write_parquet(data / "impressions.parquet")
+
+    command = ["--data", str(data), "--markets", "KR", "--quick", "--output", "long"]
+    assert compare.main([*command, *options(QUICK)]) == 0
+
+    found = json.loads((place / "long" / "comparison.json").read_text())
+    assert found["unstopped"] == ["KR"]
+    gaps = json.loads((place / "long" / "gap.json").read_text())
+    gap = next(gap for gap in gaps if gap["primary"] and gap["scope"] == "market")
+    assert (gap["market"], gap["against"]) == ("KR", "local")
+    assert gap["value"] is not None
+    told = capsys.readouterr().err
+    assert "training 1 of 5: global, all" in told
+    assert "trees, as many as the model for all has" in told
 
 
 def test_rows_set_aside_are_told_and_written(

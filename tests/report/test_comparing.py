@@ -256,6 +256,14 @@ def test_a_kappa_that_never_counts_and_seeds_are_told(comparison: Comparison) ->
     assert not any("and of the models" in line for line in caveats(comparison, ENGLISH))
 
 
+def test_models_that_nothing_stopped_are_told(comparison: Comparison) -> None:
+    told = [line for line in caveats(comparison, ENGLISH) if line.startswith("JP: ")]
+    assert len(told) == 1
+    assert "as many epochs and trees as the model for all" in told[0]
+    none = replace(comparison, unstopped=[])
+    assert len(caveats(none, ENGLISH)) == len(caveats(comparison, ENGLISH)) - 1
+
+
 @pytest.mark.parametrize("language", ["en", "ko"])
 def test_the_page_shows_every_chart_with_its_table_and_no_script_of_the_data(
     comparison: Comparison, tmp_path: Path, language: str

@@ -5,7 +5,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from features.arrays import N_RESERVED, STOP, TEST, TRAIN
+from features.arrays import LEFT_OUT, N_RESERVED, STOP, TEST, TRAIN
 from features.schema import Tables, load_tables
 from features.splits import split_impressions
 from purchase_predictor.encoders.content import ContentEncoders
@@ -15,7 +15,12 @@ from purchase_predictor.training import picture_phrases
 from purchase_predictor.training import preparation as preparing
 from purchase_predictor.training.next_click import SCORE_COLUMNS
 from purchase_predictor.training.preparation import Preparation
-from purchase_predictor.training.selection import check_rows, fingerprint, select_market
+from purchase_predictor.training.selection import (
+    check_rows,
+    fingerprint,
+    select_market,
+    stopping_markets,
+)
 
 SETTINGS = load_settings(
     Path("configs/quick.yaml"),
@@ -178,6 +183,21 @@ def test_too_few_conversions_are_told_with_what_to_do(tiny_tables: Tables) -> No
     check_rows(selection, "KR", n)
     with pytest.raises(DataError, match=f"market KR has {n} training conversions.*--market all"):
         check_rows(selection, "KR", n + 1)
+
+
+def test_validation_of_one_outcome_stops_nothing(tiny_tables: Tables) -> None:
+    split = split_impressions(tiny_tables, validation_fraction=0.2, test_fraction=0.2, seed=0)
+    there = (tiny_tables.impressions["market"] == "KR").to_numpy()
+    bought = tiny_tables.impressions["converted"].to_numpy()
+    part = np.where((split.part == STOP) & there & bought, LEFT_OUT, split.part)
+    unstopped = replace(split, part=part.astype(np.int8))
+    assert "KR" in stopping_markets(tiny_tables, split)
+    assert "KR" not in stopping_markets(tiny_tables, unstopped)
+
+    selection = select_market(tiny_tables, unstopped, "KR")
+    with pytest.raises(DataError, match="both outcomes are needed"):
+        check_rows(selection, "KR", 1)
+    check_rows(selection, "KR", 1, stops=False)
 
 
 def test_a_catalogue_encoded_in_pieces_is_the_whole_one(

@@ -24,6 +24,7 @@ from purchase_predictor.training.next_click import (
 from purchase_predictor.training.pretraining import next_click_loss
 from purchase_predictor.training.readout import read_out
 from purchase_predictor.training.shapes import ContentSizes, shape_of
+from purchase_predictor.training.stopping import StoppedAt
 from purchase_predictor.training.system import FusionSystem
 from purchase_predictor.training.weighing import weigh
 from tests.encoded_market import N_CATEGORIES, N_IDENTITIES, N_WORD_PIECES, make_market
@@ -231,6 +232,28 @@ def test_killed_and_resumed_gives_the_same_predictions(
 
     assert system.state_.history == fitted.state_.history
     np.testing.assert_array_equal(system.predict_proba(big), fitted.predict_proba(big))
+
+
+def test_what_cannot_be_stopped_learns_for_as_long_as_it_is_told(big: EncodedMarket) -> None:
+    stopped = StoppedAt(n_epochs=2, weights=(0.7, 0.3, -0.1), n_rounds={})
+    none_bought = np.where(big.part == STOP, 0, big.converted).astype(np.float32)
+    lines: list[str] = []
+    made = [
+        FusionSystem(SETTINGS, SIZES, stopped=stopped).fit(rows, seed=0, progress=lines.append)
+        for rows in (big, replace(big, converted=none_bought))
+    ]
+
+    assert [len(system.state_.history) for system in made] == [2, 2]
+    np.testing.assert_allclose(made[0].model_.weights.tolist(), stopped.weights, rtol=1e-6)
+    # no label of a STOP row counts
+    np.testing.assert_array_equal(*(system.predict_proba(big) for system in made))
+    # and the rate fell as it does in a longer training
+    longer = FusionSystem(SETTINGS, SIZES).fit(big, seed=0, progress=quiet)
+    first, second = (system.state_.history for system in (made[0], longer))
+    assert [epoch["train_loss"] for epoch in first] == [
+        epoch["train_loss"] for epoch in second[:2]
+    ]
+    assert not any("nan" in line for line in lines)
 
 
 def test_adapted_system_starts_from_the_global_one(
