@@ -7,7 +7,8 @@ unless told otherwise by `--set`), while a thread reads /proc/self/status ten ti
 RssAnon is memory that the process cannot do without, RssFile are pages of mapped files, which the
 kernel takes back where it is short of memory, and what lies in the nameless files of storage
 `disk` is counted beside them. A stage's peak is the highest value while it runs, with all that is
-held since earlier ones. Linux only.
+held since earlier ones. `--until STAGE` ends an arm after that stage: what was held by then is the
+least that the whole takes. Linux only.
 """
 
 import argparse
@@ -77,14 +78,22 @@ def nameless_files() -> int:
     return sum(ends.values())
 
 
+class EnoughError(Exception):
+    """The last stage that is wanted is over."""
+
+
 class Watch:
     """Peaks of memory by stage, looked at in a thread.
+
+    Args:
+        until: stage after which `EnoughError` is raised; None lets all run.
 
     Attributes:
         peaks: by stage, in the order in which they first ran: RssAnon, RssFile, nameless, seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, until: str | None = None) -> None:
+        self.until = until
         self.peaks: dict[str, dict[str, float]] = {}
         self._stages = [STARTED]
         self._lock = threading.Lock()
@@ -99,10 +108,13 @@ class Watch:
             self.look()
             self._stages.append(stage)
             try:
-                return function(*arguments, **named)
+                found = function(*arguments, **named)
             finally:
                 self.look()
                 self._stages.pop()
+            if stage == self.until:
+                raise EnoughError
+            return found
 
         return watched
 
@@ -124,9 +136,9 @@ class Watch:
             self.look()
 
 
-def train(data: Path, overrides: list[str]) -> dict[str, Any]:
+def train(data: Path, overrides: list[str], until: str | None = None) -> dict[str, Any]:
     """Train and evaluate, and tell the peaks, and the figures to see that arms agree."""
-    watch = Watch()
+    watch = Watch(until)
     for stage, module, name in STAGES:
         owner: Any = importlib.import_module(module)
         *parents, attribute = name.split(".")
@@ -141,8 +153,11 @@ def train(data: Path, overrides: list[str]) -> dict[str, Any]:
     from purchase_predictor.settings import load_settings
 
     quick = Path(__file__).parents[1] / "configs" / "quick.yaml"
-    predictor = PurchasePredictor(load_settings(quick, overrides)).fit(data)
-    result = predictor.evaluate()
+    predictor = PurchasePredictor(load_settings(quick, overrides))
+    try:
+        result = predictor.fit(data).evaluate()
+    except EnoughError:
+        return {"stages": watch.peaks, "until": until}
     watch.look()
     rows = predictor.data_
     return {
@@ -161,16 +176,21 @@ def main() -> None:
     parser.add_argument("--storage", nargs="+", default=["memory", "disk"])
     parser.add_argument("--output", type=Path, required=True, help="JSON file")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    stages = dict.fromkeys(stage for stage, _, _ in STAGES)
+    parser.add_argument("--until", choices=stages, metavar="STAGE", help="end after this stage")
     options = parser.parse_args()
     found = []
     for data in options.data:
         for storage in options.storage:
             overrides = [f"training.storage={storage}", *options.set]
             with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-                run = pool.submit(train, data, overrides).result()
+                run = pool.submit(train, data, overrides, options.until).result()
             found.append({"data": data.name, "storage": storage, **run})
             options.output.write_text(json.dumps(found, indent=1) + "\n")
-            print(f"{data.name}, {storage}: {run['rows']:,} rows, log-loss {run['log_loss']}")
+            told = "ended early"
+            if options.until is None:
+                told = f"{run['rows']:,} rows, log-loss {run['log_loss']}"
+            print(f"{data.name}, {storage}: {told}")
             print("  {:24} {:>11} {:>11} {:>11} {:>8}".format("stage", *HEADS))
             for stage, peak in run["stages"].items():
                 sizes = (peak[name] / 1e6 for name in ("RssAnon", "RssFile", "nameless"))

@@ -1,3 +1,4 @@
+import functools
 import importlib
 import mmap
 import tempfile
@@ -6,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.memory import STAGES, Watch, nameless_files
+from benchmarks.memory import STAGES, EnoughError, Watch, nameless_files
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/status").is_file(), reason="memory is read from Linux's /proc"
@@ -34,6 +35,18 @@ def test_a_stage_holds_its_peak_and_a_stage_inside_it_is_told_apart() -> None:
     assert {"outer", "inner"} <= watch.peaks.keys()
     # the thread may count what is held now to any stage, but not to one that ended before
     assert watch.peaks["inner"]["RssAnon"] > watch.peaks["outer"]["RssAnon"] - 1e6
+
+
+def test_nothing_runs_after_the_last_stage_that_is_wanted() -> None:
+    watch, ran = Watch(until="second"), []
+    stages = [watch(name, functools.partial(ran.append, name)) for name in ("first", "second")]
+
+    stages[0]()
+    with pytest.raises(EnoughError):
+        stages[1]()
+
+    assert ran == ["first", "second"]
+    assert watch.peaks.keys() >= {"first", "second"}
 
 
 def test_files_without_a_name_are_counted_and_shared_memory_is_not() -> None:
