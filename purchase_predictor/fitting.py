@@ -10,13 +10,13 @@ from torch import Tensor
 
 from features.arrays import CALIBRATE, EncodedMarket
 from purchase_predictor.baselines.registry import make_baseline
-from purchase_predictor.baselines.system import OfRounds, Refitting, System
+from purchase_predictor.baselines.system import Refitting, System, TakesRounds
 from purchase_predictor.errors import DataError
 from purchase_predictor.panel import FUSION, Panel
 from purchase_predictor.settings import Settings
 from purchase_predictor.training.loop import OnEpoch, Progress
 from purchase_predictor.training.shapes import ContentSizes
-from purchase_predictor.training.stopping import StoppedAt
+from purchase_predictor.training.stopping import StopChoices
 from purchase_predictor.training.system import FusionSystem
 
 
@@ -49,7 +49,7 @@ class Fitting:
         resume: goes on from them.
         progress: told what happens.
         on_epoch: told the figures of each epoch.
-        stopped: what another model's STOP rows decided, where those of the rows cannot.
+        stop_choices: of a model of all markets, where no STOP rows can choose.
     """
 
     settings: Settings
@@ -59,7 +59,7 @@ class Fitting:
     resume: bool
     progress: Progress
     on_epoch: OnEpoch
-    stopped: StoppedAt | None = None
+    stop_choices: StopChoices | None = None
 
     def fusion(self, data: EncodedMarket, start_from: FusionSystem | None = None) -> FusionSystem:
         """Fit the fusion transformer.
@@ -76,7 +76,7 @@ class Fitting:
             self.sizes,
             clicks=self.clicks,
             start_from=start_from,
-            stopped=self.stopped,
+            stop_choices=self.stop_choices,
             folder=folder,
             resume=self.resume,
             on_epoch=self.on_epoch,
@@ -107,27 +107,26 @@ class Fitting:
 
     def _baseline(self, name: str, data: EncodedMarket) -> System:
         seed, system = self.settings.seed, make_baseline(name, self.settings.baselines)
-        if self.stopped is None:
+        if self.stop_choices is None:
             return system.fit(data, seed=seed, progress=self.progress)
-        if not isinstance(system, OfRounds):
-            raise DataError(f"{name} learns only where rows of both outcomes can stop it")
+        if not isinstance(system, TakesRounds):
+            raise DataError(f"{name} cannot learn where no rows of both outcomes can stop it")
         return system.fit_rounds(
-            data, self.stopped.n_rounds[name], seed=seed, progress=self.progress
+            data, self.stop_choices.n_rounds[name], seed=seed, progress=self.progress
         )
 
 
-def stopped_at(fusion: FusionSystem, systems: Mapping[str, System]) -> StoppedAt:
-    """What STOP rows decided for systems, for others that cannot be stopped by theirs.
+def stop_choices_of(fusion: FusionSystem, systems: Mapping[str, System]) -> StopChoices:
+    """What STOP rows chose for systems, for others whose STOP rows cannot.
 
     Args:
         fusion: fitted.
         systems: fitted beside it.
     """
-    of_rounds = {name: one for name, one in systems.items() if isinstance(one, OfRounds)}
-    return StoppedAt(
-        n_epochs=max(1, fusion.state_.best_epoch + 1),
+    counted = {name: one for name, one in systems.items() if isinstance(one, TakesRounds)}
+    return StopChoices(
         weights=tuple(fusion.model_.weights.tolist()),
-        n_rounds={name: system.n_rounds_ for name, system in of_rounds.items()},
+        n_rounds={name: system.n_rounds_ for name, system in counted.items()},
     )
 
 

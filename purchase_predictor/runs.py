@@ -11,7 +11,7 @@ import polars as pl
 from features.culture import load_profiles
 from features.encoding import FORMAT
 from purchase_predictor.checkpoint import write_json
-from purchase_predictor.fitting import stopped_at
+from purchase_predictor.fitting import stop_choices_of
 from purchase_predictor.model.fusion import LAYOUT
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.settings import Settings
@@ -19,14 +19,20 @@ from purchase_predictor.settings import Settings
 HELD = "held.parquet"
 """Artifact of a run: calibrated probabilities of the rows that it did not learn from."""
 
-STOPPED = "stopped.json"
-"""Artifact of a run: where training stopped, for models that cannot be stopped by their rows."""
+STOP_CHOICES = "stop_choices.json"
+"""Artifact of a run: what STOP rows chose, for models whose own cannot."""
 
 KEY_TAG = "run.key"
 
 
 def run_key(
-    fingerprint: str, settings: Settings, market: str, scope: str, encoders: str | None = None
+    fingerprint: str,
+    settings: Settings,
+    market: str,
+    scope: str,
+    encoders: str | None = None,
+    *,
+    stops: bool = True,
 ) -> str:
     """Hash of everything that a run's predictions follow from, its code excepted.
 
@@ -39,6 +45,7 @@ def run_key(
         market: a market, or `all`.
         scope: local, global or adapted.
         encoders: hash of the folder of trained encoders, if any.
+        stops: whether the market's own STOP rows stop training.
 
     Raises:
         DataError: the user's file of market profiles cannot be used.
@@ -54,9 +61,10 @@ def run_key(
     }
     if settings.data.profiles_file is not None:
         beside["markets.yaml"] = load_profiles(settings.data.profiles_file)
-    text = json.dumps(
-        [fingerprint, values, market, scope, encoders, FORMAT, LAYOUT, beside], sort_keys=True
-    )
+    made_of = [fingerprint, values, market, scope, encoders, FORMAT, LAYOUT, beside]
+    if not stops:
+        made_of.append(STOP_CHOICES)
+    text = json.dumps(made_of, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -99,9 +107,9 @@ def write_held(predictor: PurchasePredictor, folder: Path) -> list[Path]:
         folder: where.
 
     Returns:
-        The files `HELD` and `STOPPED`.
+        The files `HELD` and `STOP_CHOICES`.
     """
     held_rows(predictor).write_parquet(folder / HELD)
-    stopped = stopped_at(predictor.fitted_.fusion, predictor.panel_.systems_)
-    write_json(folder / STOPPED, stopped.to_dict())
-    return [folder / HELD, folder / STOPPED]
+    chosen = stop_choices_of(predictor.fitted_.fusion, predictor.panel_.systems_)
+    write_json(folder / STOP_CHOICES, chosen.to_dict())
+    return [folder / HELD, folder / STOP_CHOICES]

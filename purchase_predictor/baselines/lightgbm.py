@@ -93,7 +93,7 @@ class LightGBMSystem:
             self._parameters(seed), self._dataset(data, train), num_boost_round=n_rounds
         )
         self.n_rounds_, self.stop_log_loss_ = n_rounds, None
-        progress(f"lightgbm: {n_rounds} trees, as many as the model for all has")
+        progress(f"lightgbm: {n_rounds} trees, as told")
         return self
 
     def refit(self, data: EncodedMarket, *, seed: int, progress: Progress) -> Self:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from purchase_predictor.baseline_settings import BaselineSettings
-from purchase_predictor.baselines.system import System
+from purchase_predictor.baselines.system import System, TakesRounds
 from purchase_predictor.errors import SettingsError, nearest
 
 NAMES = ("lightgbm", "catboost", "tabnet", "tabm", "logistic")
@@ -40,6 +40,11 @@ def make_baseline(name: str, settings: BaselineSettings) -> System:
 
         return LogisticSystem(settings.logistic)
     raise _unknown(name)
+
+
+def take_rounds(settings: BaselineSettings) -> bool:
+    """Whether all baselines of the settings can learn a given number of rounds."""
+    return all(isinstance(make_baseline(name, settings), TakesRounds) for name in settings.systems)
 
 
 def load_baseline(name: str, folder: Path) -> System:

@@ -56,11 +56,12 @@ class Refitting(System, Protocol):
 
 
 @runtime_checkable
-class OfRounds(System, Protocol):
+class TakesRounds(System, Protocol):
     """A system of rounds, of which a given number can be learned.
 
     Attributes:
-        n_rounds_: that were learned and kept.
+        n_rounds_: that were learned and kept; there before the first, too, or an unfitted system
+            would not be told to be one of these.
     """
 
     n_rounds_: int
@@ -68,7 +69,7 @@ class OfRounds(System, Protocol):
     def fit_rounds(
         self, data: EncodedMarket, n_rounds: int, *, seed: int, progress: Progress
     ) -> Self:
-        """Learn from TRAIN rows where STOP rows cannot tell for how long.
+        """Learn from TRAIN rows where STOP rows cannot choose the number.
 
         Args:
             data: encoded rows.

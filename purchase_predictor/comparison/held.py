@@ -1,7 +1,7 @@
 """What each arm says of the rows held out: read from finished runs, or trained."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,15 +10,15 @@ import polars as pl
 
 from features.schema import Tables
 from purchase_predictor import tracking
+from purchase_predictor.baselines.registry import take_rounds
 from purchase_predictor.cli import Reporter
 from purchase_predictor.comparison.arms import ADAPTED, ALL, GLOBAL, WITH_ADAPTERS, Arm
 from purchase_predictor.encoders.content import ContentEncoders
 from purchase_predictor.errors import DataError
-from purchase_predictor.fitting import stopped_at
-from purchase_predictor.panel import LIGHTGBM
+from purchase_predictor.fitting import stop_choices_of
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.report.run_page import logged_figures, run_note
-from purchase_predictor.runs import HELD, KEY_TAG, STOPPED, run_key, write_held
+from purchase_predictor.runs import HELD, KEY_TAG, STOP_CHOICES, run_key, write_held
 from purchase_predictor.settings import Settings
 from purchase_predictor.tracked import find_artifact
 from purchase_predictor.training.selection import (
@@ -28,7 +28,7 @@ from purchase_predictor.training.selection import (
     split_by,
     stopping_markets,
 )
-from purchase_predictor.training.stopping import StoppedAt
+from purchase_predictor.training.stopping import StopChoices
 
 
 class Trainings:
@@ -49,6 +49,24 @@ class Trainings:
         self.reporter.step(f"training {self.n_begun} of {self.n}: {what}")
 
 
+def unstopped_markets(tables: Tables, seeds: Sequence[Settings]) -> set[str]:
+    """Markets whose STOP rows choose nothing, under one of the seeds at least.
+
+    A comparison treats a market alike under all seeds, which halve validation each in its way.
+    There are none where a baseline has to choose for itself: such a market then has no models.
+
+    Args:
+        tables: checked, with labels.
+        seeds: the settings under each.
+    """
+    found: set[str] = set()
+    if take_rounds(seeds[0].baselines):
+        every = set(tables.impressions["market"].unique())
+        for settings in seeds:
+            found |= every - stopping_markets(tables, split_by(tables, settings))
+    return found
+
+
 class HeldRows:
     """Gives the held rows of arms, each model trained once and logged as a run.
 
@@ -58,12 +76,12 @@ class HeldRows:
         name: of the data, and of the experiment where the settings name none.
         reporter: tells what happens.
         trainings: of all seeds.
+        unstopped: markets whose own STOP rows choose nothing: their models take what was chosen
+            for the model for all.
         seed_told: whether the seed is named, as where there are several.
 
     Attributes:
         refused: by `look_up`, what has too few rows for a model, and why.
-        unstopped: markets whose own rows cannot stop training; their models learn for as long as
-            the model for all did.
     """
 
     def __init__(
@@ -74,6 +92,7 @@ class HeldRows:
         name: str,
         reporter: Reporter,
         trainings: Trainings,
+        unstopped: Collection[str] = (),
         seed_told: bool = False,
     ) -> None:
         self.tables = tables
@@ -87,11 +106,8 @@ class HeldRows:
         self._content: ContentEncoders | None = None
         self.refused: dict[str, str] = {}
         self._enough: set[tuple[str, int]] = set()
-        self.unstopped: set[str] = set()
-        if set(settings.baselines.systems) <= {LIGHTGBM}:  # others have no length to take over
-            every = set(tables.impressions["market"])
-            self.unstopped = every - stopping_markets(tables, self.split)
-        self._stopped_at: StoppedAt | None = None
+        self.unstopped = unstopped
+        self._stop_choices: StopChoices | None = None
         self._global: dict[str, PurchasePredictor] = {}
         self._frames: dict[tuple[str, str], pl.DataFrame] = {}
 
@@ -119,9 +135,9 @@ class HeldRows:
         if any(name == ADAPTED.name for name, _ in missing):
             missing.add((WITH_ADAPTERS.name, ALL))  # see `_shared`
         if any(trained_on in self.unstopped for _, trained_on in missing):
-            self._stopped_at = self._read_stopped()
-            if self._stopped_at is None:
-                missing.add((GLOBAL.name, ALL))  # see `_stopped`
+            self._stop_choices = self._read_stop_choices()
+            if self._stop_choices is None:
+                missing.add((GLOBAL.name, ALL))  # see `_choices`
         self.trainings.n += len(missing)
 
     def _check(self, arm: Arm, trained_on: str) -> None:
@@ -148,7 +164,13 @@ class HeldRows:
         return self._frames[key].filter(pl.col("market") == market)
 
     def _key(self, arm: Arm, trained_on: str) -> str:
-        return run_key(self.fingerprint, arm.settings(self.settings), trained_on, arm.scope)
+        return run_key(
+            self.fingerprint,
+            arm.settings(self.settings),
+            trained_on,
+            arm.scope,
+            stops=trained_on not in self.unstopped,
+        )
 
     def _read(self, arm: Arm, trained_on: str) -> pl.DataFrame | None:
         with TemporaryDirectory() as folder:
@@ -158,10 +180,10 @@ class HeldRows:
             self.reporter.step(f"{self._what(arm, trained_on)}: read from a finished run")
             return pl.read_parquet(file)
 
-    def _read_stopped(self) -> StoppedAt | None:
+    def _read_stop_choices(self) -> StopChoices | None:
         with TemporaryDirectory() as folder:
-            file = self._artifact(GLOBAL, ALL, STOPPED, Path(folder))
-            return None if file is None else StoppedAt.from_dict(json.loads(file.read_text()))
+            file = self._artifact(GLOBAL, ALL, STOP_CHOICES, Path(folder))
+            return None if file is None else StopChoices.from_dict(json.loads(file.read_text()))
 
     def _artifact(self, arm: Arm, trained_on: str, name: str, folder: Path) -> Path | None:
         return find_artifact(
@@ -180,7 +202,7 @@ class HeldRows:
         self._check(arm, trained_on)
         # either may train another arm, whose run comes first
         shared = self._shared(arm)
-        stopped = self._stopped() if trained_on in self.unstopped else None
+        choices = self._choices() if trained_on in self.unstopped else None
         self.trainings.begin(self._what(arm, trained_on))
         settings = arm.settings(self.settings)
         predictor = PurchasePredictor(settings, market=trained_on, scope=arm.scope)
@@ -188,6 +210,8 @@ class HeldRows:
             "command": "compare", "market": trained_on, "scope": arm.scope, "arm": arm.name,
             KEY_TAG: self._key(arm, trained_on),
         }  # fmt: skip
+        if choices is not None:
+            tags["stop_choices"] = f"of {self._what(GLOBAL, ALL)}"
         with tracking.start_run(
             settings.tracking, experiment=self.name, run_name=f"{trained_on}-{arm.name}", tags=tags
         ) as logged:
@@ -196,7 +220,7 @@ class HeldRows:
                 self.tables,
                 content=self._encoders(),
                 shared=shared,
-                stopped=stopped,
+                stop_choices=choices,
                 progress=self.reporter.step,
                 on_epoch=logged.log_epoch,
             )
@@ -230,14 +254,14 @@ class HeldRows:
                 logged.log_file(file)
             return pl.read_parquet(Path(folder) / HELD)
 
-    def _stopped(self) -> StoppedAt:
-        """Where the model for all stopped; it is trained again if its run does not tell."""
-        if self._stopped_at is None:
+    def _choices(self) -> StopChoices:
+        """Of the model for all, which is trained again if its run does not tell them."""
+        if self._stop_choices is None:
             if GLOBAL.name not in self._global:
                 self._train(GLOBAL, ALL)
             found = self._global[GLOBAL.name]
-            self._stopped_at = stopped_at(found.fitted_.fusion, found.panel_.systems_)
-        return self._stopped_at
+            self._stop_choices = stop_choices_of(found.fitted_.fusion, found.panel_.systems_)
+        return self._stop_choices
 
     def _encoders(self) -> ContentEncoders:
         """Trained once: titles and pictures are the same for every arm."""

@@ -18,7 +18,7 @@ from purchase_predictor.comparison.arms import ARMS, EXPLORATORY, POOLED, PRIMAR
 from purchase_predictor.comparison.curves import break_evens, learning_curves
 from purchase_predictor.comparison.flat import FlatModels
 from purchase_predictor.comparison.full import FusionModels
-from purchase_predictor.comparison.held import HeldRows, Trainings, collect
+from purchase_predictor.comparison.held import HeldRows, Trainings, collect, unstopped_markets
 from purchase_predictor.comparison.transfer import measure_transfer
 from purchase_predictor.comparison.verdicts import (
     beside_chance,
@@ -140,7 +140,7 @@ class ComparisonJob:
         waiting = self._look_up(tables, markets)
         for held in waiting:  # told now, not after the models for all are trained
             _refuse_none(markets, held.refused)
-        unstopped = {market for held in waiting for market in held.unstopped}
+        unstopped = set(waiting[0].unstopped)
         while waiting:
             # taken from the list, for it holds the models that later ones of its seed begin with
             frames, missing = collect(waiting.pop(0), ARMS, list(markets))
@@ -164,13 +164,19 @@ class ComparisonJob:
         """What finished runs say, for each seed; what they lack is counted."""
         trainings = Trainings(self.reporter)
         seeds = []
-        for number in range(self.n_seeds):
+        settings = [
+            self.settings.model_copy(update={"seed": self.settings.seed + number})
+            for number in range(self.n_seeds)
+        ]
+        unstopped = unstopped_markets(tables, settings)
+        for of_seed in settings:
             held = HeldRows(
                 tables,
-                self.settings.model_copy(update={"seed": self.settings.seed + number}),
+                of_seed,
                 name=self.source.resolve().name,
                 reporter=self.reporter,
                 trainings=trainings,
+                unstopped=unstopped,
                 seed_told=self.n_seeds > 1,
             )
             held.look_up(ARMS, markets)

@@ -257,8 +257,10 @@ ENGLISH = Words(
         "of uncertainty avoidance and masculinity is disputed (Minkov 2018)."
     ),
     caveat_unstopped=(
-        "{markets}: too few conversions to stop training by (validation holds none), so their own "
-        "models learned for as many epochs and trees as the model for all."
+        "{markets}: no conversion in the half of validation that would stop training, so nothing "
+        "of their own models was chosen there: the local network learned to its last epoch, the "
+        "adapted one stayed that of all markets, and the number of trees and what readout and "
+        "network count are those of the model for all."
     ),
     caveat_flat=(
         "Learning curves, transfer and culture use LightGBM without pictures, titles and "

@@ -1,6 +1,5 @@
 """The task of the fusion transformer: conversion, learned by a training loop."""
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -35,12 +34,10 @@ class FusionTask:
         settings: Settings,
         *,
         auxiliary_weight: float,
-        stops: bool = True,
         seed: int,
     ) -> None:
         self.model = model
         self.auxiliary_weight = auxiliary_weight
-        self.stops = stops
         learn = data.select(data.part == TRAIN)
         steps_of = len(learn) // MIN_STEPS
         self.learn = Batcher(
@@ -73,9 +70,7 @@ class FusionTask:
         return loss + output.clicks.types.sum() * 0.0
 
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
-        """Log-loss of the network's mean logit on the stopping rows; NaN if they stop nothing."""
-        if not self.stops:
-            return {"log_loss": math.nan}
+        """Log-loss of the network's mean logit on the stopping rows."""
         logits = mean_logits(model, self.stop, device, network_only=True)
         return {"log_loss": mean_log_loss(logits, self.stop.data.converted)}
 

@@ -74,8 +74,8 @@ class LoopSettings:
         slow: how the names of parameters begin that have learned before.
         slow_share: of the learning rate, which those take.
         keep_start: whether the weights it begins with may turn out to be the best.
-        n_epochs: after which it ends, under the rate of `max_epochs`, and keeps the last weights;
-            None lets the stopping rows decide.
+        stops: whether the stopping rows end it and choose the best weights; if not, it runs to the
+            end and keeps the last.
     """
 
     max_epochs: int
@@ -91,7 +91,7 @@ class LoopSettings:
     slow: tuple[str, ...] = ()
     slow_share: float = 1.0
     keep_start: bool = False
-    n_epochs: int | None = None
+    stops: bool = True
 
 
 @dataclass
@@ -225,15 +225,18 @@ class Loop:
             state.step += 1
             if state.step % self.settings.checkpoint_every == 0:
                 self._save()
-        figures = {"train_loss": state.losses / max(1, state.batch), **self.validate()}
+        figures = {"train_loss": state.losses / max(1, state.batch)}
+        if self.settings.stops:
+            figures |= self.validate()
         state.history.append(figures)
         self.on_epoch(self.task.name, state.epoch, figures)
-        self._keep_best(figures["log_loss"], state.epoch)
+        self._keep_best(figures.get("log_loss", math.nan), state.epoch)
         self._report(figures)
         state.epoch, state.batch, state.losses = state.epoch + 1, 0, 0.0
         waited = state.epoch - 1 - state.best_epoch
-        last = self.settings.n_epochs or self.settings.max_epochs
-        state.finished = state.epoch >= last or waited >= self.settings.patience
+        state.finished = state.epoch >= self.settings.max_epochs or (
+            waited >= self.settings.patience
+        )
         self._save()
 
     def train_step(self, batch: TensorRecord) -> float:
@@ -272,11 +275,11 @@ class Loop:
 
     def _report(self, figures: dict[str, float]) -> None:
         if self.accelerator.is_main_process:
-            told = {name: value for name, value in figures.items() if not math.isnan(value)}
-            text = ", ".join(f"{name} {value:.4f}" for name, value in told.items())
-            best = "log_loss" in told and self.state_.best_epoch == self.state_.epoch
-            epoch = f"{self.state_.epoch + 1}/{self.settings.n_epochs or self.settings.max_epochs}"
-            self.progress(f"{self.task.name}: epoch {epoch}: {text}{' (best so far)' * best}")
+            text = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+            chosen = self.settings.stops and self.state_.best_epoch == self.state_.epoch
+            best = " (best so far)" if chosen else ""
+            epoch = f"{self.state_.epoch + 1}/{self.settings.max_epochs}"
+            self.progress(f"{self.task.name}: epoch {epoch}: {text}{best}")
 
     def _averaged(self, model: nn.Module) -> AveragedModel:
         def average(old: Tensors, new: Tensors, n: Tensor | int) -> None:

@@ -96,7 +96,7 @@ def check_market(tables: Tables, market: str) -> None:
 
 
 def stopping_markets(tables: Tables, split: Split) -> set[str]:
-    """Markets whose validation rows can stop training: rows of both outcomes are among them."""
+    """Markets whose STOP rows can stop training: both outcomes are among them."""
     stop = tables.impressions.filter(pl.Series(split.part == STOP))
     outcomes = stop.group_by("market").agg(pl.col("converted").n_unique())
     return set(outcomes.filter(pl.col("converted") == 2)["market"])
@@ -124,7 +124,8 @@ def check_rows(
         rows = converted[part == code]
         if not len(rows):
             raise DataError(f"{where} has no {name} rows after the split{advice}")
-        if code in (TRAIN, *((STOP,) * stops)) and rows.min() == rows.max():
+        learns = code == TRAIN or (code == STOP and stops)
+        if learns and rows.min() == rows.max():
             of_all = f"{Counted(len(rows)):{name} row|{name} rows} of {where}"
             told = f"{rows.sum():,} of {of_all} converted: both outcomes are needed"
             raise DataError(told + advice)

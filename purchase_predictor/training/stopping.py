@@ -1,4 +1,4 @@
-"""Where training stopped: what a model takes over that has no rows to stop it."""
+"""What STOP rows choose for a model, for another that has no such rows to choose by."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,31 +6,25 @@ from typing import Any, Self
 
 
 @dataclass(frozen=True)
-class StoppedAt:
-    """What STOP rows decided for one model, for another whose own are all of one outcome.
+class StopChoices:
+    """What STOP rows chose for a model of all markets.
 
-    A market with a handful of conversions has none among its STOP rows: there the lowest log-loss
-    is that of a model which predicts 0 everywhere, and early stopping would look for it.
+    A market with a handful of conversions may have none among its STOP rows: there the lowest
+    log-loss is that of a model which predicts 0 everywhere, and early stopping would look for it.
 
     Attributes:
-        n_epochs: of the network.
         weights: of readout and network in their sum, and the constant.
-        n_rounds: trees of each baseline that grows some.
+        n_rounds: of each baseline that can learn a given number of them.
     """
 
-    n_epochs: int
     weights: tuple[float, ...]
     n_rounds: Mapping[str, int]
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
-        return {
-            "n_epochs": self.n_epochs,
-            "weights": list(self.weights),
-            "n_rounds": dict(self.n_rounds),
-        }
+        return {"weights": list(self.weights), "n_rounds": dict(self.n_rounds)}
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> Self:
         """Undo `to_dict`."""
-        return cls(int(state["n_epochs"]), tuple(state["weights"]), dict(state["n_rounds"]))
+        return cls(tuple(state["weights"]), dict(state["n_rounds"]))

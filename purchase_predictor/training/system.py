@@ -40,7 +40,7 @@ from purchase_predictor.training.readout import (
     solve_readout,
 )
 from purchase_predictor.training.shapes import ContentSizes, converted_rate, number_bins, shape_of
-from purchase_predictor.training.stopping import StoppedAt
+from purchase_predictor.training.stopping import StopChoices
 from purchase_predictor.training.weighing import weigh
 
 
@@ -53,7 +53,8 @@ class FusionSystem:
         clicks: weights of a pre-trained click encoder to begin with; None where there is none,
             and then no next-click loss stands beside the main one.
         start_from: a fitted system to begin with (an adapted model); its shape and bins are kept.
-        stopped: what another model's STOP rows decided, where those of the data cannot.
+        stop_choices: of a model of all markets, where no STOP rows can choose; the network then
+            learns to the last epoch, or stays as `start_from` has it.
         folder: of checkpoints; None keeps none.
         resume: goes on from them.
         on_epoch: told the figures of each epoch.
@@ -68,7 +69,7 @@ class FusionSystem:
         *,
         clicks: Mapping[str, Tensor] | None = None,
         start_from: "FusionSystem | None" = None,
-        stopped: StoppedAt | None = None,
+        stop_choices: StopChoices | None = None,
         folder: Path | None = None,
         resume: bool = False,
         on_epoch: OnEpoch = no_epoch,
@@ -77,13 +78,13 @@ class FusionSystem:
         self.sizes = sizes
         self.clicks = clicks
         self.start_from = start_from
-        self.stopped = stopped
+        self.stop_choices = stop_choices
         self.folder = folder
         self.resume = resume
         self.on_epoch = on_epoch
 
     def fit(self, data: EncodedMarket, *, seed: int, progress: Progress) -> Self:
-        """Learn from TRAIN rows, stop on STOP rows, keep the best weights.
+        """Learn from TRAIN rows; stop on STOP rows, where they can choose the best weights.
 
         Args:
             data: encoded rows.
@@ -113,7 +114,6 @@ class FusionSystem:
             auxiliary_weight=0.0
             if self.clicks is None
             else self.settings.pretraining.auxiliary_weight,
-            stops=self.stopped is None,
             seed=seed,
         )
         if self.settings.model.parts != "network":
@@ -126,7 +126,9 @@ class FusionSystem:
             )
         data.store.settle()
         self.precision_, self.state_ = "float32", LoopState()
-        if self.settings.model.parts != "readout":
+        # nothing can tell for how long a network is to be fine-tuned to a handful of conversions
+        stays = self.stop_choices is not None and self.start_from is not None
+        if self.settings.model.parts != "readout" and not stays:
             self.precision_ = self._choose_precision(task, progress)
             self.state_ = Loop(
                 task,
@@ -170,8 +172,10 @@ class FusionSystem:
         parts = self.settings.model.parts
         if parts != "both":
             return (1.0, 0.0, 0.0) if parts == "readout" else (0.0, 1.0, 0.0)
-        if self.stopped is not None:
-            return self.stopped.weights
+        if self.stop_choices is not None:
+            if self.start_from is not None:
+                return self.start_from.model_.weights.tolist()
+            return self.stop_choices.weights
         device = default_device()
         stop = task.stop.data
         network = mean_logits(self.model_.to(device), task.stop, device, network_only=True)
@@ -297,7 +301,7 @@ class FusionSystem:
             slow=() if self.clicks is None else ("clicks.",),
             slow_share=training.pretrained_share,
             keep_start=adapting,
-            n_epochs=None if self.stopped is None else self.stopped.n_epochs,
+            stops=self.stop_choices is None,
         )
 
     def _choose_precision(self, task: FusionTask, progress: Progress) -> str:

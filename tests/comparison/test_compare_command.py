@@ -14,6 +14,7 @@ import pytest
 from features.arrays import STOP
 from features.schema import load_tables
 from purchase_predictor import compare, train
+from purchase_predictor.comparison import held
 from purchase_predictor.report.comparing_data import CHANCE
 from purchase_predictor.report.comparing_words import ENGLISH
 from purchase_predictor.settings import load_settings
@@ -144,30 +145,74 @@ def test_each_training_is_announced_as_one_of_those_that_are_missing(
     assert told.index("local, KR: read from a finished run") < told.index("training 1 of")
 
 
-def test_a_market_that_cannot_be_stopped_has_a_model_of_its_own(
-    place: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture(scope="module")
+def unstopped(place: Path, tiny_folder: Path) -> Path:
+    """A data folder in whose STOP half no row of KR converted."""
     data = place / "unstopped"
     shutil.copytree(tiny_folder, data)
-    settings = load_settings(None, QUICK)
     tables = load_tables(data)
-    stop = pl.Series(split_by(tables, settings).part == STOP)
+    stop = pl.Series(split_by(tables, load_settings(None, QUICK)).part == STOP)
     bought = pl.col("converted") & ~(stop & (pl.col("market") == "KR"))
     impressions = pl.read_parquet(data / "impressions.parquet").with_columns(converted=bought)
     impressions.write_parquet(data / "impressions.parquet")
+    return data
 
-    command = ["--data", str(data), "--markets", "KR", "--quick", "--output", "long"]
-    assert compare.main([*command, *options(QUICK)]) == 0
 
-    found = json.loads((place / "long" / "comparison.json").read_text())
-    assert found["unstopped"] == ["KR"]
-    gaps = json.loads((place / "long" / "gap.json").read_text())
-    gap = next(gap for gap in gaps if gap["primary"] and gap["scope"] == "market")
+def test_a_market_that_cannot_be_stopped_has_models_of_its_own(
+    place: Path, unstopped: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = [*QUICK, "training.max_epochs=3", "training.patience=1"]
+    command = ["--data", str(unstopped), "--markets", "KR", "--quick", *options(long)]
+    assert compare.main([*command, "--output", "first"]) == 0
+
+    assert "training 1 of 5: global, all" in capsys.readouterr().err
+    first = json.loads((place / "first" / "gap.json").read_text())
+    gap = next(gap for gap in first if gap["primary"] and gap["scope"] == "market")
     assert (gap["market"], gap["against"]) == ("KR", "local")
     assert gap["value"] is not None
-    told = capsys.readouterr().err
-    assert "training 1 of 5: global, all" in told
-    assert "trees, as many as the model for all has" in told
+    assert json.loads((place / "first" / "comparison.json").read_text())["unstopped"] == ["KR"]
+    runs = mlflow.MlflowClient(store(place))
+    experiment = runs.get_experiment_by_name("unstopped")
+    assert experiment is not None
+    of_arm = {
+        run.data.tags.get("arm"): run for run in runs.search_runs([experiment.experiment_id])
+    }
+    chosen = {
+        name: mlflow.artifacts.load_dict(f"{of_arm[name].info.artifact_uri}/stop_choices.json")
+        for name in ("global", "local", "adapted", "global-with-adapters")
+    }
+    assert chosen["local"] == chosen["global"]
+    assert chosen["adapted"]["weights"] == chosen["global-with-adapters"]["weights"]
+    assert chosen["adapted"]["n_rounds"] == chosen["global"]["n_rounds"]
+    assert {name for name, run in of_arm.items() if "stop_choices" in run.data.tags} == {
+        "local", "adapted",
+    }  # fmt: skip
+    local = of_arm["local"].info.run_id
+    # without a conversion to stop by it would have stopped after the second epoch or never
+    assert [m.step for m in runs.get_metric_history(local, "fusion.train_loss")] == [0, 1, 2]
+
+    # the local run gone, what was chosen is read from the run of the model for all
+    runs.delete_run(local)
+    assert compare.main([*command, "--output", "second"]) == 0
+    assert "training 1 of 1: local, KR" in capsys.readouterr().err
+    assert json.loads((place / "second" / "gap.json").read_text()) == first
+
+
+def test_the_model_for_all_is_trained_again_where_its_run_lacks_what_was_chosen(
+    place: Path, unstopped: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    command = ["--data", str(unstopped), "--quick", "--output", "again", *options(QUICK)]
+    assert compare.main([*command, "--markets", "US"]) == 0
+    capsys.readouterr()
+    monkeypatch.setattr(held, "STOP_CHOICES", "as-earlier-versions-have-it.json")
+    assert compare.main([*command, "--markets", "US,KR"]) == 0
+
+    announced = re.findall(r"training (\d of \d): (.+)", capsys.readouterr().err)
+    assert announced == [
+        ("1 of 4", "global-with-adapters, all"), ("2 of 4", "global, all"),
+        ("3 of 4", "adapted, KR"), ("4 of 4", "local, KR"),
+    ]  # fmt: skip
 
 
 def test_rows_set_aside_are_told_and_written(

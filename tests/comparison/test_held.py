@@ -1,15 +1,18 @@
 """What is counted before the first training of a comparison."""
 
+from dataclasses import replace
+
+import numpy as np
 import polars as pl
 import pytest
 
+from features.arrays import CALIBRATE, STOP
 from features.schema import Tables
 from purchase_predictor.cli import Reporter
-from purchase_predictor.comparison import held
 from purchase_predictor.comparison.arms import ADAPTED, ARMS, LOCAL, Arm
-from purchase_predictor.comparison.held import HeldRows, Trainings
+from purchase_predictor.comparison.held import HeldRows, Trainings, unstopped_markets
 from purchase_predictor.settings import load_settings
-from purchase_predictor.training.stopping import StoppedAt
+from purchase_predictor.training.selection import split_by
 
 SETTINGS = load_settings(None, ["data.min_conversions=5", "data.validation_fraction=0.2"])
 
@@ -44,25 +47,27 @@ def test_trainings_are_what_no_finished_run_has(
     assert trainings.n == 2 * n
 
 
-@pytest.mark.parametrize(("told", "n"), [(None, 2), (StoppedAt(1, (1.0, 0.0, 0.0), {}), 1)])
-def test_the_model_for_all_is_trained_again_where_its_run_does_not_tell_when_it_stopped(
-    tiny_tables: Tables, told: StoppedAt | None, n: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trainings = Trainings(Reporter(quiet=True))
-
-    def read(_held: HeldRows, arm: Arm, _trained_on: str) -> pl.DataFrame | None:
-        return None if arm == LOCAL else pl.DataFrame()
-
-    monkeypatch.setattr(HeldRows, "_read", read)
-    monkeypatch.setattr(HeldRows, "_read_stopped", lambda _held: told)
-    monkeypatch.setattr(held, "stopping_markets", lambda _tables, _split: {"JP", "US"})
-    rows = HeldRows(
-        tiny_tables, SETTINGS, name="tiny", reporter=Reporter(quiet=True), trainings=trainings
+def unstopped_in_one_half(tables: Tables) -> Tables:
+    """Of the sessions of KR in validation, one alone has conversions."""
+    part = split_by(tables, SETTINGS).part
+    validation = tables.impressions.filter(
+        pl.Series(np.isin(part, (STOP, CALIBRATE))), pl.col("market") == "KR", pl.col("converted")
     )
-    rows.look_up(ARMS, ["KR"])
+    spoilt = validation["session_id"].unique(maintain_order=True)[1:]
+    bought = pl.col("converted") & ~pl.col("session_id").is_in(spoilt.implode())
+    return replace(tables, impressions=tables.impressions.with_columns(converted=bought))
 
-    assert rows.unstopped == {"KR", "MX"}
-    assert trainings.n == n
+
+def test_a_market_is_treated_alike_under_all_seeds(tiny_tables: Tables) -> None:
+    tables = unstopped_in_one_half(tiny_tables)
+    seeds = [SETTINGS.model_copy(update={"seed": seed}) for seed in range(6)]
+    each = ["KR" in unstopped_markets(tables, [settings]) for settings in seeds]
+
+    assert set(each) == {True, False}  # one purchase is now in this half, now in the other
+    assert "KR" in unstopped_markets(tables, seeds)
+    # a baseline that cannot be told its number of rounds leaves such a market without models
+    tabnet = load_settings(None, ["baselines.systems=[lightgbm, tabnet]"])
+    assert unstopped_markets(tables, [tabnet]) == set()
 
 
 def test_each_training_has_its_number(capsys: pytest.CaptureFixture[str]) -> None:

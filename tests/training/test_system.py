@@ -24,7 +24,7 @@ from purchase_predictor.training.next_click import (
 from purchase_predictor.training.pretraining import next_click_loss
 from purchase_predictor.training.readout import read_out
 from purchase_predictor.training.shapes import ContentSizes, shape_of
-from purchase_predictor.training.stopping import StoppedAt
+from purchase_predictor.training.stopping import StopChoices
 from purchase_predictor.training.system import FusionSystem
 from purchase_predictor.training.weighing import weigh
 from tests.encoded_market import N_CATEGORIES, N_IDENTITIES, N_WORD_PIECES, make_market
@@ -234,26 +234,54 @@ def test_killed_and_resumed_gives_the_same_predictions(
     np.testing.assert_array_equal(system.predict_proba(big), fitted.predict_proba(big))
 
 
-def test_what_cannot_be_stopped_learns_for_as_long_as_it_is_told(big: EncodedMarket) -> None:
-    stopped = StoppedAt(n_epochs=2, weights=(0.7, 0.3, -0.1), n_rounds={})
+@pytest.fixture(scope="module")
+def chosen() -> StopChoices:
+    return StopChoices(weights=(0.7, 0.3, -0.1), n_rounds={})
+
+
+def test_what_cannot_be_stopped_learns_to_the_end_whatever_the_stop_rows_say(
+    big: EncodedMarket, chosen: StopChoices, tmp_path: Path
+) -> None:
+    settings = load_settings(None, [*QUICK, "training.max_epochs=2"])
     none_bought = np.where(big.part == STOP, 0, big.converted).astype(np.float32)
-    lines: list[str] = []
     made = [
-        FusionSystem(SETTINGS, SIZES, stopped=stopped).fit(rows, seed=0, progress=lines.append)
+        FusionSystem(settings, SIZES, stop_choices=chosen).fit(rows, seed=0, progress=quiet)
         for rows in (big, replace(big, converted=none_bought))
     ]
 
-    assert [len(system.state_.history) for system in made] == [2, 2]
-    np.testing.assert_allclose(made[0].model_.weights.tolist(), stopped.weights, rtol=1e-6)
+    system = made[0]
+    assert [epoch.keys() for epoch in system.state_.history] == [{"train_loss"}] * 2
+    np.testing.assert_allclose(system.model_.weights.tolist(), chosen.weights, rtol=1e-6)
     # no label of a STOP row counts
-    np.testing.assert_array_equal(*(system.predict_proba(big) for system in made))
-    # and the rate fell as it does in a longer training
-    longer = FusionSystem(SETTINGS, SIZES).fit(big, seed=0, progress=quiet)
-    first, second = (system.state_.history for system in (made[0], longer))
-    assert [epoch["train_loss"] for epoch in first] == [
-        epoch["train_loss"] for epoch in second[:2]
-    ]
-    assert not any("nan" in line for line in lines)
+    np.testing.assert_array_equal(*(one.predict_proba(big) for one in made))
+    # the last weights are kept, as a training has them whose last epoch was the best
+    stopping = FusionSystem(settings, SIZES).fit(big, seed=0, progress=quiet)
+    assert stopping.state_.best_epoch == 1
+    for name, weight in stopping.model_.state_dict().items():
+        if name != "weights":
+            assert torch.equal(weight, system.model_.state_dict()[name])
+    system.save(tmp_path / "fusion")
+    loaded = FusionSystem.load(tmp_path / "fusion", settings)
+    np.testing.assert_array_equal(loaded.predict_proba(big), system.predict_proba(big))
+
+
+def test_what_cannot_be_stopped_keeps_the_network_it_was_to_be_adapted_from(
+    fitted: FusionSystem, big: EncodedMarket, chosen: StopChoices
+) -> None:
+    local = big.select(big.market == 3)
+    adapted = FusionSystem(SETTINGS, SIZES, start_from=fitted, stop_choices=chosen)
+    adapted.fit(local, seed=0, progress=quiet)
+
+    assert adapted.model_.weights.tolist() == fitted.model_.weights.tolist()
+    kept = {
+        name for name, w in fitted.model_.state_dict().items() if not name.startswith("readout")
+    }
+    for name in kept:
+        assert torch.equal(adapted.model_.state_dict()[name], fitted.model_.state_dict()[name])
+    # the readout is drawn to the common one and learns from the market
+    assert not torch.equal(
+        adapted.model_.readout.linear.weight, fitted.model_.readout.linear.weight
+    )
 
 
 def test_adapted_system_starts_from_the_global_one(
