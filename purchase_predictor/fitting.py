@@ -16,7 +16,6 @@ from purchase_predictor.panel import FUSION, Panel
 from purchase_predictor.settings import Settings
 from purchase_predictor.training.loop import OnEpoch, Progress
 from purchase_predictor.training.shapes import ContentSizes
-from purchase_predictor.training.stopping import StopChoices
 from purchase_predictor.training.system import FusionSystem
 
 
@@ -49,7 +48,7 @@ class Fitting:
         resume: goes on from them.
         progress: told what happens.
         on_epoch: told the figures of each epoch.
-        stop_choices: of a model of all markets, where no STOP rows can choose.
+        rounds: of each baseline, where no STOP rows can choose; None where they can.
     """
 
     settings: Settings
@@ -59,7 +58,7 @@ class Fitting:
     resume: bool
     progress: Progress
     on_epoch: OnEpoch
-    stop_choices: StopChoices | None = None
+    rounds: Mapping[str, int] | None = None
 
     def fusion(self, data: EncodedMarket, start_from: FusionSystem | None = None) -> FusionSystem:
         """Fit the fusion transformer.
@@ -76,7 +75,7 @@ class Fitting:
             self.sizes,
             clicks=self.clicks,
             start_from=start_from,
-            stop_choices=self.stop_choices,
+            stops=self.rounds is None,
             folder=folder,
             resume=self.resume,
             on_epoch=self.on_epoch,
@@ -107,27 +106,16 @@ class Fitting:
 
     def _baseline(self, name: str, data: EncodedMarket) -> System:
         seed, system = self.settings.seed, make_baseline(name, self.settings.baselines)
-        if self.stop_choices is None:
+        if self.rounds is None:
             return system.fit(data, seed=seed, progress=self.progress)
         if not isinstance(system, TakesRounds):
             raise DataError(f"{name} cannot learn where no rows of both outcomes can stop it")
-        return system.fit_rounds(
-            data, self.stop_choices.n_rounds[name], seed=seed, progress=self.progress
-        )
+        return system.fit_rounds(data, self.rounds[name], seed=seed, progress=self.progress)
 
 
-def stop_choices_of(fusion: FusionSystem, systems: Mapping[str, System]) -> StopChoices:
-    """What STOP rows chose for systems, for others whose STOP rows cannot.
-
-    Args:
-        fusion: fitted.
-        systems: fitted beside it.
-    """
-    counted = {name: one for name, one in systems.items() if isinstance(one, TakesRounds)}
-    return StopChoices(
-        weights=tuple(fusion.model_.weights.tolist()),
-        n_rounds={name: system.n_rounds_ for name, system in counted.items()},
-    )
+def rounds_of(systems: Mapping[str, System]) -> dict[str, int]:
+    """Rounds of each fitted baseline that can learn a given number of them."""
+    return {name: one.n_rounds_ for name, one in systems.items() if isinstance(one, TakesRounds)}
 
 
 def predictions(panel: Panel, data: EncodedMarket) -> pl.DataFrame:

@@ -1,6 +1,7 @@
 """PurchasePredictor: fit, predict, evaluate, save and load, without the command line."""
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self, get_args
@@ -37,7 +38,6 @@ from purchase_predictor.training.selection import (
     select_market,
     split_by,
 )
-from purchase_predictor.training.stopping import StopChoices
 
 _PICTURE_PHRASES = "picture_phrases"
 
@@ -86,7 +86,7 @@ class PurchasePredictor:
         checkpoints: Path | None = None,
         content: ContentEncoders | None = None,
         shared: "PurchasePredictor | None" = None,
-        stop_choices: StopChoices | None = None,
+        rounds: Mapping[str, int] | None = None,
         resume: bool = False,
         progress: Progress = silent,
         on_epoch: OnEpoch = no_epoch,
@@ -99,8 +99,8 @@ class PurchasePredictor:
             content: trained encoders of pictures and titles; None trains those of the settings.
             shared: a global predictor fitted on the same data, whose features, encoders and
                 pre-training are taken; an adapted model begins with its fusion.
-            stop_choices: of a model of all markets: what a local or adapted one takes whose own
-                rows cannot stop training.
+            rounds: of each baseline of a model of all markets, for a local or adapted one whose
+                own rows cannot stop training.
             resume: goes on from the checkpoints.
             progress: told a line at each step.
             on_epoch: told the figures of each epoch.
@@ -120,7 +120,7 @@ class PurchasePredictor:
         selection = select_market(tables, split, learns_from)
         for wanted in {learns_from, self.market}:
             rows = select_market(tables, split, wanted)
-            stops = wanted == ALL_MARKETS or stop_choices is None
+            stops = wanted == ALL_MARKETS or rounds is None
             check_rows(rows, wanted, self.settings.data.min_conversions, stops=stops)
         if shared is not None:
             self.preparation_, self.data_ = shared.preparation_, shared.data_
@@ -134,7 +134,7 @@ class PurchasePredictor:
                 progress=progress,
                 on_epoch=on_epoch,
             )
-        learned = self._fit_systems(shared, stop_choices, checkpoints, resume, progress, on_epoch)
+        learned = self._fit_systems(shared, rounds, checkpoints, resume, progress, on_epoch)
         self.facts_ = self._facts(tables, selection, learned)
         held = some_held_out(learned, seed=self.settings.seed)
         self.reference_ = Reference.fit(held, self.panel_.predict_proba(held))
@@ -175,7 +175,7 @@ class PurchasePredictor:
     def _fit_systems(
         self,
         shared: "PurchasePredictor | None",
-        stop_choices: StopChoices | None,
+        rounds: Mapping[str, int] | None,
         folder: Path | None,
         resume: bool,
         progress: Progress,
@@ -190,13 +190,13 @@ class PurchasePredictor:
             resume=resume,
             progress=progress,
             on_epoch=on_epoch,
-            stop_choices=None if self.scope == "adapted" else stop_choices,
+            rounds=None if self.scope == "adapted" else rounds,
         )
         if self.scope == "adapted":
             start = fitting.fusion(data) if shared is None else shared.fitted_.fusion
             progress(f"fine-tuning the global model to {self.market}")
             data = self._market_rows(data)
-            fitting = replace(fitting, stop_choices=stop_choices)
+            fitting = replace(fitting, rounds=rounds)
             fusion = fitting.fusion(data, start)
         else:
             fusion = fitting.fusion(data)

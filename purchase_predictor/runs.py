@@ -11,7 +11,7 @@ import polars as pl
 from features.culture import load_profiles
 from features.encoding import FORMAT
 from purchase_predictor.checkpoint import write_json
-from purchase_predictor.fitting import stop_choices_of
+from purchase_predictor.fitting import rounds_of
 from purchase_predictor.model.fusion import LAYOUT
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.settings import Settings
@@ -19,8 +19,8 @@ from purchase_predictor.settings import Settings
 HELD = "held.parquet"
 """Artifact of a run: calibrated probabilities of the rows that it did not learn from."""
 
-STOP_CHOICES = "stop_choices.json"
-"""Artifact of a run: what STOP rows chose, for models whose own cannot."""
+ROUNDS = "rounds.json"
+"""Artifact of a run: rounds of its baselines, for models whose own rows cannot stop training."""
 
 KEY_TAG = "run.key"
 
@@ -63,7 +63,7 @@ def run_key(
         beside["markets.yaml"] = load_profiles(settings.data.profiles_file)
     made_of = [fingerprint, values, market, scope, encoders, FORMAT, LAYOUT, beside]
     if not stops:
-        made_of.append(STOP_CHOICES)
+        made_of.append("unstopped")
     text = json.dumps(made_of, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -107,9 +107,8 @@ def write_held(predictor: PurchasePredictor, folder: Path) -> list[Path]:
         folder: where.
 
     Returns:
-        The files `HELD` and `STOP_CHOICES`.
+        The files `HELD` and `ROUNDS`.
     """
     held_rows(predictor).write_parquet(folder / HELD)
-    chosen = stop_choices_of(predictor.fitted_.fusion, predictor.panel_.systems_)
-    write_json(folder / STOP_CHOICES, chosen.to_dict())
-    return [folder / HELD, folder / STOP_CHOICES]
+    write_json(folder / ROUNDS, rounds_of(predictor.panel_.systems_))
+    return [folder / HELD, folder / ROUNDS]

@@ -15,10 +15,10 @@ from purchase_predictor.cli import Reporter
 from purchase_predictor.comparison.arms import ADAPTED, ALL, GLOBAL, WITH_ADAPTERS, Arm
 from purchase_predictor.encoders.content import ContentEncoders
 from purchase_predictor.errors import DataError
-from purchase_predictor.fitting import stop_choices_of
+from purchase_predictor.fitting import rounds_of
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.report.run_page import logged_figures, run_note
-from purchase_predictor.runs import HELD, KEY_TAG, STOP_CHOICES, run_key, write_held
+from purchase_predictor.runs import HELD, KEY_TAG, ROUNDS, run_key, write_held
 from purchase_predictor.settings import Settings
 from purchase_predictor.tracked import find_artifact
 from purchase_predictor.training.selection import (
@@ -28,7 +28,6 @@ from purchase_predictor.training.selection import (
     split_by,
     stopping_markets,
 )
-from purchase_predictor.training.stopping import StopChoices
 
 
 class Trainings:
@@ -76,8 +75,8 @@ class HeldRows:
         name: of the data, and of the experiment where the settings name none.
         reporter: tells what happens.
         trainings: of all seeds.
-        unstopped: markets whose own STOP rows choose nothing: their models take what was chosen
-            for the model for all.
+        unstopped: markets whose own STOP rows choose nothing: their models take as many rounds as
+            the model for all.
         seed_told: whether the seed is named, as where there are several.
 
     Attributes:
@@ -107,7 +106,7 @@ class HeldRows:
         self.refused: dict[str, str] = {}
         self._enough: set[tuple[str, int]] = set()
         self.unstopped = unstopped
-        self._stop_choices: StopChoices | None = None
+        self._rounds_of_all: dict[str, int] | None = None
         self._global: dict[str, PurchasePredictor] = {}
         self._frames: dict[tuple[str, str], pl.DataFrame] = {}
 
@@ -135,9 +134,9 @@ class HeldRows:
         if any(name == ADAPTED.name for name, _ in missing):
             missing.add((WITH_ADAPTERS.name, ALL))  # see `_shared`
         if any(trained_on in self.unstopped for _, trained_on in missing):
-            self._stop_choices = self._read_stop_choices()
-            if self._stop_choices is None:
-                missing.add((GLOBAL.name, ALL))  # see `_choices`
+            self._rounds_of_all = self._read_rounds()
+            if self._rounds_of_all is None:
+                missing.add((GLOBAL.name, ALL))  # see `_rounds`
         self.trainings.n += len(missing)
 
     def _check(self, arm: Arm, trained_on: str) -> None:
@@ -180,10 +179,10 @@ class HeldRows:
             self.reporter.step(f"{self._what(arm, trained_on)}: read from a finished run")
             return pl.read_parquet(file)
 
-    def _read_stop_choices(self) -> StopChoices | None:
+    def _read_rounds(self) -> dict[str, int] | None:
         with TemporaryDirectory() as folder:
-            file = self._artifact(GLOBAL, ALL, STOP_CHOICES, Path(folder))
-            return None if file is None else StopChoices.from_dict(json.loads(file.read_text()))
+            file = self._artifact(GLOBAL, ALL, ROUNDS, Path(folder))
+            return None if file is None else json.loads(file.read_text())
 
     def _artifact(self, arm: Arm, trained_on: str, name: str, folder: Path) -> Path | None:
         return find_artifact(
@@ -202,7 +201,7 @@ class HeldRows:
         self._check(arm, trained_on)
         # either may train another arm, whose run comes first
         shared = self._shared(arm)
-        choices = self._choices() if trained_on in self.unstopped else None
+        rounds = self._rounds() if trained_on in self.unstopped else None
         self.trainings.begin(self._what(arm, trained_on))
         settings = arm.settings(self.settings)
         predictor = PurchasePredictor(settings, market=trained_on, scope=arm.scope)
@@ -210,8 +209,8 @@ class HeldRows:
             "command": "compare", "market": trained_on, "scope": arm.scope, "arm": arm.name,
             KEY_TAG: self._key(arm, trained_on),
         }  # fmt: skip
-        if choices is not None:
-            tags["stop_choices"] = f"of {self._what(GLOBAL, ALL)}"
+        if rounds is not None:
+            tags["unstopped"] = f"rounds of {self._what(GLOBAL, ALL)}"
         with tracking.start_run(
             settings.tracking, experiment=self.name, run_name=f"{trained_on}-{arm.name}", tags=tags
         ) as logged:
@@ -220,7 +219,7 @@ class HeldRows:
                 self.tables,
                 content=self._encoders(),
                 shared=shared,
-                stop_choices=choices,
+                rounds=rounds,
                 progress=self.reporter.step,
                 on_epoch=logged.log_epoch,
             )
@@ -254,14 +253,13 @@ class HeldRows:
                 logged.log_file(file)
             return pl.read_parquet(Path(folder) / HELD)
 
-    def _choices(self) -> StopChoices:
+    def _rounds(self) -> dict[str, int]:
         """Of the model for all, which is trained again if its run does not tell them."""
-        if self._stop_choices is None:
+        if self._rounds_of_all is None:
             if GLOBAL.name not in self._global:
                 self._train(GLOBAL, ALL)
-            found = self._global[GLOBAL.name]
-            self._stop_choices = stop_choices_of(found.fitted_.fusion, found.panel_.systems_)
-        return self._stop_choices
+            self._rounds_of_all = rounds_of(self._global[GLOBAL.name].panel_.systems_)
+        return self._rounds_of_all
 
     def _encoders(self) -> ContentEncoders:
         """Trained once: titles and pictures are the same for every arm."""

@@ -257,10 +257,9 @@ ENGLISH = Words(
         "of uncertainty avoidance and masculinity is disputed (Minkov 2018)."
     ),
     caveat_unstopped=(
-        "{markets}: no conversion in the half of validation that would stop training, so nothing "
-        "of their own models was chosen there: the local network learned to its last epoch, the "
-        "adapted one stayed that of all markets, and the number of trees and what readout and "
-        "network count are those of the model for all."
+        "{markets}: no conversion in the half of validation that would stop training. There the "
+        "local network learned to its last epoch and answers alone, the adapted one stayed that "
+        "of all markets, and trees are as many as in the model for all."
     ),
     caveat_flat=(
         "Learning curves, transfer and culture use LightGBM without pictures, titles and "

@@ -177,35 +177,33 @@ def test_a_market_that_cannot_be_stopped_has_models_of_its_own(
     of_arm = {
         run.data.tags.get("arm"): run for run in runs.search_runs([experiment.experiment_id])
     }
-    chosen = {
-        name: mlflow.artifacts.load_dict(f"{of_arm[name].info.artifact_uri}/stop_choices.json")
-        for name in ("global", "local", "adapted", "global-with-adapters")
+    rounds = {
+        name: mlflow.artifacts.load_dict(f"{of_arm[name].info.artifact_uri}/rounds.json")
+        for name in ("global", "local", "adapted")
     }
-    assert chosen["local"] == chosen["global"]
-    assert chosen["adapted"]["weights"] == chosen["global-with-adapters"]["weights"]
-    assert chosen["adapted"]["n_rounds"] == chosen["global"]["n_rounds"]
-    assert {name for name, run in of_arm.items() if "stop_choices" in run.data.tags} == {
+    assert rounds["local"] == rounds["adapted"] == rounds["global"]
+    assert {name for name, run in of_arm.items() if "unstopped" in run.data.tags} == {
         "local", "adapted",
     }  # fmt: skip
     local = of_arm["local"].info.run_id
     # without a conversion to stop by it would have stopped after the second epoch or never
     assert [m.step for m in runs.get_metric_history(local, "fusion.train_loss")] == [0, 1, 2]
 
-    # the local run gone, what was chosen is read from the run of the model for all
+    # the local run gone, the rounds are read from the run of the model for all
     runs.delete_run(local)
     assert compare.main([*command, "--output", "second"]) == 0
     assert "training 1 of 1: local, KR" in capsys.readouterr().err
     assert json.loads((place / "second" / "gap.json").read_text()) == first
 
 
-def test_the_model_for_all_is_trained_again_where_its_run_lacks_what_was_chosen(
+def test_the_model_for_all_is_trained_again_where_its_run_lacks_the_rounds(
     place: Path, unstopped: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     command = ["--data", str(unstopped), "--quick", "--output", "again", *options(QUICK)]
     assert compare.main([*command, "--markets", "US"]) == 0
     capsys.readouterr()
-    monkeypatch.setattr(held, "STOP_CHOICES", "as-earlier-versions-have-it.json")
+    monkeypatch.setattr(held, "ROUNDS", "as-earlier-versions-have-it.json")
     assert compare.main([*command, "--markets", "US,KR"]) == 0
 
     announced = re.findall(r"training (\d of \d): (.+)", capsys.readouterr().err)

@@ -259,7 +259,7 @@ def test_a_kappa_that_never_counts_and_seeds_are_told(comparison: Comparison) ->
 def test_models_that_nothing_stopped_are_told(comparison: Comparison) -> None:
     told = [line for line in caveats(comparison, ENGLISH) if line.startswith("JP: ")]
     assert len(told) == 1
-    assert "number of trees" in told[0]
+    assert "learned to its last epoch" in told[0]
     none = replace(comparison, unstopped=[])
     assert len(caveats(none, ENGLISH)) == len(caveats(comparison, ENGLISH)) - 1
 

@@ -24,7 +24,6 @@ from purchase_predictor.training.next_click import (
 from purchase_predictor.training.pretraining import next_click_loss
 from purchase_predictor.training.readout import read_out
 from purchase_predictor.training.shapes import ContentSizes, shape_of
-from purchase_predictor.training.stopping import StopChoices
 from purchase_predictor.training.system import FusionSystem
 from purchase_predictor.training.weighing import weigh
 from tests.encoded_market import N_CATEGORIES, N_IDENTITIES, N_WORD_PIECES, make_market
@@ -234,24 +233,19 @@ def test_killed_and_resumed_gives_the_same_predictions(
     np.testing.assert_array_equal(system.predict_proba(big), fitted.predict_proba(big))
 
 
-@pytest.fixture(scope="module")
-def chosen() -> StopChoices:
-    return StopChoices(weights=(0.7, 0.3, -0.1), n_rounds={})
-
-
 def test_what_cannot_be_stopped_learns_to_the_end_whatever_the_stop_rows_say(
-    big: EncodedMarket, chosen: StopChoices, tmp_path: Path
+    big: EncodedMarket, tmp_path: Path
 ) -> None:
     settings = load_settings(None, [*QUICK, "training.max_epochs=2"])
     none_bought = np.where(big.part == STOP, 0, big.converted).astype(np.float32)
     made = [
-        FusionSystem(settings, SIZES, stop_choices=chosen).fit(rows, seed=0, progress=quiet)
+        FusionSystem(settings, SIZES, stops=False).fit(rows, seed=0, progress=quiet)
         for rows in (big, replace(big, converted=none_bought))
     ]
 
     system = made[0]
     assert [epoch.keys() for epoch in system.state_.history] == [{"train_loss"}] * 2
-    np.testing.assert_allclose(system.model_.weights.tolist(), chosen.weights, rtol=1e-6)
+    assert system.model_.weights.tolist() == [0, 1, 0]
     # no label of a STOP row counts
     np.testing.assert_array_equal(*(one.predict_proba(big) for one in made))
     # the last weights are kept, as a training has them whose last epoch was the best
@@ -266,10 +260,10 @@ def test_what_cannot_be_stopped_learns_to_the_end_whatever_the_stop_rows_say(
 
 
 def test_what_cannot_be_stopped_keeps_the_network_it_was_to_be_adapted_from(
-    fitted: FusionSystem, big: EncodedMarket, chosen: StopChoices
+    fitted: FusionSystem, big: EncodedMarket
 ) -> None:
     local = big.select(big.market == 3)
-    adapted = FusionSystem(SETTINGS, SIZES, start_from=fitted, stop_choices=chosen)
+    adapted = FusionSystem(SETTINGS, SIZES, start_from=fitted, stops=False)
     adapted.fit(local, seed=0, progress=quiet)
 
     assert adapted.model_.weights.tolist() == fitted.model_.weights.tolist()
