@@ -109,10 +109,7 @@ class FusionSystem:
             self.model_,
             self.columns_of(data),
             self.settings,
-            # where pre-training had nothing to learn from, nor has the loss beside the main one
-            auxiliary_weight=0.0
-            if self.clicks is None
-            else self.settings.pretraining.auxiliary_weight,
+            auxiliary_weight=self._auxiliary_weight(),
             seed=seed,
         )
         if self.settings.model.parts != "network":
@@ -126,8 +123,8 @@ class FusionSystem:
         data.store.settle()
         self.precision_, self.state_ = "float32", LoopState()
         # nothing can tell for how long a network is to be fine-tuned to a handful of conversions
-        stays = self.start_from is not None and not self.stops
-        if self.settings.model.parts != "readout" and not stays:
+        learns = self.stops or self.start_from is None
+        if learns and self.settings.model.parts != "readout":
             self.precision_ = self._choose_precision(task, progress)
             self.state_ = Loop(
                 task,
@@ -137,12 +134,16 @@ class FusionSystem:
                 on_epoch=self.on_epoch,
             ).fit(resume=self.resume)
         # not in one line: moving the model to a device and back gives it other buffers
-        weights = self._weights(task, progress)
-        self.model_.weights.copy_(torch.tensor(weights))
+        weights = torch.tensor(self._weights(task, progress))
+        self.model_.weights.copy_(weights)
         self.lever_errors_: LeverErrors | None = None
         if self.settings.model.parts != "network" and not self.settings.training.refit:
             self._measure_errors(task.learn.data)
         return self
+
+    def _auxiliary_weight(self) -> float:
+        """None where pre-training had nothing to learn from: nor has the loss beside the main one."""
+        return 0.0 if self.clicks is None else self.settings.pretraining.auxiliary_weight
 
     def refit(self, data: EncodedMarket, *, seed: int, progress: Progress) -> Self:
         """Solve the readout once more, from every row before the test; the network stays.
