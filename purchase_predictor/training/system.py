@@ -142,7 +142,7 @@ class FusionSystem:
         return self
 
     def _auxiliary_weight(self) -> float:
-        """None where pre-training had nothing to learn from: nor has the loss beside the main one."""
+        """0 where pre-training had nothing to learn from: nor has the loss beside the main one."""
         return 0.0 if self.clicks is None else self.settings.pretraining.auxiliary_weight
 
     def refit(self, data: EncodedMarket, *, seed: int, progress: Progress) -> Self:
