@@ -7,7 +7,7 @@ unless told otherwise by `--set`), while a thread reads /proc/self/status ten ti
 RssAnon is memory that the process cannot do without, RssFile are pages of mapped files, which the
 kernel takes back where it is short of memory, and what lies in the nameless files of storage
 `disk` is counted beside them. A stage's peak is the highest value while it runs, with all that is
-held since earlier ones. `--until STAGE` ends an arm after that stage: what was held by then is the
+held since earlier ones. `--until STAGE` ends an arm after that one: what was held by then is the
 least that the whole takes. Linux only.
 """
 
@@ -18,6 +18,7 @@ import json
 import multiprocessing
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -176,8 +177,9 @@ def main() -> None:
     parser.add_argument("--storage", nargs="+", default=["memory", "disk"])
     parser.add_argument("--output", type=Path, required=True, help="JSON file")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    stages = dict.fromkeys(stage for stage, _, _ in STAGES)
-    parser.add_argument("--until", choices=stages, metavar="STAGE", help="end after this stage")
+    functions = Counter(stage for stage, _, _ in STAGES)
+    single = [stage for stage, n in functions.items() if n == 1]
+    parser.add_argument("--until", choices=single, help="stage of one function, which is the last")
     options = parser.parse_args()
     found = []
     for data in options.data:

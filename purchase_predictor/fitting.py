@@ -48,7 +48,7 @@ class Fitting:
         resume: goes on from them.
         progress: told what happens.
         on_epoch: told the figures of each epoch.
-        rounds: of each baseline, where no STOP rows can choose; None where they can.
+        rounds: of each baseline, where the STOP rows cannot choose; None where they can.
     """
 
     settings: Settings

@@ -1,3 +1,4 @@
+import functools
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,11 @@ def test_profiles_of_ones_own_make_another_run_wherever_they_lie(tmp_path: Path)
 def test_a_file_of_profiles_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere.yaml cannot be read"):
         _key(tmp_path / "nowhere.yaml")
+
+
+def test_whether_own_rows_stop_training_makes_another_run() -> None:
+    key = functools.partial(run_key, "data", load_settings(), "KR", "local")
+    assert key() == key(stops=True) != key(stops=False)
 
 
 def test_another_layout_of_the_network_makes_another_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ class LightGBMSystem:
     Attributes:
         table_: the design matrix's state.
         booster_: the trees.
-        n_rounds_: trees kept; 0 before there are any.
+        n_rounds_: trees kept, or told to be grown; 0 before there are any.
         stop_log_loss_: log-loss on STOP rows at that number of trees; None if they were not asked.
     """
 

@@ -75,8 +75,8 @@ class HeldRows:
         name: of the data, and of the experiment where the settings name none.
         reporter: tells what happens.
         trainings: of all seeds.
-        unstopped: markets whose own STOP rows choose nothing: their models take as many rounds as
-            the model for all.
+        unstopped: markets whose own STOP rows choose nothing: their baselines take as many rounds
+            as those of the model for all.
         seed_told: whether the seed is named, as where there are several.
 
     Attributes:

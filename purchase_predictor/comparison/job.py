@@ -109,7 +109,7 @@ class ComparisonJob:
         if all(len(rows) for rows in arms.untrained):
             draws_beside = draw_seeds(arms.untrained, (PRIMARY[0], CHANCE), self.settings)
             gaps += compare_chance(draws_beside, self.settings, n_train)
-        curves, transfer = self._quick_models(tables, split, markets)
+        curves, transfer = self._quick_models(tables, split, markets, arms.unstopped)
         return Comparison(
             data=self._describe(tables, n_train, markets),
             figures=figures(draws, self.settings),
@@ -213,14 +213,18 @@ class ComparisonJob:
         }  # fmt: skip
 
     def _quick_models(
-        self, tables: Tables, split: Split, markets: Sequence[str]
+        self, tables: Tables, split: Split, markets: Sequence[str], unstopped: Sequence[str]
     ) -> tuple[pl.DataFrame | None, Transfer | None]:
         if self.quick:
             return None, None
         kind = FusionModels if self.full else FlatModels
         models = kind(tables, split, self.settings)
         progress = self.reporter.step
-        curves = learning_curves(models, markets, settings=self.settings, progress=progress)
+        # a curve has models of subsets, which would have to be stopped
+        stopping = [market for market in markets if market not in unstopped]
+        curves = pl.DataFrame()
+        if stopping:
+            curves = learning_curves(models, stopping, settings=self.settings, progress=progress)
         if len(markets) < 2:
             return curves, None
         return curves, measure_transfer(models, markets, settings=self.settings, progress=progress)

@@ -171,6 +171,8 @@ def _who_has_their_own(comparison: Comparison, words: Words) -> str:
     told = words.own_answer.format(everyone=lists["global"], **lists)
     if named["unknown"]:
         told += words.own_undecided.format(**lists)
+    if comparison.unstopped:
+        told += words.own_unstopped.format(unstopped=", ".join(comparison.unstopped))
     return told + words.own_untrained.format(**lists) if named["untrained"] else told
 
 

@@ -40,7 +40,8 @@ class Comparison:
         across: meta-analysis of every contrast, the primary first.
         kappa: conversions at which a market's own model counts half; one for each seed.
         reasons: why a market has no model of its own.
-        unstopped: markets without rows of both outcomes to stop training by.
+        unstopped: markets without rows of both outcomes to stop training by, under one seed at
+            least.
         curves: points of the learning curves; None where they were not asked for.
         break_even: of each market: market, conversions, low, high, largest, smallest.
         transfer: None where it was not asked for.

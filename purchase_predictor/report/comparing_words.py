@@ -19,6 +19,7 @@ class Words:
     own_answer: str
     own_undecided: str
     own_untrained: str
+    own_unstopped: str
     nobody: str
     size_question: str
     size_answer: str
@@ -127,6 +128,10 @@ ENGLISH = Words(
     own_untrained=(
         " No model of their own could be trained for: {untrained}. The model for all is better "
         "than chance there in: {better}."
+    ),
+    own_unstopped=(
+        " The own models of {unstopped} had no rows to be stopped by (last section): their gaps may "
+        "be those of models trained too long or too briefly."
     ),
     nobody="none",
     size_question="From how many conversions on?",
@@ -257,9 +262,11 @@ ENGLISH = Words(
         "of uncertainty avoidance and masculinity is disputed (Minkov 2018)."
     ),
     caveat_unstopped=(
-        "{markets}: no conversion in the half of validation that would stop training. There the "
-        "local network learned to its last epoch and answers alone, the adapted one stayed that "
-        "of all markets, and trees are as many as in the model for all."
+        "{markets}: the half of validation that would stop training has one outcome only (under "
+        "one of the seeds, at least). There a local network learns to its last epoch and answers "
+        "without the readout, an adapted network stays that of all markets and only its "
+        "readout learns, LightGBM grows as many trees as in the model for all, and no learning "
+        "curve is drawn."
     ),
     caveat_flat=(
         "Learning curves, transfer and culture use LightGBM without pictures, titles and "

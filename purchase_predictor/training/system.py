@@ -53,7 +53,8 @@ class FusionSystem:
             and then no next-click loss stands beside the main one.
         start_from: a fitted system to begin with (an adapted model); its shape and bins are kept.
         stops: whether STOP rows can choose epochs and weights. If not, the network learns to the
-            last epoch and answers alone; `start_from` keeps its network and weights.
+            last epoch and answers alone, if there is one; `start_from` keeps its network and
+            weights.
         folder: of checkpoints; None keeps none.
         resume: goes on from them.
         on_epoch: told the figures of each epoch.

@@ -37,7 +37,7 @@ def test_a_stage_holds_its_peak_and_a_stage_inside_it_is_told_apart() -> None:
     assert watch.peaks["inner"]["RssAnon"] > watch.peaks["outer"]["RssAnon"] - 1e6
 
 
-def test_nothing_runs_after_the_last_stage_that_is_wanted() -> None:
+def test_the_last_stage_that_is_wanted_ends_all() -> None:
     watch, ran = Watch(until="second"), []
     stages = [watch(name, functools.partial(ran.append, name)) for name in ("first", "second")]
 

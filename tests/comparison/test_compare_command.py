@@ -168,7 +168,9 @@ def test_a_market_that_cannot_be_stopped_has_models_of_its_own(
     command = ["--data", str(unstopped), "--markets", "KR", "--quick", *options(long)]
     assert compare.main([*command, "--output", "first"]) == 0
 
-    assert "training 1 of 5: global, all" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "training 1 of 5: global, all" in told
+    assert told.count("trees, as told") == 2
     first = json.loads((place / "first" / "gap.json").read_text())
     gap = next(gap for gap in first if gap["primary"] and gap["scope"] == "market")
     assert (gap["market"], gap["against"]) == ("KR", "local")
@@ -189,7 +191,8 @@ def test_a_market_that_cannot_be_stopped_has_models_of_its_own(
         "local", "adapted",
     }  # fmt: skip
     local = of_arm["local"].info.run_id
-    # without a conversion to stop by it would have stopped after the second epoch or never
+    # no log-loss of rows without a conversion was asked
+    assert runs.get_metric_history(local, "fusion.log_loss") == []
     assert [m.step for m in runs.get_metric_history(local, "fusion.train_loss")] == [0, 1, 2]
 
     # the local run gone, the rounds are read from the run of the model for all

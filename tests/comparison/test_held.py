@@ -1,6 +1,7 @@
 """What is counted before the first training of a comparison."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -11,6 +12,7 @@ from features.schema import Tables
 from purchase_predictor.cli import Reporter
 from purchase_predictor.comparison.arms import ADAPTED, ARMS, LOCAL, Arm
 from purchase_predictor.comparison.held import HeldRows, Trainings, unstopped_markets
+from purchase_predictor.comparison.job import ComparisonJob
 from purchase_predictor.settings import load_settings
 from purchase_predictor.training.selection import split_by
 
@@ -65,9 +67,32 @@ def test_a_market_is_treated_alike_under_all_seeds(tiny_tables: Tables) -> None:
 
     assert set(each) == {True, False}  # one purchase is now in this half, now in the other
     assert "KR" in unstopped_markets(tables, seeds)
-    # a baseline that cannot be told its number of rounds leaves such a market without models
+
+
+def test_no_seed_of_a_comparison_refuses_such_a_market(
+    tiny_tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = ComparisonJob(
+        SETTINGS, markets=["KR"], n_seeds=6, system="fusion", source=tmp_path, folder=tmp_path,
+        quick=True, reporter=Reporter(quiet=True),
+    )  # fmt: skip
+    monkeypatch.setattr(HeldRows, "_read", lambda _held, _arm, _trained_on: None)
+    monkeypatch.setattr(HeldRows, "_read_rounds", lambda _held: None)
+
+    of_seeds = job._look_up(unstopped_in_one_half(tiny_tables), ["KR"])
+
+    assert len(of_seeds) == 6
+    for of_seed in of_seeds:
+        assert "KR" in of_seed.unstopped
+        assert "both outcomes" not in of_seed.refused.get("KR", "")
+
+
+def test_beside_a_baseline_that_chooses_for_itself_every_market_has_to_be_stopped(
+    tiny_tables: Tables,
+) -> None:
     tabnet = load_settings(None, ["baselines.systems=[lightgbm, tabnet]"])
-    assert unstopped_markets(tables, [tabnet]) == set()
+    assert unstopped_markets(tiny_tables, [SETTINGS]) == {"MX"}
+    assert unstopped_markets(tiny_tables, [tabnet]) == set()
 
 
 def test_each_training_has_its_number(capsys: pytest.CaptureFixture[str]) -> None:

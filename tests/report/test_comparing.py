@@ -259,8 +259,10 @@ def test_a_kappa_that_never_counts_and_seeds_are_told(comparison: Comparison) ->
 def test_models_that_nothing_stopped_are_told(comparison: Comparison) -> None:
     told = [line for line in caveats(comparison, ENGLISH) if line.startswith("JP: ")]
     assert len(told) == 1
-    assert "learned to its last epoch" in told[0]
+    assert "learns to its last epoch" in told[0]
+    assert "own models of JP had no rows" in answers(comparison, ENGLISH)[ENGLISH.own_question]
     none = replace(comparison, unstopped=[])
+    assert "had no rows" not in answers(none, ENGLISH)[ENGLISH.own_question]
     assert len(caveats(none, ENGLISH)) == len(caveats(comparison, ENGLISH)) - 1
 
 
