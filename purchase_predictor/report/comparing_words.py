@@ -130,8 +130,8 @@ ENGLISH = Words(
         "than chance there in: {better}."
     ),
     own_unstopped=(
-        " The own models of {unstopped} had no rows to be stopped by (last section): their gaps may "
-        "be those of models trained too long or too briefly."
+        " The own models of {unstopped} had no rows to be stopped by (last section): their gaps "
+        "may be those of models trained too long or too briefly."
     ),
     nobody="none",
     size_question="From how many conversions on?",
