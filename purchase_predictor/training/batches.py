@@ -30,6 +30,11 @@ CLICK_ROWS = 512
 """Impressions whose events alone are encoded at once on a processor. Nearly each brings a history
 of its own: of 1,024 their attention to one another was the peak of scoring, and no faster."""
 
+ROWS_A_SEQUENCE = 4
+"""Rows of a scoring batch for each of its sequences, at the least: where long histories have an
+impression or two each, 1,024 rows were hundreds of grids of 80 x 80 events, twenty times what the
+median batch has, and the peak of scoring."""
+
 SCORING_ROWS_OF_A_GPU = 16_384
 """A GPU waits for its kernels to be started, which takes as long for many rows as for few."""
 
@@ -172,7 +177,11 @@ class Batcher:
             # every other bucket downwards: a batch across two buckets would else hold the largest
             # counts of one beside the smallest of the next, and its grid be nine tenths padding
             count = np.where(bucket % 2 == 0, self.count, -self.count)
-            return self._split(np.lexsort((count, bucket)), size)
+            most = max(1, size // ROWS_A_SEQUENCE)
+            batches = self._split(np.lexsort((count, bucket)), size)
+            return [
+                part for batch in batches for part in np.array_split(batch, -(-len(batch) // most))
+            ]
         generator = np.random.default_rng([self.seed, epoch])
         order = generator.permutation(len(self.count))
         chunk = np.cumsum(self.count[order]) // (SORTED_BATCHES * size)

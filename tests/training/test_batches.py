@@ -3,8 +3,15 @@ import pytest
 
 from features.arrays import TRAIN, EncodedMarket
 from purchase_predictor.training import batches
-from purchase_predictor.training.batches import Batcher, Hidden, ranges, side_by_side
+from purchase_predictor.training.batches import (
+    ROWS_A_SEQUENCE,
+    Batcher,
+    Hidden,
+    ranges,
+    side_by_side,
+)
 from purchase_predictor.training.pretraining import event_stretches
+from tests.encoded_market import make_market
 
 
 def test_ranges_run_one_after_the_other() -> None:
@@ -24,6 +31,19 @@ def test_memory_is_given_back_after_every_few_scoring_batches(
 def test_scoring_batches_hold_every_row_once(market: EncodedMarket) -> None:
     rows = np.concatenate([rows for rows, _ in Batcher(market, batch_size=20).scoring_batches()])
     assert sorted(rows.tolist()) == list(range(len(market)))
+
+
+def test_long_histories_of_one_impression_each_do_not_make_a_batch_of_nothing_else() -> None:
+    market = make_market(n_units=400, n_events=2000)
+    batcher = Batcher(market, batch_size=100)
+    most = 100 // ROWS_A_SEQUENCE
+    of_all = batcher._split(np.arange(len(batcher.count)), 100)
+    assert max(map(len, of_all)) > most  # or there would be nothing to divide
+
+    plan = batcher.plan(None)
+
+    assert max(map(len, plan)) <= most
+    assert sorted(np.concatenate(plan).tolist()) == list(range(len(batcher.count)))
 
 
 def test_training_batches_hold_every_row_once_in_another_order_each_epoch(
