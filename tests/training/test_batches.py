@@ -4,7 +4,6 @@ import pytest
 from features.arrays import TRAIN, EncodedMarket
 from purchase_predictor.training import batches
 from purchase_predictor.training.batches import (
-    ROWS_A_SEQUENCE,
     Batcher,
     Hidden,
     ranges,
@@ -33,16 +32,16 @@ def test_scoring_batches_hold_every_row_once(market: EncodedMarket) -> None:
     assert sorted(rows.tolist()) == list(range(len(market)))
 
 
-def test_long_histories_of_one_impression_each_do_not_make_a_batch_of_nothing_else() -> None:
-    market = make_market(n_units=400, n_events=2000)
-    batcher = Batcher(market, batch_size=100)
-    most = 100 // ROWS_A_SEQUENCE
-    of_all = batcher._split(np.arange(len(batcher.count)), 100)
-    assert max(map(len, of_all)) > most  # or there would be nothing to divide
+def test_a_scoring_batch_has_no_more_sequences_than_its_rows_allow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    batcher = Batcher(make_market(n_units=400, n_events=2000), batch_size=100)
+    assert max(map(len, batcher.plan(None))) > 10
 
+    monkeypatch.setattr(batches, "ROWS_A_SEQUENCE", 10)
     plan = batcher.plan(None)
 
-    assert max(map(len, plan)) <= most
+    assert max(map(len, plan)) == 10
     assert sorted(np.concatenate(plan).tolist()) == list(range(len(batcher.count)))
 
 
