@@ -28,7 +28,7 @@ from purchase_predictor.report import charts, pages
 from purchase_predictor.report.calibrated import calibration_sentences
 from purchase_predictor.report.console import gap_sentences, rich_table
 from purchase_predictor.report.run_page import logged_figures, run_note
-from purchase_predictor.runs import KEY_TAG, judged_key, run_key, write_held
+from purchase_predictor.runs import KEY_TAG, held_rows, judged_key, run_key, write_held
 from purchase_predictor.scored import unread_sentences, unseen_sentences
 from purchase_predictor.scoring_rows import example_rows
 from purchase_predictor.settings import STORAGE, Settings
@@ -268,7 +268,7 @@ class Job:
         for name in ("metrics.json", "predictions.parquet", QUARANTINE, "report.html"):
             logged.log_file(self.folder / name)
         with TemporaryDirectory() as folder:
-            for file in write_held(predictor, Path(folder)):
+            for file in write_held(predictor, held_rows(predictor), Path(folder)):
                 logged.log_file(file)
         name = registered_name(self.market, self.scope)
         version = logged.log_model(

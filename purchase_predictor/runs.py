@@ -99,16 +99,17 @@ def held_rows(predictor: PurchasePredictor) -> pl.DataFrame:
     )
 
 
-def write_held(predictor: PurchasePredictor, folder: Path) -> list[Path]:
+def write_held(predictor: PurchasePredictor, held: pl.DataFrame, folder: Path) -> list[Path]:
     """Write what other commands read from a run.
 
     Args:
         predictor: just fitted.
+        held: its `held_rows`.
         folder: where.
 
     Returns:
         The files `HELD` and `ROUNDS`.
     """
-    held_rows(predictor).write_parquet(folder / HELD)
+    held.write_parquet(folder / HELD)
     write_json(folder / ROUNDS, rounds_of(predictor.panel_.systems_))
     return [folder / HELD, folder / ROUNDS]

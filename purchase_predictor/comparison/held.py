@@ -18,7 +18,7 @@ from purchase_predictor.errors import DataError
 from purchase_predictor.fitting import rounds_of
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.report.run_page import logged_figures, run_note
-from purchase_predictor.runs import HELD, KEY_TAG, ROUNDS, run_key, write_held
+from purchase_predictor.runs import HELD, KEY_TAG, ROUNDS, held_rows, run_key, write_held
 from purchase_predictor.settings import Settings
 from purchase_predictor.tracked import find_artifact
 from purchase_predictor.training.selection import (
@@ -225,10 +225,11 @@ class HeldRows:
             )
             if arm.scope == "global":
                 self._global[arm.name] = predictor
-            return self._log(logged, predictor)
+            held = held_rows(predictor)
+            self._log(logged, predictor, held)
+        return held
 
-    def _log(self, logged: tracking.Run, predictor: PurchasePredictor) -> pl.DataFrame:
-        """Log the run; its held rows."""
+    def _log(self, logged: tracking.Run, predictor: PurchasePredictor, held: pl.DataFrame) -> None:
         rows = {
             name: sum(getattr(count, name) for count in self.tables.rows.values())
             for name in ("read", "used", "set_aside")
@@ -246,12 +247,11 @@ class HeldRows:
         )
         logged.describe(note, {"system": facts.champion})
         with TemporaryDirectory() as folder:
-            files = write_held(predictor, Path(folder))
+            files = write_held(predictor, held, Path(folder))
             text = json.dumps(result, indent=1, ensure_ascii=False)
             (Path(folder) / "metrics.json").write_text(text, "utf-8")
             for file in (*files, Path(folder) / "metrics.json"):
                 logged.log_file(file)
-            return pl.read_parquet(Path(folder) / HELD)
 
     def _rounds(self) -> dict[str, int]:
         """Of the model for all, which is trained again if its run does not tell them."""

@@ -17,7 +17,6 @@ from purchase_predictor.settings import Settings
 
 ALL_MARKETS = "all"
 
-
 PART_NAMES = {TRAIN: "training", STOP: "validation (stopping)", CALIBRATE: "validation "
               "(calibration)", TEST: "test"}  # fmt: skip
 
