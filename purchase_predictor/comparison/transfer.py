@@ -13,13 +13,13 @@ from purchase_predictor.evaluation.gap import paired_gaps
 from purchase_predictor.evaluation.intervals import draw
 from purchase_predictor.evaluation.metrics import auc
 from purchase_predictor.evaluation.rows import Rows
-from purchase_predictor.report.comparing_data import EVERY, Transfer
+from purchase_predictor.report.comparing_data import DIMENSIONS, EVERY, Transfer
 from purchase_predictor.settings import Settings
 
 Progress = Callable[[str], None]
 
 UNSEEN_MARKET = "never seen"
-ID_ALONE, DIMENSIONS, RANDOM = "no profile", "cultural dimensions", "random vectors"
+ID_ALONE, RANDOM = "no profile", "random vectors"
 
 
 def measure_transfer(

@@ -16,6 +16,9 @@ Floats = NDArray[np.float64]
 FEWEST = 3
 """Markets that a variance between markets, and so a prediction, needs."""
 
+GRID = 401
+"""Sizes between the smallest and the largest market at which a trend's interval is looked at."""
+
 
 @dataclass(frozen=True)
 class RandomEffects:
@@ -102,6 +105,9 @@ class SizeTrend:
         predicted: effect there, [m].
         new_low: of the interval of a new market there, [m]; likewise `new_high`.
         new_high: see `new_low`.
+        above: least and most conversions, between the smallest and the largest market, at which
+            the interval of a new market lies above zero, None where it does at no size.
+        below: the same for below zero.
     """
 
     slope: float
@@ -111,6 +117,8 @@ class SizeTrend:
     predicted: Floats
     new_low: Floats
     new_high: Floats
+    above: tuple[float, float] | None
+    below: tuple[float, float] | None
 
 
 def size_trend(
@@ -139,9 +147,16 @@ def size_trend(
     scatter = max(1.0, float((weights * (effects - design @ theta) ** 2).sum() / (k - 2)))
     covariance = inverse * scatter
     quantile = t.ppf((1 + confidence) / 2, k - 2)
-    new = np.stack([np.ones(len(at)), np.log10(at)], axis=1)
-    predicted = new @ theta
-    reach = quantile * np.sqrt(tau2 + np.einsum("ij,jk,ik->i", new, covariance, new))
+
+    def foreseen(sizes: Floats) -> tuple[Floats, Floats]:
+        new = np.stack([np.ones(len(sizes)), np.log10(sizes)], axis=1)
+        return new @ theta, quantile * np.sqrt(
+            tau2 + np.einsum("ij,jk,ik->i", new, covariance, new)
+        )
+
+    predicted, reach = foreseen(at)
+    seen = np.geomspace(n_converted.min(), n_converted.max(), GRID)
+    middle, wide = foreseen(seen)
     slope_reach = quantile * np.sqrt(covariance[1, 1])
     return SizeTrend(
         slope=float(theta[1]),
@@ -151,7 +166,13 @@ def size_trend(
         predicted=predicted,
         new_low=predicted - reach,
         new_high=predicted + reach,
+        above=_span(seen[middle - wide > 0]),
+        below=_span(seen[middle + wide < 0]),
     )
+
+
+def _span(sizes: Floats) -> tuple[float, float] | None:
+    return (float(sizes[0]), float(sizes[-1])) if len(sizes) else None
 
 
 def left_out_coverage(

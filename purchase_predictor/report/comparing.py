@@ -1,5 +1,6 @@
 """The report of the comparison: one HTML page, and tables for the console."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,16 @@ from purchase_predictor.report.comparing_charts import (
     trend_chart,
     verdict_text,
 )
-from purchase_predictor.report.comparing_data import Comparison
+from purchase_predictor.report.comparing_data import DIMENSIONS, Comparison
 from purchase_predictor.report.comparing_words import Words, words_of
 from purchase_predictor.report.figures import gap_text, number, p_text
 from purchase_predictor.report.pages import Chart, write_page
 
 KINDS_OF_GLOBAL = ("global-with-adapters", "global")
 """Arm and against of the contrast that says which of the models for all to take."""
+
+TOLD_THE_COUNTRY = ("global", "global-without-country")
+"""Arm and against of the contrast that says what being told the country is worth."""
 
 
 def write_report(comparison: Comparison, file: Path, *, language: str = "en") -> None:
@@ -106,11 +110,7 @@ def bottom_line(comparison: Comparison, words: Words) -> str:
     found = comparison.across[0]
     if "mean" not in found:
         return line
-    bounds = {
-        "value": found["mean"], "low": found["low"], "high": found["high"],
-    }  # fmt: skip
-    told = {name: number(value, "+.3f") for name, value in bounds.items()}
-    return line + words.bottom_pooled.format(**told)
+    return line + words.bottom_pooled.format(**_told({**found, "value": found["mean"]}))
 
 
 def _better_than_chance(comparison: Comparison) -> list[str]:
@@ -124,12 +124,12 @@ def answers(comparison: Comparison, words: Words) -> dict[str, str]:
     told = {words.own_question: _who_has_their_own(comparison, words)}
     kind = _macro_gap(comparison, *KINDS_OF_GLOBAL)
     if kind is not None:
-        told[words.kind_question] = words.kind_answer.format(
-            **{name: number(kind[name], "+.3f") for name in ("value", "low", "high")}
-        )
+        told[words.kind_question] = words.kind_answer.format(**_told(kind))
     by = by_flat(comparison, words)
-    if comparison.break_even:
-        told[words.size_question] = _from_which_size(comparison, words) + by
+    sizes = [_from_which_size(comparison, words) + by] if comparison.break_even else []
+    sizes += _by_the_trend(comparison, words)
+    if sizes:
+        told[words.size_question] = " ".join(sizes)
     gaps = [] if comparison.transfer is None else comparison.transfer.gaps
     mean = [gap for gap in gaps if gap["scope"] == "macro" and gap["value"] is not None]
     single = [g["value"] for g in gaps if g["scope"] == "market" and g["value"] is not None]
@@ -140,6 +140,9 @@ def answers(comparison: Comparison, words: Words) -> dict[str, str]:
             **{name: number(value, "+.3f") for name, value in bounds.items()}
         )
         told[words.new_question] += by
+    worth = [*_of_the_country(comparison, words), *_of_culture(comparison, words)]
+    if worth:
+        told[words.country_question] = " ".join(worth)
     return told
 
 
@@ -183,6 +186,49 @@ def _from_which_size(comparison: Comparison, words: Words) -> str:
         return words.size_answer.format(level=level_of(comparison), found="; ".join(each))
     largest = max(comparison.break_even, key=lambda one: one["largest"])
     return words.size_unseen.format(largest=f"{largest['largest']:,.0f}", market=largest["market"])
+
+
+def _by_the_trend(comparison: Comparison, words: Words) -> list[str]:
+    """For which sizes of market the trend over all markets shows which model is better."""
+    trend = comparison.across[0].get("trend")
+    if trend is None:
+        return []
+    seen = {"smallest": f"{trend['at'][0]:,.0f}", "largest": f"{trend['at'][-1]:,.0f}"}
+    return [
+        pattern.format(least=f"{span[0]:,.0f}", most=f"{span[1]:,.0f}", **seen)
+        for pattern, span in (
+            (words.size_global, trend["above"]),
+            (words.size_local, trend["below"]),
+        )
+        if span is not None
+    ]
+
+
+def _of_the_country(comparison: Comparison, words: Words) -> list[str]:
+    worth = _macro_gap(comparison, *TOLD_THE_COUNTRY)
+    return [] if worth is None else [words.country_answer.format(**_told(worth))]
+
+
+def _of_culture(comparison: Comparison, words: Words) -> list[str]:
+    """Whether cultural dimensions tell more of a country never seen than random numbers do."""
+    gaps = [] if comparison.transfer is None else comparison.transfer.culture
+    mean = {g["arm"]: g for g in gaps if g["scope"] == "macro" and g["value"] is not None}
+    culture = mean.pop(DIMENSIONS, None)
+    if culture is None or not mean:
+        return []
+    random = sorted(gap["value"] for gap in mean.values())
+    shown = culture["low"] > 0 and culture["value"] > random[-1]
+    told = words.culture_answer.format(
+        **_told(culture),
+        least=number(random[0], "+.3f"),
+        most=number(random[-1], "+.3f"),
+        shown=words.culture_shown if shown else words.culture_not_shown,
+    )
+    return [told + by_flat(comparison, words)]
+
+
+def _told(gap: Mapping[str, Any]) -> dict[str, str]:
+    return {name: number(gap[name], "+.3f") for name in ("value", "low", "high")}
 
 
 def facts(comparison: Comparison, words: Words) -> dict[str, str]:

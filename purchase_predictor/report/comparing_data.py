@@ -25,6 +25,9 @@ class Transfer:
 EVERY = "all markets"
 """Trained on all of them, in `Transfer.matrix`."""
 
+DIMENSIONS = "cultural dimensions"
+"""Arm of `Transfer.culture` that is told the published ones; all others are told random ones."""
+
 CHANCE = "chance"
 """What the model for all is held against where a market's own rows train no model: AUC 0.5."""
 

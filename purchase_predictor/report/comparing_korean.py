@@ -41,11 +41,30 @@ KOREAN = {
         "보이지 않음: 가진 학습 구매(최대 {largest}건, {market}) 안에서 모든 시장의 모델을 "
         "따라잡은 자기 모델이 없습니다."
     ),
+    "size_global": (
+        "모든 시장에 걸친 추세로는(탐색적) 학습 구매가 {least}~{most}건인 시장에서 모든 시장의 "
+        "모델이 낫습니다. 본 규모는 {smallest}~{largest}건입니다."
+    ),
+    "size_local": (
+        "모든 시장에 걸친 추세로는(탐색적) 학습 구매가 {least}~{most}건인 시장에서 자기 모델이 "
+        "낫습니다. 본 규모는 {smallest}~{largest}건입니다."
+    ),
     "new_question": "새로운 나라에서는 무엇을 예상하는가?",
     "new_answer": (
         "그 나라를 본 적 없는 모델의 AUC는 본 모델보다 평균 {value}({low} ~ {high}) "
         "높습니다(음수면 낮습니다). 나라별로는 {least} ~ {most}입니다."
     ),
+    "country_question": "어느 나라인지, 어떤 문화인지를 모델에 알려 주면 도움이 되는가?",
+    "country_answer": (
+        "학습한 나라에서 나라를 알려 주는 것의 가치는 AUC {value}({low} ~ {high}, 음수면 "
+        "해로움)입니다."
+    ),
+    "culture_answer": (
+        "한 번도 보지 못한 나라에서 문화 차원의 가치는 {value}({low} ~ {high}), 무작위 숫자는 "
+        "{least} ~ {most}입니다. {shown}."
+    ),
+    "culture_shown": "문화 차원은 어느 나라인지보다 많은 것을 말해 줍니다",
+    "culture_not_shown": "문화 차원이 무언가를 말해 준다는 것은 드러나지 않았습니다",
     "left_out": (
         "--quick으로 학습 곡선, 전이, 문화를 제외했습니다. --quick이 없으면 LightGBM으로, "
         "--full이 있으면 퓨전으로 측정합니다."
@@ -72,7 +91,7 @@ KOREAN = {
     "under_chance": "; 모든 시장의 모델은 우연(AUC 0.5)보다 {gap} 못함",
     "chance_undecided": "; 모든 시장의 모델이 우연보다 나은지는 알 수 없음",
     "verdict_same": "소수 {digits}자리까지 같음",
-    "verdict_undecided": "데이터 부족: 대개 {detectable} 이상의 차이만 보임",
+    "verdict_undecided": "데이터 부족: {detectable}의 차이를 다섯 번 가운데 네 번 찾음",
     "gap": "글로벌 − 로컬",
     "gap_axis": "AUC, 글로벌 − 로컬",
     "gap_note": (
@@ -173,6 +192,6 @@ KOREAN = {
     "seeds": "시드",
     "system": "시스템",
     "data": "데이터",
-    "kappa": "부분 통합에서 로컬 모델이 절반의 비중을 갖는 구매 건수",
+    "kappa": "pooled에서 로컬 모델이 절반의 비중을 갖는 구매 건수(손익 분기가 아님)",
     "never": "없음",
 }

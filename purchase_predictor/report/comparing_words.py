@@ -24,8 +24,15 @@ class Words:
     size_question: str
     size_answer: str
     size_unseen: str
+    size_global: str
+    size_local: str
     new_question: str
     new_answer: str
+    country_question: str
+    country_answer: str
+    culture_answer: str
+    culture_shown: str
+    culture_not_shown: str
     left_out: str
     preliminary: str
     rows: str
@@ -140,11 +147,30 @@ ENGLISH = Words(
         "Not seen: no market's own model drew level with the model for all within the training "
         "conversions that it has (at most {largest}, {market})."
     ),
+    size_global=(
+        "By the trend over all markets (exploratory) the model for all is the better one for a "
+        "market of {least} to {most} training conversions, among sizes of {smallest} to {largest}."
+    ),
+    size_local=(
+        "By the trend over all markets (exploratory) its own model is the better one for a market "
+        "of {least} to {most} training conversions, among sizes of {smallest} to {largest}."
+    ),
     new_question="What to expect in a new country?",
     new_answer=(
         "A model that never saw the country has on average an AUC {value} ({low} to {high}) "
         "higher than one that did (below zero: lower); in single countries {least} to {most}."
     ),
+    country_question="Does it help to tell the model which country it is, or of its culture?",
+    country_answer=(
+        "Being told the country is worth {value} AUC ({low} to {high}; below zero: it harms) in "
+        "the countries that were learned from."
+    ),
+    culture_answer=(
+        "In a country never seen, cultural dimensions are worth {value} ({low} to {high}) and "
+        "numbers drawn at random {least} to {most}: {shown}."
+    ),
+    culture_shown="they tell of the country more than which one it is",
+    culture_not_shown="that they tell anything is not shown",
     left_out=(
         "--quick left out learning curves, transfer and culture: without it LightGBM measures "
         "them, with --full the fusion does."
@@ -175,7 +201,7 @@ ENGLISH = Words(
     under_chance="; the model for all is worse than chance (AUC 0.5), by {gap}",
     chance_undecided="; whether the model for all beats chance cannot be told",
     verdict_same="the same to {digits} digits",
-    verdict_undecided="not enough data: {detectable} or more would have been seen, mostly",
+    verdict_undecided="not enough data: finds a gap of {detectable}, four times in five",
     gap="Global minus local",
     gap_axis="AUC, global − local",
     gap_note=(
@@ -279,7 +305,7 @@ ENGLISH = Words(
     seeds="Seeds",
     system="System",
     data="Data",
-    kappa="Conversions at which pooling counts a local model half",
+    kappa="Conversions at which the pooled arm weighs a local model half (no break-even)",
     never="never",
 )
 

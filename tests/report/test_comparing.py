@@ -26,7 +26,13 @@ from purchase_predictor.report.comparing_charts import (
     kind_of,
     verdict_text,
 )
-from purchase_predictor.report.comparing_data import CHANCE, EVERY, Comparison, Transfer
+from purchase_predictor.report.comparing_data import (
+    CHANCE,
+    DIMENSIONS,
+    EVERY,
+    Comparison,
+    Transfer,
+)
 from purchase_predictor.report.comparing_words import ENGLISH, KOREAN, Words, words_of
 
 HOSTILE = '<script>alert("x")</script>'
@@ -69,7 +75,7 @@ def comparison() -> Comparison:
                 "mean": 0.012, "low": 0.002, "high": 0.022, "new_low": -0.03, "new_high": 0.05,
                 "trend": {
                     "at": [100.0, 1000.0], "predicted": [0.03, 0.01], "new_low": [0.0, -0.02],
-                    "new_high": [0.06, 0.04],
+                    "new_high": [0.06, 0.04], "above": None, "below": None,
                 },
             }
         ],
@@ -213,6 +219,55 @@ def test_a_new_country_is_told_from_the_markets_left_out(comparison: Comparison)
     assert "in single countries −0.030 to +0.010" in told
 
 
+def test_the_trend_over_markets_tells_for_which_sizes_it_shows_anything(
+    comparison: Comparison,
+) -> None:
+    trend = comparison.across[0]["trend"]
+    assert "By the trend" not in answers(comparison, ENGLISH)[ENGLISH.size_question]
+
+    above = {**trend, "above": (100.0, 420.4), "below": None}
+    shown = replace(comparison, across=[{**comparison.across[0], "trend": above}])
+    told = answers(shown, ENGLISH)[ENGLISH.size_question]
+    assert "drew level" in told
+    assert "model for all is the better one for a market of 100 to 420 training" in told
+    assert "among sizes of 100 to 1,000." in told
+
+    below = {**trend, "above": None, "below": (800.0, 1000.0)}
+    without = replace(comparison, across=[{**comparison.across[0], "trend": below}], break_even=[])
+    told = answers(without, ENGLISH)[ENGLISH.size_question]
+    assert "its own model is the better one for a market of 800 to 1,000 training" in told
+    assert "drew level" not in told
+
+
+@pytest.mark.parametrize(
+    ("low", "random", "shown"), [(0.002, 0.01, True), (-0.002, 0.01, False), (0.002, 0.02, False)]
+)
+def test_culture_tells_something_only_beyond_random_numbers(
+    comparison: Comparison, low: float, random: float, shown: bool
+) -> None:
+    assert ENGLISH.country_question not in answers(comparison, ENGLISH)
+    assert comparison.transfer is not None
+    mean = {"market": "macro", "scope": "macro", "low": -0.1, "high": 0.1}
+    culture = [
+        {**mean, "arm": DIMENSIONS, "value": 0.015, "low": low},
+        {**mean, "arm": "random vectors 1", "value": -0.004},
+        {**mean, "arm": "random vectors 2", "value": random},
+    ]
+    country = gap("macro", "global", 0.021, scope="macro", against="global-without-country")
+    found = replace(
+        comparison,
+        gaps=[*comparison.gaps, country],
+        transfer=replace(comparison.transfer, culture=culture),
+    )
+
+    told = answers(found, ENGLISH)[ENGLISH.country_question]
+
+    assert "Being told the country is worth +0.021 AUC (+0.011 to +0.031;" in told
+    assert f"random \N{MINUS SIGN}0.004 to {random:+.3f}" in told
+    assert (ENGLISH.culture_shown in told) is shown
+    assert (ENGLISH.culture_not_shown in told) is not shown
+
+
 def test_a_comparison_of_one_seed_calls_itself_preliminary(comparison: Comparison) -> None:
     counted = {"n_train": 1200, "n_train_positive": 40}
     data = {**comparison.data, "markets": {"KR": counted, "US": counted}}
@@ -229,7 +284,7 @@ def test_a_comparison_of_one_seed_calls_itself_preliminary(comparison: Compariso
         (0, "one model for all"),
         (1, "its own model"),
         (2, "equivalent (within ±0.01)"),
-        (3, "0.030 or more would have been seen"),
+        (3, "finds a gap of 0.030, four times"),
         (4, "3 training conversions"),
     ],
 )
