@@ -211,7 +211,8 @@ class LightGBMSystem:
             "num_threads": chosen.threads,
             "seed": seed,
             "deterministic": True,
-            "force_row_wise": True,
+            # the same trees as by rows, without a second copy of the bins
+            "force_col_wise": True,
             "verbosity": -1,
         }
 

@@ -3,6 +3,7 @@
 import hashlib
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -55,14 +56,28 @@ def fingerprint(tables: Tables) -> str:
     Args:
         tables: whole, before a market is selected.
     """
-    digest = hashlib.sha256()
-    for frame in (tables.products, tables.events, tables.impressions):
-        buffer = io.BytesIO()
-        # in one piece, texts one after another: as they come, both depend on who reads in threads
-        whole = frame.rechunk()
-        whole.write_ipc(buffer, compression="uncompressed", compat_level=pl.CompatLevel.oldest())
-        digest.update(buffer.getbuffer())
-    return digest.hexdigest()[:16]
+    hashed = _Hashed()
+    with io.BufferedWriter(hashed) as file:
+        for frame in (tables.products, tables.events, tables.impressions):
+            # in one piece, texts one after another: both else depend on who reads in threads
+            whole = frame.rechunk()
+            whole.write_ipc(file, compression="uncompressed", compat_level=pl.CompatLevel.oldest())
+    return hashed.digest.hexdigest()[:16]
+
+
+class _Hashed(io.RawIOBase):
+    """A file that is only hashed: the tables as bytes would need as much memory once more."""
+
+    def __init__(self) -> None:
+        self.digest = hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, written: Any, /) -> int:
+        """Take bytes, or what is read as bytes, and say how many they were."""
+        self.digest.update(written)
+        return memoryview(written).nbytes
 
 
 def select_market(tables: Tables, split: Split, market: str) -> Selection:
