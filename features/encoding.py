@@ -103,8 +103,12 @@ class FeatureEncoder:
         shown = tables.impressions.filter(pl.Series(split.part == TRAIN))
         events = tables.events.filter(pl.Series(event_parts(tables, split) == TRAIN))
         touched = pl.concat([shown.select("product_id"), events.select("product_id")])
-        attributes = touched.join(tables.products, on="product_id")
-        touches = events.join(tables.products, on="product_id", how="semi")
+        # of each touch a row: titles and descriptions would be gathered for nothing
+        described = tables.products.select("product_id", "category", "brand")
+        attributes = touched.join(described, on="product_id")
+        touches = events.select("event_type", "product_id").join(
+            described, on="product_id", how="semi"
+        )
         vocabularies = {
             "market": Vocabulary.fit(shown["market"]),
             "event_type": Vocabulary.fit(events["event_type"]),
