@@ -103,11 +103,11 @@ class FeatureEncoder:
         shown = tables.impressions.filter(pl.Series(split.part == TRAIN))
         events = tables.events.filter(pl.Series(event_parts(tables, split) == TRAIN))
         touched = pl.concat([shown.select("product_id"), events.select("product_id")])
-        # of each touch a row: titles and descriptions would be gathered for nothing
-        described = tables.products.select("product_id", "category", "brand")
-        attributes = touched.join(described, on="product_id")
+        # titles and descriptions would be copied once for every touch
+        kinds = tables.products.select("product_id", "category", "brand")
+        attributes = touched.join(kinds, on="product_id")
         touches = events.select("event_type", "product_id").join(
-            described, on="product_id", how="semi"
+            kinds, on="product_id", how="semi"
         )
         vocabularies = {
             "market": Vocabulary.fit(shown["market"]),

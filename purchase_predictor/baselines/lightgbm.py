@@ -211,7 +211,7 @@ class LightGBMSystem:
             "num_threads": chosen.threads,
             "seed": seed,
             "deterministic": True,
-            # the same trees as by rows, without a second copy of the bins
+            # by rows there would be a second copy of the bins; the trees are the same
             "force_col_wise": True,
             "verbosity": -1,
         }

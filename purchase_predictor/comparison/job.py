@@ -288,6 +288,7 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
             "matrix": transfer.matrix.to_dicts(),
             "gaps": transfer.gaps,
             "culture": transfer.culture,
+            "beyond": transfer.beyond,
         },
     }
     files = {"gap.json": comparison.gaps, "comparison.json": whole}

@@ -53,13 +53,14 @@ def measure_transfer(
     told = {name: rows for name, rows in found.items() if rows is not None}
     matrix = pl.DataFrame(cells)
     if not told:
-        return Transfer(matrix, [], [])
+        return Transfer(matrix, [], [], [])
     base = every.rename({"p": EVERY})
     for name, rows in told.items():
         base = base.join(rows.select("impression_id", pl.col("p").alias(name)), on="impression_id")
     base = base.with_columns(pl.col(DIMENSIONS).alias(UNSEEN_MARKET))
     random = [name for name in told if name.startswith(RANDOM)]
     pairs = [(DIMENSIONS, ID_ALONE), *((name, ID_ALONE) for name in random)]
+    beyond = [(DIMENSIONS, name) for name in random]
     arms = [EVERY, UNSEEN_MARKET, *told]
     draws = draw(Rows.from_frame(base, arms), settings=settings.evaluation, seed=seed)
     evaluation = settings.evaluation
@@ -67,6 +68,7 @@ def measure_transfer(
         matrix=matrix,
         gaps=paired_gaps(draws, [(UNSEEN_MARKET, EVERY)], settings=evaluation, metrics=("auc",)),
         culture=paired_gaps(draws, pairs, settings=evaluation, metrics=("auc",)),
+        beyond=paired_gaps(draws, beyond, settings=evaluation, metrics=("auc",)),
     )
 
 
@@ -90,6 +92,7 @@ def profile_choices(markets: Sequence[str], settings: Settings) -> dict[str, Pro
         choices[f"{RANDOM} {number + 1}"] = {
             market: dict(zip(names, row.tolist(), strict=True))
             for market, row in zip(markets, drawn, strict=True)
+            if market in published  # or the random ones would be told of more markets
         }
     return choices
 

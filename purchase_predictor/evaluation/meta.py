@@ -17,7 +17,9 @@ FEWEST = 3
 """Markets that a variance between markets, and so a prediction, needs."""
 
 GRID = 401
-"""Sizes between the smallest and the largest market at which a trend's interval is looked at."""
+"""Sizes between the smallest and the largest market at which a trend's interval is looked at.
+
+Where it lies on one side of zero is one range of sizes: its reach is convex in their logarithm."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """The report of the comparison: one HTML page, and tables for the console."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
@@ -24,7 +25,7 @@ from purchase_predictor.report.comparing_charts import (
 )
 from purchase_predictor.report.comparing_data import DIMENSIONS, Comparison
 from purchase_predictor.report.comparing_words import Words, words_of
-from purchase_predictor.report.figures import gap_text, number, p_text
+from purchase_predictor.report.figures import gap_text, number, p_text, text
 from purchase_predictor.report.pages import Chart, write_page
 
 KINDS_OF_GLOBAL = ("global-with-adapters", "global")
@@ -131,7 +132,7 @@ def answers(comparison: Comparison, words: Words) -> dict[str, str]:
     if sizes:
         told[words.size_question] = " ".join(sizes)
     gaps = [] if comparison.transfer is None else comparison.transfer.gaps
-    mean = [gap for gap in gaps if gap["scope"] == "macro" and gap["value"] is not None]
+    mean = _averages(gaps)
     single = [g["value"] for g in gaps if g["scope"] == "market" and g["value"] is not None]
     if mean and single:
         bounds = {name: mean[0][name] for name in ("value", "low", "high")}
@@ -140,9 +141,11 @@ def answers(comparison: Comparison, words: Words) -> dict[str, str]:
             **{name: number(value, "+.3f") for name, value in bounds.items()}
         )
         told[words.new_question] += by
-    worth = [*_of_the_country(comparison, words), *_of_culture(comparison, words)]
-    if worth:
-        told[words.country_question] = " ".join(worth)
+    country, culture = _macro_gap(comparison, *TOLD_THE_COUNTRY), _of_culture(comparison, words)
+    if country is not None:
+        told[words.country_question] = words.country_answer.format(worth=text(country, "+.3f"))
+    if culture is not None:
+        told[words.culture_question] = culture
     return told
 
 
@@ -189,42 +192,50 @@ def _from_which_size(comparison: Comparison, words: Words) -> str:
 
 
 def _by_the_trend(comparison: Comparison, words: Words) -> list[str]:
-    """For which sizes of market the trend over all markets shows which model is better."""
-    trend = comparison.across[0].get("trend")
+    """For which sizes of market the trend over markets shows which model is better."""
+    found = comparison.across[0]
+    trend = found.get("trend")
     if trend is None:
         return []
-    seen = {"smallest": f"{trend['at'][0]:,.0f}", "largest": f"{trend['at'][-1]:,.0f}"}
-    return [
-        pattern.format(least=f"{span[0]:,.0f}", most=f"{span[1]:,.0f}", **seen)
-        for pattern, span in (
-            (words.size_global, trend["above"]),
-            (words.size_local, trend["below"]),
-        )
-        if span is not None
-    ]
+    facts = {
+        "n": len(found["markets"]), "level": level_of(comparison),
+        "smallest": f"{trend['at'][0]:,.0f}", "largest": f"{trend['at'][-1]:,.0f}",
+    }  # fmt: skip
+    spans = [(words.size_global, trend["above"]), (words.size_local, trend["below"])]
+    told = [text.format(span=_span(*span), **facts) for text, span in spans if span is not None]
+    told = told or [words.size_neither.format(**facts)]
+    share = trend["left_out_coverage"]
+    if np.isfinite(share):
+        told.append(words.size_left_out.format(share=f"{share:.0%}"))
+    return told
 
 
-def _of_the_country(comparison: Comparison, words: Words) -> list[str]:
-    worth = _macro_gap(comparison, *TOLD_THE_COUNTRY)
-    return [] if worth is None else [words.country_answer.format(**_told(worth))]
+def _span(least: float, most: float) -> str:
+    ends = f"{least:,.0f}", f"{most:,.0f}"
+    return ends[0] if ends[0] == ends[1] else "\N{EN DASH}".join(ends)
 
 
-def _of_culture(comparison: Comparison, words: Words) -> list[str]:
+def _of_culture(comparison: Comparison, words: Words) -> str | None:
     """Whether cultural dimensions tell more of a country never seen than random numbers do."""
-    gaps = [] if comparison.transfer is None else comparison.transfer.culture
-    mean = {g["arm"]: g for g in gaps if g["scope"] == "macro" and g["value"] is not None}
-    culture = mean.pop(DIMENSIONS, None)
-    if culture is None or not mean:
-        return []
-    random = sorted(gap["value"] for gap in mean.values())
-    shown = culture["low"] > 0 and culture["value"] > random[-1]
+    transfer = comparison.transfer
+    if transfer is None:
+        return None
+    worth = [gap for gap in _averages(transfer.culture) if gap["arm"] == DIMENSIONS]
+    beyond = _averages(transfer.beyond)
+    if not worth or not beyond:
+        return None
+    shown = all(gap["low"] is not None and gap["low"] > 0 for gap in [*worth, *beyond])
     told = words.culture_answer.format(
-        **_told(culture),
-        least=number(random[0], "+.3f"),
-        most=number(random[-1], "+.3f"),
+        worth=text(worth[0], "+.3f"),
+        n=Counted(len(beyond)),
+        beyond=", ".join(text(gap, "+.3f") for gap in beyond),
         shown=words.culture_shown if shown else words.culture_not_shown,
     )
-    return [told + by_flat(comparison, words)]
+    return told + by_flat(comparison, words)
+
+
+def _averages(gaps: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [gap for gap in gaps if gap["scope"] == "macro" and gap["value"] is not None]
 
 
 def _told(gap: Mapping[str, Any]) -> dict[str, str]:

@@ -15,11 +15,13 @@ class Transfer:
             another, and of the model of all markets in the rows of `EVERY`.
         gaps: of a market never seen against all markets: as `gap.json` has them.
         culture: of what a model is told of a market never seen: gaps against being told nothing.
+        beyond: likewise, of being told cultural dimensions against each draw of random numbers.
     """
 
     matrix: pl.DataFrame
     gaps: list[dict[str, Any]]
     culture: list[dict[str, Any]]
+    beyond: list[dict[str, Any]]
 
 
 EVERY = "all markets"
@@ -40,7 +42,7 @@ class Comparison:
         data: name, fingerprint, rows and conversions of each market, seeds, system, level.
         figures: metrics of every arm: arm, scope, metric.
         gaps: as `gap.json` has them; the primary contrast has `primary`.
-        across: meta-analysis of every contrast, the primary first.
+        across: meta-analysis of every contrast, the primary first (see `across_markets`).
         kappa: conversions at which a market's own model counts half; one for each seed.
         reasons: why a market has no model of its own.
         unstopped: markets without rows of both outcomes to stop training by, under one seed at

@@ -42,29 +42,40 @@ KOREAN = {
         "따라잡은 자기 모델이 없습니다."
     ),
     "size_global": (
-        "모든 시장에 걸친 추세로는(탐색적) 학습 구매가 {least}~{most}건인 시장에서 모든 시장의 "
-        "모델이 낫습니다. 본 규모는 {smallest}~{largest}건입니다."
+        "시장 {n}개에 걸친 추세로는(탐색적) 학습 구매가 {span}건인 시장에서 모든 시장의 모델이 "
+        "나을 것으로 예상됩니다. 그 규모에서 우위의 {level} 구간이 0보다 위입니다(본 규모: "
+        "{smallest}~{largest}건)."
     ),
     "size_local": (
-        "모든 시장에 걸친 추세로는(탐색적) 학습 구매가 {least}~{most}건인 시장에서 자기 모델이 "
-        "낫습니다. 본 규모는 {smallest}~{largest}건입니다."
+        "시장 {n}개에 걸친 추세로는(탐색적) 학습 구매가 {span}건인 시장에서 자기 모델이 나을 "
+        "것으로 예상됩니다. 그 규모에서 우위의 {level} 구간이 0보다 위입니다(본 규모: "
+        "{smallest}~{largest}건)."
+    ),
+    "size_neither": (
+        "시장 {n}개에 걸친 추세로는(탐색적) 학습 구매 {smallest}~{largest}건의 어느 규모에서도 "
+        "어느 모델이 낫다고 드러나지 않습니다({level} 구간)."
+    ),
+    "size_left_out": (
+        "시장을 하나씩 빼고 나머지로 구한 구간은 그 시장들의 {share}에서 차이를 담았습니다."
     ),
     "new_question": "새로운 나라에서는 무엇을 예상하는가?",
     "new_answer": (
         "그 나라를 본 적 없는 모델의 AUC는 본 모델보다 평균 {value}({low} ~ {high}) "
         "높습니다(음수면 낮습니다). 나라별로는 {least} ~ {most}입니다."
     ),
-    "country_question": "어느 나라인지, 어떤 문화인지를 모델에 알려 주면 도움이 되는가?",
+    "country_question": "어느 나라인지를 모델에 알려 주면 도움이 되는가?",
     "country_answer": (
-        "학습한 나라에서 나라를 알려 주는 것의 가치는 AUC {value}({low} ~ {high}, 음수면 "
-        "해로움)입니다."
+        "알려 주는 것의 가치는 이 시장들에서 평균 AUC {worth}입니다(음수면 해로움). 탐색적입니다."
     ),
+    "culture_question": "한 번도 보지 못한 나라의 문화를 모델에 알려 주면 도움이 되는가?",
     "culture_answer": (
-        "한 번도 보지 못한 나라에서 문화 차원의 가치는 {value}({low} ~ {high}), 무작위 숫자는 "
-        "{least} ~ {most}입니다. {shown}."
+        "문화 차원의 가치는 평균 AUC {worth}입니다(음수면 해로움). 무작위 숫자보다 나은 정도"
+        "({n}번 추출): {beyond}. {shown} 탐색적입니다."
     ),
-    "culture_shown": "문화 차원은 어느 나라인지보다 많은 것을 말해 줍니다",
-    "culture_not_shown": "문화 차원이 무언가를 말해 준다는 것은 드러나지 않았습니다",
+    "culture_shown": "모든 구간이 0보다 위이므로 문화 차원은 무언가를 말해 줍니다.",
+    "culture_not_shown": (
+        "0보다 위에 있지 않은 구간이 있으므로 무언가를 말해 준다는 것은 드러나지 않았습니다."
+    ),
     "left_out": (
         "--quick으로 학습 곡선, 전이, 문화를 제외했습니다. --quick이 없으면 LightGBM으로, "
         "--full이 있으면 퓨전으로 측정합니다."
@@ -91,7 +102,7 @@ KOREAN = {
     "under_chance": "; 모든 시장의 모델은 우연(AUC 0.5)보다 {gap} 못함",
     "chance_undecided": "; 모든 시장의 모델이 우연보다 나은지는 알 수 없음",
     "verdict_same": "소수 {digits}자리까지 같음",
-    "verdict_undecided": "데이터 부족: {detectable}의 차이를 다섯 번 가운데 네 번 찾음",
+    "verdict_undecided": "데이터 부족: {detectable} 이상의 차이라면 다섯 번 가운데 네 번 찾음",
     "gap": "글로벌 − 로컬",
     "gap_axis": "AUC, 글로벌 − 로컬",
     "gap_note": (

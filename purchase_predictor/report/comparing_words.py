@@ -26,10 +26,13 @@ class Words:
     size_unseen: str
     size_global: str
     size_local: str
+    size_neither: str
+    size_left_out: str
     new_question: str
     new_answer: str
     country_question: str
     country_answer: str
+    culture_question: str
     culture_answer: str
     culture_shown: str
     culture_not_shown: str
@@ -148,29 +151,40 @@ ENGLISH = Words(
         "conversions that it has (at most {largest}, {market})."
     ),
     size_global=(
-        "By the trend over all markets (exploratory) the model for all is the better one for a "
-        "market of {least} to {most} training conversions, among sizes of {smallest} to {largest}."
+        "By the trend over {n} markets (exploratory) the model for all is expected to be the "
+        "better one in a market of {span} training conversions: there the {level} interval of its "
+        "lead is above zero, among sizes of {smallest} to {largest}."
     ),
     size_local=(
-        "By the trend over all markets (exploratory) its own model is the better one for a market "
-        "of {least} to {most} training conversions, among sizes of {smallest} to {largest}."
+        "By the trend over {n} markets (exploratory) its own model is expected to be the better "
+        "one in a market of {span} training conversions: there the {level} interval of its lead "
+        "is above zero, among sizes of {smallest} to {largest}."
+    ),
+    size_neither=(
+        "The trend over {n} markets (exploratory) shows neither model to be better at any size "
+        "from {smallest} to {largest} training conversions ({level} interval)."
+    ),
+    size_left_out=(
+        "Such intervals, from the other markets, held the gap of {share} of them when each was "
+        "left out."
     ),
     new_question="What to expect in a new country?",
     new_answer=(
         "A model that never saw the country has on average an AUC {value} ({low} to {high}) "
         "higher than one that did (below zero: lower); in single countries {least} to {most}."
     ),
-    country_question="Does it help to tell the model which country it is, or of its culture?",
+    country_question="Does it help to tell the model which country it is?",
     country_answer=(
-        "Being told the country is worth {value} AUC ({low} to {high}; below zero: it harms) in "
-        "the countries that were learned from."
+        "Being told is worth {worth} AUC on average over these markets (below zero: it harms). "
+        "Exploratory."
     ),
+    culture_question="Does it help to tell it of the culture of a country never seen?",
     culture_answer=(
-        "In a country never seen, cultural dimensions are worth {value} ({low} to {high}) and "
-        "numbers drawn at random {least} to {most}: {shown}."
+        "Cultural dimensions are worth {worth} AUC on average (below zero: they harm); beyond "
+        "numbers drawn at random, {n:draw|draws} of them: {beyond}. {shown} Exploratory."
     ),
-    culture_shown="they tell of the country more than which one it is",
-    culture_not_shown="that they tell anything is not shown",
+    culture_shown="They tell something: every interval lies above zero.",
+    culture_not_shown="That they tell anything is not shown: not every interval lies above zero.",
     left_out=(
         "--quick left out learning curves, transfer and culture: without it LightGBM measures "
         "them, with --full the fusion does."
@@ -201,7 +215,9 @@ ENGLISH = Words(
     under_chance="; the model for all is worse than chance (AUC 0.5), by {gap}",
     chance_undecided="; whether the model for all beats chance cannot be told",
     verdict_same="the same to {digits} digits",
-    verdict_undecided="not enough data: finds a gap of {detectable}, four times in five",
+    verdict_undecided=(
+        "not enough data: a gap of {detectable} or more would be found four times in five"
+    ),
     gap="Global minus local",
     gap_axis="AUC, global − local",
     gap_note=(

@@ -59,7 +59,7 @@ def fingerprint(tables: Tables) -> str:
     hashed = _Hashed()
     with io.BufferedWriter(hashed) as file:
         for frame in (tables.products, tables.events, tables.impressions):
-            # in one piece, texts one after another: both else depend on who reads in threads
+            # in one piece, texts one after another: as they come, both depend on threads
             whole = frame.rechunk()
             whole.write_ipc(file, compression="uncompressed", compat_level=pl.CompatLevel.oldest())
     return hashed.digest.hexdigest()[:16]

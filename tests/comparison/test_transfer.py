@@ -8,6 +8,7 @@ from features.arrays import LEFT_OUT, TEST
 from features.schema import Tables
 from purchase_predictor.comparison.flat import FlatModels
 from purchase_predictor.comparison.transfer import (
+    DIMENSIONS,
     EVERY,
     ID_ALONE,
     measure_transfer,
@@ -40,6 +41,11 @@ def test_every_market_is_served_by_every_other(models: FlatModels) -> None:
     assert {gap["market"] for gap in found.gaps} == {"macro", "pooled", *MARKETS}
     assert {gap["against"] for gap in found.culture} == {ID_ALONE}
     assert len({gap["arm"] for gap in found.culture}) == 3
+    beyond = {(gap["arm"], gap["against"]) for gap in found.beyond}
+    assert beyond == {(DIMENSIONS, f"random vectors {number}") for number in (1, 2)}
+    values = {gap["arm"]: gap["value"] for gap in found.culture if gap["market"] == "KR"}
+    last = next(gap for gap in reversed(found.beyond) if gap["market"] == "KR")
+    assert last["value"] == pytest.approx(values[DIMENSIONS] - values["random vectors 2"])
 
 
 def test_a_market_left_out_is_left_out_of_all_that_is_learned(
@@ -75,3 +81,6 @@ def test_random_profiles_are_as_wide_as_the_published_ones_and_differ() -> None:
     assert random[0] != random[1]
     assert all(set(profiles) == set(MARKETS) for profiles in random)
     assert set(random[0]["KR"]) == set(published["KR"])
+    # a market of which nothing is published is told nothing either way
+    other = profile_choices([*MARKETS, "ZZ"], SETTINGS)
+    assert all("ZZ" not in profiles for profiles in other.values())

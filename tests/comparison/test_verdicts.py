@@ -201,6 +201,7 @@ def test_markets_are_combined_with_the_interval_of_a_new_one() -> None:
     assert found["low"] < found["mean"] < found["high"]
     assert found["new_low"] <= found["low"]
     assert len(found["trend"]["at"]) == 4
+    assert {"above", "below", "left_out_coverage"} <= found["trend"].keys()
     # pooling that takes the global model alone is the global model
     same = across_markets(draws, gaps, (POOLED, PRIMARY[0]), SETTINGS)
     assert same["reason"] == "the two arms are the same"

@@ -68,7 +68,7 @@ def test_a_gap_that_shrinks_with_size_is_seen_and_predicted() -> None:
     assert found.low < -0.02 < found.high < 0
     assert found.predicted == pytest.approx(0.08 - 0.02 * np.log10([150, 5000]), abs=2e-3)
     assert (found.new_low < found.predicted).all()
-    # so far apart are the markets' errors and the trend that its interval is narrow
+    # errors are far smaller than the trend, so its interval is narrow
     assert found.above == pytest.approx((50, 6400))
     assert found.below is None
     turned = size_trend(effects - 0.02, variances, n, np.array([150.0]), confidence=0.95)
@@ -77,6 +77,10 @@ def test_a_gap_that_shrinks_with_size_is_seen_and_predicted() -> None:
     assert turned.above[0] == pytest.approx(50)
     assert 800 < turned.above[1] < 1000 < turned.below[0] < 1250  # 0.06 = 0.02 log10(1000)
     assert turned.below[1] == pytest.approx(6400)
+    to_and_fro = np.tile([1e-3, -1e-3], 4)
+    level = size_trend(to_and_fro, variances, n, np.array([150.0]), confidence=0.95)
+    assert level.above is None
+    assert level.below is None
     assert left_out_coverage(effects, variances, n, confidence=0.95) >= 0.75
 
 

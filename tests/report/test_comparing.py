@@ -72,10 +72,12 @@ def comparison() -> Comparison:
         ],
         across=[
             {
+                "markets": ["KR", HOSTILE, "JP", "DE"],
                 "mean": 0.012, "low": 0.002, "high": 0.022, "new_low": -0.03, "new_high": 0.05,
                 "trend": {
                     "at": [100.0, 1000.0], "predicted": [0.03, 0.01], "new_low": [0.0, -0.02],
                     "new_high": [0.06, 0.04], "above": None, "below": None,
+                    "left_out_coverage": 0.75,
                 },
             }
         ],
@@ -104,6 +106,7 @@ def comparison() -> Comparison:
             ),
             gaps=[{"market": "KR", "scope": "market", "arm": "never seen", **interval}],
             culture=[{"market": "KR", "scope": "market", "arm": "random vectors 1", **interval}],
+            beyond=[],
         ),
     )  # fmt: skip
 
@@ -219,53 +222,94 @@ def test_a_new_country_is_told_from_the_markets_left_out(comparison: Comparison)
     assert "in single countries −0.030 to +0.010" in told
 
 
+@pytest.mark.parametrize(
+    ("above", "below", "expected"),
+    [
+        ((100.0, 420.4), None, ["model for all is expected to be the better one in a market of "
+                                "100\N{EN DASH}420 training conversions"]),
+        (None, (800.0, 1000.0), ["its own model is expected to be the better one in a market of "
+                                 "800\N{EN DASH}1,000 training conversions"]),
+        ((100.0, 100.2), (999.9, 1000.0), ["in a market of 100 training", "of 1,000 training"]),
+        (None, None, ["shows neither model to be better at any size from 100 to 1,000 training"]),
+    ],
+)  # fmt: skip
 def test_the_trend_over_markets_tells_for_which_sizes_it_shows_anything(
     comparison: Comparison,
+    above: tuple[float, float] | None,
+    below: tuple[float, float] | None,
+    expected: list[str],
 ) -> None:
-    trend = comparison.across[0]["trend"]
-    assert "By the trend" not in answers(comparison, ENGLISH)[ENGLISH.size_question]
+    trend = {**comparison.across[0]["trend"], "above": above, "below": below}
+    found = replace(comparison, across=[{**comparison.across[0], "trend": trend}])
 
-    above = {**trend, "above": (100.0, 420.4), "below": None}
-    shown = replace(comparison, across=[{**comparison.across[0], "trend": above}])
-    told = answers(shown, ENGLISH)[ENGLISH.size_question]
+    told = answers(found, ENGLISH)[ENGLISH.size_question]
+
+    assert all(part in told for part in expected)
     assert "drew level" in told
-    assert "model for all is the better one for a market of 100 to 420 training" in told
-    assert "among sizes of 100 to 1,000." in told
+    assert "over 4 markets" in told
+    assert told.count("95\N{NO-BREAK SPACE}%") == len(expected) + 1  # and that of curves
+    assert told.endswith("held the gap of 75% of them when each was left out.")
+    korean = answers(found, KOREAN)[KOREAN.size_question]
+    assert korean.count("95\N{NO-BREAK SPACE}%") == len(expected) + 1
 
-    below = {**trend, "above": None, "below": (800.0, 1000.0)}
-    without = replace(comparison, across=[{**comparison.across[0], "trend": below}], break_even=[])
+
+def test_without_a_trend_or_curves_less_is_answered(comparison: Comparison) -> None:
+    summary = comparison.across[0]
+    unknown = {**summary, "trend": {**summary["trend"], "left_out_coverage": float("nan")}}
+    without = replace(comparison, across=[unknown], break_even=[])
     told = answers(without, ENGLISH)[ENGLISH.size_question]
-    assert "its own model is the better one for a market of 800 to 1,000 training" in told
+    assert "left out" not in told
     assert "drew level" not in told
+    nothing = replace(without, across=[{k: v for k, v in summary.items() if k != "trend"}])
+    assert ENGLISH.size_question not in answers(nothing, ENGLISH)
+
+
+def test_being_told_the_country_is_answered_without_transfer(comparison: Comparison) -> None:
+    assert ENGLISH.country_question not in answers(comparison, ENGLISH)
+    country = gap("macro", "global", 0.021, scope="macro", against="global-without-country")
+    found = replace(comparison, gaps=[*comparison.gaps, country], transfer=None)
+
+    told = answers(found, ENGLISH)
+
+    assert "is worth +0.021 (+0.011 to +0.031) AUC on average" in told[ENGLISH.country_question]
+    assert ENGLISH.culture_question not in told
 
 
 @pytest.mark.parametrize(
-    ("low", "random", "shown"), [(0.002, 0.01, True), (-0.002, 0.01, False), (0.002, 0.02, False)]
+    ("lows", "shown"),
+    [
+        ((0.002, 0.001, 0.003), True),
+        ((-0.002, 0.001, 0.003), False),
+        ((0.002, -0.001, 0.003), False),
+        ((None, 0.001, 0.003), False),
+        ((0.002, 0.001, None), False),
+    ],
 )
-def test_culture_tells_something_only_beyond_random_numbers(
-    comparison: Comparison, low: float, random: float, shown: bool
+def test_culture_tells_something_only_beyond_every_draw_of_random_numbers(
+    comparison: Comparison, lows: tuple[float | None, ...], shown: bool
 ) -> None:
-    assert ENGLISH.country_question not in answers(comparison, ENGLISH)
+    worth, first, second = (
+        {"market": "macro", "scope": "macro", "arm": DIMENSIONS, "value": 0.015, "low": low,
+         "high": 0.03}
+        for low in lows
+    )  # fmt: skip
+    random = {**worth, "arm": "random vectors 1"}
     assert comparison.transfer is not None
-    mean = {"market": "macro", "scope": "macro", "low": -0.1, "high": 0.1}
-    culture = [
-        {**mean, "arm": DIMENSIONS, "value": 0.015, "low": low},
-        {**mean, "arm": "random vectors 1", "value": -0.004},
-        {**mean, "arm": "random vectors 2", "value": random},
-    ]
-    country = gap("macro", "global", 0.021, scope="macro", against="global-without-country")
-    found = replace(
-        comparison,
-        gaps=[*comparison.gaps, country],
-        transfer=replace(comparison.transfer, culture=culture),
-    )
+    transfer = replace(comparison.transfer, culture=[worth, random], beyond=[first, second])
+    found = replace(comparison, transfer=transfer)
 
-    told = answers(found, ENGLISH)[ENGLISH.country_question]
+    told = answers(found, ENGLISH)[ENGLISH.culture_question]
 
-    assert "Being told the country is worth +0.021 AUC (+0.011 to +0.031;" in told
-    assert f"random \N{MINUS SIGN}0.004 to {random:+.3f}" in told
     assert (ENGLISH.culture_shown in told) is shown
     assert (ENGLISH.culture_not_shown in told) is not shown
+    assert "2 draws of them: +0.015" in told
+    assert "By LightGBM" in told
+    fusion = replace(found, data={**found.data, "curves_by": "fusion"})
+    assert "By LightGBM" not in answers(fusion, ENGLISH)[ENGLISH.culture_question]
+    assert (KOREAN.culture_shown in answers(found, KOREAN)[KOREAN.culture_question]) is shown
+    for missing in (replace(transfer, beyond=[]), replace(transfer, culture=[random])):
+        other = answers(replace(found, transfer=missing), ENGLISH)
+        assert ENGLISH.culture_question not in other
 
 
 def test_a_comparison_of_one_seed_calls_itself_preliminary(comparison: Comparison) -> None:
@@ -284,7 +328,7 @@ def test_a_comparison_of_one_seed_calls_itself_preliminary(comparison: Compariso
         (0, "one model for all"),
         (1, "its own model"),
         (2, "equivalent (within ±0.01)"),
-        (3, "finds a gap of 0.030, four times"),
+        (3, "a gap of 0.030 or more would be found four times"),
         (4, "3 training conversions"),
     ],
 )
