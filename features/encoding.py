@@ -103,12 +103,9 @@ class FeatureEncoder:
         shown = tables.impressions.filter(pl.Series(split.part == TRAIN))
         events = tables.events.filter(pl.Series(event_parts(tables, split) == TRAIN))
         touched = pl.concat([shown.select("product_id"), events.select("product_id")])
-        # titles and descriptions would be copied once for every touch
-        kinds = tables.products.select("product_id", "category", "brand")
+        kinds = tables.products.select("product_id", "category", "brand")  # no titles: one a touch
         attributes = touched.join(kinds, on="product_id")
-        touches = events.select("event_type", "product_id").join(
-            kinds, on="product_id", how="semi"
-        )
+        touches = events.join(kinds, on="product_id", how="semi")
         vocabularies = {
             "market": Vocabulary.fit(shown["market"]),
             "event_type": Vocabulary.fit(events["event_type"]),

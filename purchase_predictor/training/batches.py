@@ -30,10 +30,9 @@ CLICK_ROWS = 512
 """Impressions whose events alone are encoded at once on a processor. Nearly each brings a history
 of its own: of 1,024 their attention to one another was the peak of scoring, and no faster."""
 
-ROWS_A_SEQUENCE = 4
-"""Rows of a scoring batch for each of its sequences, at the least: where long histories have an
-impression or two each, 1,024 rows were hundreds of grids of 80 x 80 events, twenty times what the
-median batch has, and the peak of scoring."""
+CELLS_A_ROW = 512
+"""Pairs of events, or of events and impressions, a row of a scoring batch, at most: 1,024 rows of
+long histories were hundreds of grids of 80 x 80 events, twenty times the median, and the peak."""
 
 SCORING_ROWS_OF_A_GPU = 16_384
 """A GPU waits for its kernels to be started, which takes as long for many rows as for few."""
@@ -177,11 +176,8 @@ class Batcher:
             # every other bucket downwards: a batch across two buckets would else hold the largest
             # counts of one beside the smallest of the next, and its grid be nine tenths padding
             count = np.where(bucket % 2 == 0, self.count, -self.count)
-            most = max(1, size // ROWS_A_SEQUENCE)
             batches = self._split(np.lexsort((count, bucket)), size)
-            return [
-                part for batch in batches for part in np.array_split(batch, -(-len(batch) // most))
-            ]
+            return [part for batch in batches for part in self._apart(batch, CELLS_A_ROW * size)]
         generator = np.random.default_rng([self.seed, epoch])
         order = generator.permutation(len(self.count))
         chunk = np.cumsum(self.count[order]) // (SORTED_BATCHES * size)
@@ -192,6 +188,12 @@ class Batcher:
     def _split(self, order: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
         number = (np.cumsum(self.count[order]) - 1) // size
         return np.split(order, np.flatnonzero(np.diff(number)) + 1) if len(order) else []
+
+    def _apart(self, sequences: NDArray[np.int64], most: int) -> list[NDArray[np.int64]]:
+        """The sequences in parts whose grids have so many cells at most, one sequence at least."""
+        events = int((self.stretches.stop - self.stretches.start)[sequences].max()) + 1
+        cells = events * max(events, int(self.count[sequences].max()))
+        return np.array_split(sequences, -(-len(sequences) // max(1, most // cells)))
 
     def training_batches(
         self, epoch: int, *, start: int = 0, rank: int = 0, world: int = 1

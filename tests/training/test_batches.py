@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from features.arrays import TRAIN, EncodedMarket
 from purchase_predictor.training import batches
@@ -32,16 +33,26 @@ def test_scoring_batches_hold_every_row_once(market: EncodedMarket) -> None:
     assert sorted(rows.tolist()) == list(range(len(market)))
 
 
-def test_a_scoring_batch_has_no_more_sequences_than_its_rows_allow(
+def test_a_scoring_batch_has_no_more_cells_than_its_rows_allow(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     batcher = Batcher(make_market(n_units=400, n_events=2000), batch_size=100)
-    assert max(map(len, batcher.plan(None))) > 10
+    lengths = batcher.stretches.stop - batcher.stretches.start + 1
 
-    monkeypatch.setattr(batches, "ROWS_A_SEQUENCE", 10)
+    def cells(part: NDArray[np.int64]) -> int:
+        events, rows = int(lengths[part].max()), int(batcher.count[part].max())
+        return len(part) * events * max(events, rows)
+
+    whole = batcher.plan(None)
+    assert max(map(cells, whole)) > 50
+
+    monkeypatch.setattr(batches, "CELLS_A_ROW", 0.5)
     plan = batcher.plan(None)
 
-    assert max(map(len, plan)) == 10
+    assert max(cells(part) for part in plan if len(part) > 1) <= 50
+    # what is too large by itself comes alone, and what is small enough stays together
+    assert any(len(part) == 1 and cells(part) > 50 for part in plan)
+    assert {tuple(part) for part in whole if cells(part) <= 50} <= {tuple(p) for p in plan}
     assert sorted(np.concatenate(plan).tolist()) == list(range(len(batcher.count)))
 
 
