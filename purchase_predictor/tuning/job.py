@@ -21,7 +21,7 @@ from purchase_predictor.settings import Settings, load_settings
 from purchase_predictor.training.search import Space, load_spaces, starting_values
 from purchase_predictor.training.selection import fingerprint
 from purchase_predictor.tuning.chosen import laid_over, nested, override_of, write_chosen
-from purchase_predictor.tuning.prepared import prepare
+from purchase_predictor.tuning.prepared import one_at_a_time, prepare
 from purchase_predictor.tuning.trials import TrialLog, Trials, best_of, describe, open_storage
 
 TUNED = ("model", "pretraining", "training", "baselines")
@@ -107,10 +107,11 @@ class TuneJob:
         mark = fingerprint(tables)
         values = start.model_values()
         identity = json.dumps([mark, self.market, values], sort_keys=True)
-        prepared = prepare(
-            tables, start, market=self.market, store=self.folder / "prepared" / mark,
-            progress=reporter.step,
-        )  # fmt: skip
+        store = self.folder / "prepared" / mark
+        with one_at_a_time(store, reporter.step):
+            prepared = prepare(
+                tables, start, market=self.market, store=store, progress=reporter.step
+            )
         name = self.source.resolve().name
         document: dict[str, Any] = {
             "data": name,

@@ -3,11 +3,13 @@
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from features.arrays import EncodedMarket
@@ -30,6 +32,29 @@ from purchase_predictor.training.preparation import Preparation
 from purchase_predictor.training.selection import ALL_MARKETS, check_rows, select_market, split_by
 from purchase_predictor.training.shapes import ContentSizes, shape_of
 from purchase_predictor.training.system import FusionSystem
+
+LOCK = "lock"
+
+
+@contextmanager
+def one_at_a_time(store: Path, progress: Progress) -> Iterator[None]:
+    """Let one process prepare in a folder: checkpoints that two write at once are neither's.
+
+    Args:
+        store: folder of finished pre-trainings, which whoever waited then takes up.
+        progress: told that another process is waited for.
+    """
+    store.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(store / LOCK)  # the system lets go of it when its process dies
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        progress("another process prepares these rows: waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @dataclass(frozen=True)
