@@ -4,12 +4,7 @@ from numpy.typing import NDArray
 
 from features.arrays import TRAIN, EncodedMarket
 from purchase_predictor.training import batches
-from purchase_predictor.training.batches import (
-    Batcher,
-    Hidden,
-    ranges,
-    side_by_side,
-)
+from purchase_predictor.training.batches import Batcher, Hidden, ranges, side_by_side
 from purchase_predictor.training.pretraining import event_stretches
 from tests.encoded_market import make_market
 
