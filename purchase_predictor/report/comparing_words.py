@@ -28,6 +28,7 @@ class Words:
     size_local: str
     size_neither: str
     size_left_out: str
+    size_unstopped: str
     new_question: str
     new_answer: str
     country_question: str
@@ -145,28 +146,35 @@ ENGLISH = Words(
     ),
     nobody="none",
     size_question="From how many conversions on?",
-    size_answer="The market's own model drew level at, with {level} intervals: {found}.",
+    size_answer=(
+        "In the learning curves the market's own model drew level at, with {level} intervals: "
+        "{found}."
+    ),
     size_unseen=(
-        "Not seen: no market's own model drew level with the model for all within the training "
-        "conversions that it has (at most {largest}, {market})."
+        "Not seen: in the learning curves no market's own model drew level with the model for all "
+        "within the training conversions that it has (at most {largest}, {market})."
     ),
     size_global=(
-        "By the trend over {n} markets (exploratory) the model for all is expected to be the "
-        "better one in a market of {span} training conversions: there the {level} interval of its "
-        "lead is above zero, among sizes of {smallest} to {largest}."
+        "By the trend of the models compared over {n} markets (exploratory) the model for all is "
+        "expected to be the better one in a market of {span} training conversions: there the "
+        "{level} interval of its lead is above zero, among sizes of {smallest} to {largest}."
     ),
     size_local=(
-        "By the trend over {n} markets (exploratory) its own model is expected to be the better "
-        "one in a market of {span} training conversions: there the {level} interval of its lead "
-        "is above zero, among sizes of {smallest} to {largest}."
+        "By the trend of the models compared over {n} markets (exploratory) its own model is "
+        "expected to be the better one in a market of {span} training conversions: there the "
+        "{level} interval of its lead is above zero, among sizes of {smallest} to {largest}."
     ),
     size_neither=(
-        "The trend over {n} markets (exploratory) shows neither model to be better at any size "
-        "from {smallest} to {largest} training conversions ({level} interval)."
+        "The trend of the models compared over {n} markets (exploratory) shows neither model to "
+        "be better at any size from {smallest} to {largest} training conversions ({level} "
+        "interval)."
     ),
     size_left_out=(
-        "Such intervals, from the other markets, held the gap of {share} of them when each was "
-        "left out."
+        "Such intervals, with the chance of the test rows added, held the gap in {share} of these "
+        "{n} markets when each was left out."
+    ),
+    size_unstopped=(
+        "The trend rests on {unstopped}, too, whose own models had no rows to be stopped by."
     ),
     new_question="What to expect in a new country?",
     new_answer=(
@@ -228,7 +236,7 @@ ENGLISH = Words(
         "their own stand in the table."
     ),
     mean="Mean of markets",
-    new_market="A new market",
+    new_market="A new market of any size",
     arms="All ways to serve a market",
     arms_note=(
         "AUC within each market with {level} intervals. global: one model for all, told the "

@@ -248,7 +248,7 @@ def test_the_trend_over_markets_tells_for_which_sizes_it_shows_anything(
     assert "drew level" in told
     assert "over 4 markets" in told
     assert told.count("95\N{NO-BREAK SPACE}%") == len(expected) + 1  # and that of curves
-    assert told.endswith("held the gap of 75% of them when each was left out.")
+    assert "held the gap in 75% of these 4 markets when each was left out." in told
     korean = answers(found, KOREAN)[KOREAN.size_question]
     assert korean.count("95\N{NO-BREAK SPACE}%") == len(expected) + 1
 
@@ -360,7 +360,10 @@ def test_models_that_nothing_stopped_are_told(comparison: Comparison) -> None:
     assert len(told) == 1
     assert "learns to its last epoch" in told[0]
     assert "own models of JP had no rows" in answers(comparison, ENGLISH)[ENGLISH.own_question]
+    of_sizes = answers(comparison, ENGLISH)[ENGLISH.size_question]
+    assert of_sizes.endswith("rests on JP, too, whose own models had no rows to be stopped by.")
     none = replace(comparison, unstopped=[])
+    assert "no rows" not in answers(none, ENGLISH)[ENGLISH.size_question]
     assert "had no rows" not in answers(none, ENGLISH)[ENGLISH.own_question]
     assert len(caveats(none, ENGLISH)) == len(caveats(comparison, ENGLISH)) - 1
 
