@@ -206,7 +206,7 @@ def _by_the_trend(comparison: Comparison, words: Words) -> list[str]:
     told = told or [words.size_neither.format(**facts)]
     share = trend["left_out_coverage"]
     if np.isfinite(share):
-        told.append(words.size_left_out.format(share=f"{share:.0%}", n=facts["n"]))
+        told.append(words.size_left_out.format(share=f"{share:.0%}"))
     unstopped = [market for market in comparison.unstopped if market in found["markets"]]
     if unstopped:
         told.append(words.size_unstopped.format(unstopped=", ".join(unstopped)))

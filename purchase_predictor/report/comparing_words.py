@@ -155,23 +155,24 @@ ENGLISH = Words(
         "within the training conversions that it has (at most {largest}, {market})."
     ),
     size_global=(
-        "By the trend of the models compared over {n} markets (exploratory) the model for all is "
-        "expected to be the better one in a market of {span} training conversions: there the "
-        "{level} interval of its lead is above zero, among sizes of {smallest} to {largest}."
+        "By the trend over {n} markets of the gaps of the models compared (exploratory) the model "
+        "for all is expected to be the better one in a market of {span} training conversions: "
+        "there the {level} interval of its lead is above zero, among sizes of {smallest} to "
+        "{largest}."
     ),
     size_local=(
-        "By the trend of the models compared over {n} markets (exploratory) its own model is "
-        "expected to be the better one in a market of {span} training conversions: there the "
-        "{level} interval of its lead is above zero, among sizes of {smallest} to {largest}."
+        "By the trend over {n} markets of the gaps of the models compared (exploratory) its own "
+        "model is expected to be the better one in a market of {span} training conversions: there "
+        "the {level} interval of its lead is above zero, among sizes of {smallest} to {largest}."
     ),
     size_neither=(
-        "The trend of the models compared over {n} markets (exploratory) shows neither model to "
-        "be better at any size from {smallest} to {largest} training conversions ({level} "
-        "interval)."
+        "The trend over {n} markets of the gaps of the models compared (exploratory) shows "
+        "neither model to be better at any size from {smallest} to {largest} training conversions "
+        "({level} interval)."
     ),
     size_left_out=(
-        "Such intervals, with the chance of the test rows added, held the gap in {share} of these "
-        "{n} markets when each was left out."
+        "Such intervals, with the chance of the test rows added, held the gap in {share} of the "
+        "markets that can be left out in turn."
     ),
     size_unstopped=(
         "The trend rests on {unstopped}, too, whose own models had no rows to be stopped by."
@@ -236,7 +237,7 @@ ENGLISH = Words(
         "their own stand in the table."
     ),
     mean="Mean of markets",
-    new_market="A new market of any size",
+    new_market="A new market (size not considered)",
     arms="All ways to serve a market",
     arms_note=(
         "AUC within each market with {level} intervals. global: one model for all, told the "

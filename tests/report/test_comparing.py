@@ -248,7 +248,7 @@ def test_the_trend_over_markets_tells_for_which_sizes_it_shows_anything(
     assert "drew level" in told
     assert "over 4 markets" in told
     assert told.count("95\N{NO-BREAK SPACE}%") == len(expected) + 1  # and that of curves
-    assert "held the gap in 75% of these 4 markets when each was left out." in told
+    assert "held the gap in 75% of the markets that can be left out in turn." in told
     korean = answers(found, KOREAN)[KOREAN.size_question]
     assert korean.count("95\N{NO-BREAK SPACE}%") == len(expected) + 1
 
@@ -362,6 +362,8 @@ def test_models_that_nothing_stopped_are_told(comparison: Comparison) -> None:
     assert "own models of JP had no rows" in answers(comparison, ENGLISH)[ENGLISH.own_question]
     of_sizes = answers(comparison, ENGLISH)[ENGLISH.size_question]
     assert of_sizes.endswith("rests on JP, too, whose own models had no rows to be stopped by.")
+    in_korean = answers(comparison, KOREAN)[KOREAN.size_question]
+    assert "정할 데이터가 없었던 JP도" in in_korean
     none = replace(comparison, unstopped=[])
     assert "no rows" not in answers(none, ENGLISH)[ENGLISH.size_question]
     assert "had no rows" not in answers(none, ENGLISH)[ENGLISH.own_question]
