@@ -22,13 +22,9 @@ from purchase_predictor.training.processes import own_share
 SORTED_BATCHES = 64
 """Sequences are sorted by size within this many batches, so that padding stays small."""
 
-SCORING_ROWS = 1024
+SCORING_ROWS = 512
 """Impressions scored at once: what 4,096 of them take does not stay in a processor's cache, and a
-row took half as long again."""
-
-CLICK_ROWS = 512
-"""Impressions whose events alone are encoded at once on a processor. Nearly each brings a history
-of its own: of 1,024 their attention to one another was the peak of scoring, and no faster."""
+row took half as long again. Of 1,024 a batch was the peak of scoring, and no faster."""
 
 CELLS_A_ROW = 512
 """Pairs of events, or of events and impressions, a row of a scoring batch, at most: 1,024 rows of
@@ -38,9 +34,9 @@ SCORING_ROWS_OF_A_GPU = 16_384
 """A GPU waits for its kernels to be started, which takes as long for many rows as for few."""
 
 
-def scoring_rows(device: torch.device, on_processor: int = SCORING_ROWS) -> int:
+def scoring_rows(device: torch.device) -> int:
     """Impressions to score at once on a device."""
-    return on_processor if device.type == "cpu" else SCORING_ROWS_OF_A_GPU
+    return SCORING_ROWS if device.type == "cpu" else SCORING_ROWS_OF_A_GPU
 
 
 @dataclass(frozen=True)
@@ -104,7 +100,7 @@ class Hidden:
 
 NOTHING_HIDDEN = Hidden()
 
-BATCHES_BEFORE_RETURN = 2
+BATCHES_BEFORE_RETURN = 4
 """No two batches are alike in size, so each leaves freed memory that the next has no use for: 20
 to 50 MB. The peak of a shard of 58,000 rows is 100 to 200 MB lower than if every eighth gives it
 back, which takes about 10 ms."""

@@ -21,7 +21,7 @@ from purchase_predictor.model.choice import ChoiceModel
 from purchase_predictor.model.inputs import FusionShape
 from purchase_predictor.model.session import ClickEncoder
 from purchase_predictor.settings import ModelSettings, Settings
-from purchase_predictor.training.batches import CLICK_ROWS, scoring_rows
+from purchase_predictor.training.batches import scoring_rows
 from purchase_predictor.training.choosing import fit_choices
 from purchase_predictor.training.click_scores import centre, score_clicks, within_lists
 from purchase_predictor.training.loop import (
@@ -293,7 +293,7 @@ class NextClick:
 
     def _click_scores(self, model: ClickEncoder, data: EncodedMarket) -> NDArray[np.float32]:
         device = default_device()
-        rows = scoring_rows(device, CLICK_ROWS)
+        rows = scoring_rows(device)
         scores = score_clicks(model, data, batch_size=rows, device=device)
         model.cpu()
         return scores
