@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 
 from purchase_predictor.training.preparation import EncodedCatalogue
 
-WIDE = ("words", "text", "image")
+CONTENT = ("words", "text", "image", "picture_phrases")
 """A kilobyte a listing, where all the rest is some dozen bytes."""
+
+PHRASES = "phrases"
+"""A hundred bytes a listing, which columns are made of, too."""
 
 
 class StoredCatalogue:
@@ -38,12 +41,12 @@ class StoredCatalogue:
             folder: is made.
         """
         folder.mkdir(parents=True)
-        for name in WIDE:
+        for name in (*CONTENT, PHRASES):
             np.save(folder / f"{name}.npy", getattr(catalogue.whole, name))
+        told = replace(catalogue.told, phrases=catalogue.told.phrases[:, :0])
         # as `told` has them, without columns
-        of_told = {name: getattr(catalogue.told, name) for name in WIDE}
-        narrow = replace(catalogue, whole=replace(catalogue.whole, **of_told))
-        return cls(products, narrow, folder)
+        of_told = {name: getattr(told, name) for name in (*CONTENT, PHRASES)}
+        return cls(products, EncodedCatalogue(told, replace(catalogue.whole, **of_told)), folder)
 
     def of(self, shown: pl.Series) -> tuple[pl.DataFrame, EncodedCatalogue]:
         """The products of some ids, and what is known of them.
@@ -54,8 +57,9 @@ class StoredCatalogue:
         wanted = self.products["product_id"].is_in(shown.unique().implode()).arg_true()
         rows = np.concatenate([[0], wanted.to_numpy().astype(np.int64) + 1])
         told, whole = self.narrow.told.take(rows), self.narrow.whole.take(rows)
-        words, text, image = (self._taken(name, rows) for name in WIDE)
-        whole = replace(whole, words=words, text=text, image=image)
+        phrases = self._taken(PHRASES, rows)
+        content: dict[str, Any] = {name: self._taken(name, rows) for name in CONTENT}
+        told, whole = replace(told, phrases=phrases), replace(whole, phrases=phrases, **content)
         return self.products[wanted], EncodedCatalogue(told, whole)
 
     def _taken(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:

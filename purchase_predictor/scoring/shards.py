@@ -148,14 +148,11 @@ def _scored(
     finished: Iterator[tuple[int, dict[str, Any]]], progress: Progress
 ) -> tuple[int, Counts]:
     """How many rows were scored, and their counts, once all shards are finished."""
-    n_scored, found = 0, {}
-    for shard, facts in finished:
+    n_scored, counts = 0, Counts()
+    for _, facts in finished:  # whole numbers: in whatever order they come, sums are the same
         n_scored += facts["n_scored"]
-        found[shard] = Counts(**facts["counts"])
+        counts.add(Counts(**facts["counts"]))
         progress(f"scored {n_scored:,} rows")
-    counts = Counts()
-    for shard in sorted(found):  # in whatever order they came, the drift report is the same
-        counts.add(found[shard])
     return n_scored, counts
 
 
