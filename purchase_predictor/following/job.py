@@ -89,7 +89,9 @@ class FollowJob:
         told = {
             "impressions scored are not in the outcomes": counts["scores_not_in_outcomes"],
             "impressions scored have no outcome yet": counts["scores_outcome_not_known"],
-            "impressions with an outcome were not scored": counts["outcomes_without_score"],
+            "impressions with an outcome have no score that counts": counts[
+                "outcomes_without_score"
+            ],
             "impressions were scored for another market than they were shown in": counts[
                 "scored_for_another_market"
             ],
