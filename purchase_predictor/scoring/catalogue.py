@@ -8,13 +8,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from features.arrays import ProductArrays
 from purchase_predictor.training.preparation import EncodedCatalogue
 
-CONTENT = ("words", "text", "image", "picture_phrases")
+WIDE = ("words", "text", "image", "phrases", "picture_phrases")
 """A kilobyte a listing, where all the rest is some dozen bytes."""
-
-PHRASES = "phrases"
-"""A hundred bytes a listing, which columns are made of, too."""
 
 
 class StoredCatalogue:
@@ -41,12 +39,10 @@ class StoredCatalogue:
             folder: is made.
         """
         folder.mkdir(parents=True)
-        for name in (*CONTENT, PHRASES):
+        for name in WIDE:
             np.save(folder / f"{name}.npy", getattr(catalogue.whole, name))
-        told = replace(catalogue.told, phrases=catalogue.told.phrases[:, :0])
-        # as `told` has them, without columns
-        of_told = {name: getattr(told, name) for name in (*CONTENT, PHRASES)}
-        return cls(products, EncodedCatalogue(told, replace(catalogue.whole, **of_told)), folder)
+        narrow = EncodedCatalogue(_narrow(catalogue.told), _narrow(catalogue.whole))
+        return cls(products, narrow, folder)
 
     def of(self, shown: pl.Series) -> tuple[pl.DataFrame, EncodedCatalogue]:
         """The products of some ids, and what is known of them.
@@ -57,10 +53,16 @@ class StoredCatalogue:
         wanted = self.products["product_id"].is_in(shown.unique().implode()).arg_true()
         rows = np.concatenate([[0], wanted.to_numpy().astype(np.int64) + 1])
         told, whole = self.narrow.told.take(rows), self.narrow.whole.take(rows)
-        phrases = self._taken(PHRASES, rows)
-        content: dict[str, Any] = {name: self._taken(name, rows) for name in CONTENT}
-        told, whole = replace(told, phrases=phrases), replace(whole, phrases=phrases, **content)
+        taken: dict[str, Any] = {name: self._taken(name, rows) for name in WIDE}
+        whole = replace(whole, **taken)
+        told = replace(told, phrases=whole.phrases)
         return self.products[wanted], EncodedCatalogue(told, whole)
 
     def _taken(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
         return np.array(np.load(self.folder / f"{name}.npy", mmap_mode="r")[rows])
+
+
+def _narrow(products: ProductArrays) -> ProductArrays:
+    """The products, their wide arrays without columns; a view would keep all of them."""
+    without: dict[str, Any] = {name: getattr(products, name)[:, :0].copy() for name in WIDE}
+    return replace(products, **without)

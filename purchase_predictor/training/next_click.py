@@ -293,8 +293,7 @@ class NextClick:
 
     def _click_scores(self, model: ClickEncoder, data: EncodedMarket) -> NDArray[np.float32]:
         device = default_device()
-        rows = scoring_rows(device)
-        scores = score_clicks(model, data, batch_size=rows, device=device)
+        scores = score_clicks(model, data, batch_size=scoring_rows(device), device=device)
         model.cpu()
         return scores
 

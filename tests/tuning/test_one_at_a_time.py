@@ -3,6 +3,7 @@
 import threading
 from pathlib import Path
 
+import pytest
 from filelock import FileLock
 
 from purchase_predictor.tuning.prepared import LOCK, one_at_a_time
@@ -33,10 +34,7 @@ def test_whoever_comes_second_waits_until_the_first_has_prepared(tmp_path: Path)
 
 
 def test_a_failure_lets_the_next_one_in(tmp_path: Path) -> None:
-    try:
-        with one_at_a_time(tmp_path, lambda _: None):
-            raise OSError("the disk is full")
-    except OSError:
-        pass
+    with pytest.raises(OSError, match="full"), one_at_a_time(tmp_path, lambda _: None):
+        raise OSError("the disk is full")
     with FileLock(tmp_path / LOCK, timeout=0) as lock:
         assert lock.is_locked

@@ -1,0 +1,32 @@
+"""The catalogue on disk gives back what was put there, and holds nothing wide in memory."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from purchase_predictor.scoring.catalogue import WIDE, StoredCatalogue
+from purchase_predictor.training.preparation import EncodedCatalogue
+from tests.encoded_market import make_market
+
+
+def test_a_shard_gets_the_rows_it_shows_and_no_wide_array_stays(tmp_path: Path) -> None:
+    whole = make_market().products
+    products = pl.DataFrame({"product_id": list(whole.product_id[1:])})
+    stored = StoredCatalogue.store(products, EncodedCatalogue(whole, whole), tmp_path / "arrays")
+
+    shown, encoded = stored.of(pl.Series(["p3", None, "p1", "p3", "unknown"]))
+
+    assert shown["product_id"].to_list() == ["p1", "p3"]
+    expected = whole.take(np.array([0, 1, 3]))
+    for one in fields(whole):
+        np.testing.assert_array_equal(
+            getattr(encoded.whole, one.name), getattr(expected, one.name)
+        )
+    np.testing.assert_array_equal(encoded.told.phrases, expected.phrases)
+    for narrow in (stored.narrow.told, stored.narrow.whole):
+        for name in WIDE:
+            array = getattr(narrow, name)
+            assert array.size == 0
+            assert array.base is None  # a view would keep what it was cut from
