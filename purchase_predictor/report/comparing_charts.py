@@ -153,7 +153,9 @@ def arms_chart(comparison: Comparison, words: Words) -> Chart:
     ]
     points = frame(rows, ["market", "arm"], list(_BOUNDS)).drop_nulls("value")
     base = alt.Chart(points).encode(
-        y=alt.Y("market:N", title=None, axis=alt.Axis(grid=True, tickBand="extent")),
+        y=alt.Y(
+            "market:N", title=None, axis=alt.Axis(grid=True, tickBand="extent", labelLimit=260)
+        ),
         yOffset=alt.YOffset("arm:N", sort=arms),
         color=colour(arms, None, field="arm", known=ARM_COLOURS),
     )
@@ -281,7 +283,9 @@ def forest(
     points = frame(rows, ["market", "what"], list(_BOUNDS))
     kinds = list(dict.fromkeys(row["what"] for row in rows))
     base = alt.Chart(points).encode(
-        y=alt.Y("market:N", title=None, axis=alt.Axis(grid=True, tickBand="extent")),
+        y=alt.Y(
+            "market:N", title=None, axis=alt.Axis(grid=True, tickBand="extent", labelLimit=260)
+        ),
         yOffset=alt.YOffset("what:N", sort=kinds),
         color=colour(kinds, None, field="what", known={}),
     )
