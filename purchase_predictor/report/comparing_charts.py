@@ -91,7 +91,12 @@ def gap_chart(comparison: Comparison, words: Words) -> Chart:
     }
     shown = [kind for kind in KINDS if kind in {row["kind"] for row in rows}]
     base = alt.Chart(points).encode(
-        y=alt.Y("market:N", title=None, sort=[row["market"] for row in rows]),
+        y=alt.Y(
+            "market:N",
+            title=None,
+            sort=[row["market"] for row in rows],
+            axis=alt.Axis(labelLimit=260),
+        ),
         color=colour(shown, names.__getitem__, field="kind", known=KINDS),
     )
     bars = base.mark_rule(strokeWidth=2).encode(
