@@ -1,7 +1,12 @@
 """The tables that a command learns from: read, checked, and told row by row what was set aside."""
 
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
+import polars as pl
+
+from features.errors import ISO_CODES
 from features.schema import Tables, load_tables
 from purchase_predictor.checkpoint import write_file
 from purchase_predictor.cli import Reporter
@@ -10,6 +15,8 @@ from purchase_predictor.settings import Settings
 
 QUARANTINE = "quarantine.parquet"
 """In the output folder: the rows set aside, each with the reason."""
+MARKETS_SHOWN = 20
+"""Rows of the table of markets; the smaller ones share its last."""
 
 
 def read_told(source: Path, settings: Settings, folder: Path, reporter: Reporter) -> Tables:
@@ -38,6 +45,46 @@ def read_told(source: Path, settings: Settings, folder: Path, reporter: Reporter
         reporter.warn(f"{table}: {Counted(n):row|rows} set aside: {reason}")
     for note in tables.notes:
         reporter.warn(note)
+    impressions = tables.impressions
+    reporter.table("Markets", ["market", "impressions", "conversions"], market_rows(impressions))
+    for names in written_alike(impressions["market"].unique()):
+        reporter.warn(f"these markets are learned apart; are they one? {', '.join(names)}")
     context = ", ".join(f"{name} ({kind})" for name, kind in tables.context.items())
     reporter.line(f"context columns: {context or 'none'}")
     return tables.stored(settings.training.array_store)
+
+
+def market_rows(impressions: pl.DataFrame) -> list[list[str]]:
+    """Impressions and conversions of each market, the largest first, the smallest together.
+
+    Args:
+        impressions: checked and labelled.
+
+    Returns:
+        Rows of text, `MARKETS_SHOWN` at most.
+    """
+    counts = (
+        impressions.group_by("market")
+        .agg(pl.len(), pl.col("converted").sum())
+        .sort("len", "market", descending=[True, False])
+    )
+    shown = counts if len(counts) <= MARKETS_SHOWN else counts.head(MARKETS_SHOWN - 1)
+    rows = [[market, f"{n:,}", f"{positive:,}"] for market, n, positive in shown.rows()]
+    rest = counts.slice(len(shown))
+    if len(rest):
+        name = f"{len(rest)} others"
+        rows.append([name, f"{rest['len'].sum():,}", f"{rest['converted'].sum():,}"])
+    return rows
+
+
+def written_alike(markets: Iterable[str]) -> list[list[str]]:
+    """Names that are probably of one market: alike but for case, spaces at the ends, or UK and GB.
+
+    Returns:
+        Groups of two names or more, each quoted, in alphabetical order.
+    """
+    groups: defaultdict[str, list[str]] = defaultdict(list)
+    for market in sorted(markets):
+        code = market.strip().upper()
+        groups[ISO_CODES.get(code, code)].append(f"'{market}'")
+    return [names for names in groups.values() if len(names) > 1]

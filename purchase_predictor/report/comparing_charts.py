@@ -91,7 +91,12 @@ def gap_chart(comparison: Comparison, words: Words) -> Chart:
     }
     shown = [kind for kind in KINDS if kind in {row["kind"] for row in rows}]
     base = alt.Chart(points).encode(
-        y=alt.Y("market:N", title=None, sort=[row["market"] for row in rows]),
+        y=alt.Y(
+            "market:N",
+            title=None,
+            sort=[row["market"] for row in rows],
+            axis=alt.Axis(labelLimit=260),
+        ),
         color=colour(shown, names.__getitem__, field="kind", known=KINDS),
     )
     bars = base.mark_rule(strokeWidth=2).encode(
@@ -153,7 +158,9 @@ def arms_chart(comparison: Comparison, words: Words) -> Chart:
     ]
     points = frame(rows, ["market", "arm"], list(_BOUNDS)).drop_nulls("value")
     base = alt.Chart(points).encode(
-        y=alt.Y("market:N", title=None, axis=alt.Axis(grid=True, tickBand="extent")),
+        y=alt.Y(
+            "market:N", title=None, axis=alt.Axis(grid=True, tickBand="extent", labelLimit=260)
+        ),
         yOffset=alt.YOffset("arm:N", sort=arms),
         color=colour(arms, None, field="arm", known=ARM_COLOURS),
     )
@@ -281,7 +288,9 @@ def forest(
     points = frame(rows, ["market", "what"], list(_BOUNDS))
     kinds = list(dict.fromkeys(row["what"] for row in rows))
     base = alt.Chart(points).encode(
-        y=alt.Y("market:N", title=None, axis=alt.Axis(grid=True, tickBand="extent")),
+        y=alt.Y(
+            "market:N", title=None, axis=alt.Axis(grid=True, tickBand="extent", labelLimit=260)
+        ),
         yOffset=alt.YOffset("what:N", sort=kinds),
         color=colour(kinds, None, field="what", known={}),
     )

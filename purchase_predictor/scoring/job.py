@@ -37,7 +37,7 @@ class ScoringJob:
         source: data folder.
         output: Parquet file.
         system: that answers; None takes the model's champion.
-        shard_rows: impressions and events held in memory at once, about.
+        shard_rows: impressions and events held in memory at once, about; None: as many as suits.
         profiles: file with the profiles of markets that are new to the model, if any.
         engine: `local`, or `ray`: the workers of a cluster, which all see the folders of model,
             input and output.
@@ -54,7 +54,7 @@ class ScoringJob:
         output: Path,
         *,
         system: str | None,
-        shard_rows: int,
+        shard_rows: int | None,
         profiles: Path | None,
         engine: EngineName = "local",
         n_workers: int | None = None,

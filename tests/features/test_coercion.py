@@ -132,7 +132,11 @@ def test_stored_times_of_other_zones_and_units_become_utc_microseconds() -> None
         (pl.Series(["abc", None]), pl.Float64(), r"should hold numbers.*the first is 'abc'"),
         (pl.Series(["yes"]), pl.Boolean(), "should hold true or false.*'yes'"),
         (pl.Series([5]), pl.Boolean(), "should hold true or false.*'5'"),
-        (pl.Series(["noon"]), TIME, "should hold dates and times with a time zone.*'noon'"),
+        (
+            pl.Series(["noon"]),
+            TIME,
+            "should hold dates and times with a time zone.*'noon'.*2024-05-01T09:30:00Z",
+        ),
         (pl.Series([datetime(2024, 1, 1)]), TIME, r"no time zone.*replace_time_zone\('UTC'\)"),
         (pl.Series(["2024-05-01 09:30:00"]), TIME, "no time zone .*2024-05-01T09:30:00Z"),
         (pl.Series([1714555800]), TIME, r"pl\.from_epoch\('x'\)"),
