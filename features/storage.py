@@ -38,9 +38,11 @@ class ArrayStore:
 
     Attributes:
         folder: of the files; None keeps arrays in memory.
+        chosen_by: the setting or option that names the folder, for messages.
     """
 
     folder: Path | None = None
+    chosen_by: str = "setting training.storage_folder"
 
     def zeros(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray:
         """An array of zeros, to be written.
@@ -127,8 +129,8 @@ class ArrayStore:
 
     def _refused(self, n_bytes: int, error: OSError) -> UserError:
         return UserError(
-            f"cannot keep {n_bytes / 1e9:.2f} GB of arrays in {self.folder} (setting "
-            f"training.storage_folder): {error.strerror or error}"
+            f"cannot keep {n_bytes / 1e9:.2f} GB of arrays in {self.folder} ({self.chosen_by}): "
+            f"{error.strerror or error}"
         )
 
     def take(
@@ -160,6 +162,19 @@ def column_by_column(x: NDArray) -> Iterator[NDArray]:
     """The columns of a matrix, each contiguous; the matrix is read a block of them at a time."""
     for start in range(0, x.shape[1], BLOCK_COLUMNS):
         yield from np.ascontiguousarray(x[:, start : start + BLOCK_COLUMNS].T)
+
+
+def return_pages(array: NDArray) -> None:
+    """Of an array in a mapped file: no page counts as memory until it is read again.
+
+    Args:
+        array: of `ArrayStore`; one in memory stays as it is.
+    """
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        owner.madvise(mmap.MADV_DONTNEED)  # shared, so what was written is in the file
 
 
 def _reserve(descriptor: int, n_bytes: int) -> None:

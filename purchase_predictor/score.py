@@ -96,6 +96,7 @@ def score(
     settings = settings_from(config, overrides, seed)
     make_output(output.parent, beside_data=True)
     from purchase_predictor.scoring.job import ScoringJob
+    from purchase_predictor.scoring.shards import SHARD_ROWS
 
     reporter = Reporter(quiet=quiet)
     manifest = ScoringJob(
@@ -103,7 +104,7 @@ def score(
         source,
         output,
         system=system,
-        shard_rows=shard_rows,
+        shard_rows=SHARD_ROWS if shard_rows is None else shard_rows,
         profiles=settings.data.profiles_file,
         engine=engine,
         n_workers=workers,

@@ -1,7 +1,7 @@
 """The catalogue while shards are scored: wide arrays on disk, of which a shard takes its rows."""
 
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -9,6 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.arrays import ProductArrays
+from features.storage import ArrayStore, return_pages
 from purchase_predictor.training.preparation import EncodedCatalogue
 
 WIDE = ("words", "text", "image", "phrases", "picture_phrases")
@@ -16,33 +17,34 @@ WIDE = ("words", "text", "image", "phrases", "picture_phrases")
 
 
 class StoredCatalogue:
-    """An encoded catalogue, the wide arrays of which lie in a folder.
+    """An encoded catalogue, the wide arrays of which lie in mapped files.
 
-    They are mapped only while rows are taken: what is mapped counts as memory of the process.
+    Pages are given back once rows were taken: what is mapped counts as memory of the process.
 
     Args:
         products: the checked table.
         narrow: the catalogue, its wide arrays without columns.
-        folder: of the wide arrays.
+        wide: those arrays, by name.
     """
 
-    def __init__(self, products: pl.DataFrame, narrow: EncodedCatalogue, folder: Path) -> None:
-        self.products, self.narrow, self.folder = products, narrow, folder
+    def __init__(
+        self, products: pl.DataFrame, narrow: EncodedCatalogue, wide: Mapping[str, NDArray[Any]]
+    ) -> None:
+        self.products, self.narrow, self.wide = products, narrow, wide
 
     @classmethod
-    def store(cls, products: pl.DataFrame, catalogue: EncodedCatalogue, folder: Path) -> Self:
-        """Write the wide arrays of a catalogue.
+    def store(cls, products: pl.DataFrame, catalogue: EncodedCatalogue, store: ArrayStore) -> Self:
+        """Put the wide arrays of a catalogue where arrays lie.
 
         Args:
             products: the checked table.
             catalogue: of its rows.
-            folder: is made.
+            store: in which it was encoded.
         """
-        folder.mkdir(parents=True)
-        for name in WIDE:
-            np.save(folder / f"{name}.npy", getattr(catalogue.whole, name))
+        wide = {name: getattr(catalogue.whole, name) for name in WIDE}
+        wide |= store.keep({"phrases": wide["phrases"]})  # not of the content, so not there yet
         narrow = EncodedCatalogue(_narrow(catalogue.told), _narrow(catalogue.whole))
-        return cls(products, narrow, folder)
+        return cls(products, narrow, wide)
 
     def of(self, shown: pl.Series) -> tuple[pl.DataFrame, EncodedCatalogue]:
         """The products of some ids, and what is known of them.
@@ -59,7 +61,9 @@ class StoredCatalogue:
         return self.products[wanted], EncodedCatalogue(told, whole)
 
     def _taken(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
-        return np.array(np.load(self.folder / f"{name}.npy", mmap_mode="r")[rows])
+        taken = self.wide[name][rows]
+        return_pages(self.wide[name])
+        return taken
 
 
 def _narrow(products: ProductArrays) -> ProductArrays:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import torch
 
-from features.heap import map_large_arrays
+from features.heap import keep_few_kernels, map_large_arrays
 from features.reading import read_folder
 from purchase_predictor.errors import ClusterError, SettingsError
 from purchase_predictor.predictor import PurchasePredictor
@@ -97,6 +97,7 @@ class ShardWorker:
 
     def _load(self) -> ShardScorer:
         torch.set_num_threads(self.task.threads)
+        keep_few_kernels()
         map_large_arrays()
         predictor = PurchasePredictor.load(self.task.model)
         if self.task.profiles is not None:

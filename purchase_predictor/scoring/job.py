@@ -10,6 +10,7 @@ from typing import Any, Literal
 import polars as pl
 import torch
 
+from features.heap import keep_few_kernels
 from features.reading import read_folder
 from purchase_predictor import __version__
 from purchase_predictor.absent import absent_inputs
@@ -37,7 +38,7 @@ class ScoringJob:
         source: data folder.
         output: Parquet file.
         system: that answers; None takes the model's champion.
-        shard_rows: impressions and events held in memory at once, about; None: as many as suits.
+        shard_rows: impressions and events held in memory at once, about.
         profiles: file with the profiles of markets that are new to the model, if any.
         engine: `local`, or `ray`: the workers of a cluster, which all see the folders of model,
             input and output.
@@ -54,7 +55,7 @@ class ScoringJob:
         output: Path,
         *,
         system: str | None,
-        shard_rows: int | None,
+        shard_rows: int,
         profiles: Path | None,
         engine: EngineName = "local",
         n_workers: int | None = None,
@@ -100,6 +101,7 @@ class ScoringJob:
         Returns:
             What the manifest holds.
         """
+        keep_few_kernels()
         with tempfile.TemporaryDirectory() as folder:
             place, version = find_model(self.model, self.store, Path(folder))
             return self._run(place, version)

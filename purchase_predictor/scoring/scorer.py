@@ -1,6 +1,5 @@
 """The function that every engine runs: one shard of a working folder is scored and recorded."""
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,7 @@ from features.heap import return_memory
 from features.reading import ROW, RawTables
 from features.rules import Events, Products
 from features.schema import Tables
+from features.storage import ArrayStore
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.reference import Counts
 from purchase_predictor.scored import scored_frame
@@ -112,10 +112,9 @@ class ShardScorer:
         return scored_frame(encoded, scores[system], until), counts
 
     def _stored_catalogue(self) -> StoredCatalogue:
-        encoded = self.predictor.preparation_.catalogue(self.products, self.raw.folder)
-        # workers of a cluster share the folder; each has its own, and all go with it
-        own = Path(tempfile.mkdtemp(dir=self.work.folder, prefix="catalogue-"))
-        return StoredCatalogue.store(self.products, encoded, own / "arrays")
+        store = ArrayStore(self.work.folder, chosen_by="beside --output")
+        encoded = self.predictor.preparation_.catalogue(self.products, self.raw.folder, store)
+        return StoredCatalogue.store(self.products, encoded, store)
 
     def _rows(self, table: str, shard: int) -> pl.DataFrame | None:
         return read_parts(self.work.folder / UNITS / table / f"{SHARD}={shard}")

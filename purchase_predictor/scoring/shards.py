@@ -43,18 +43,14 @@ from purchase_predictor.training.loop import Progress
 SHARD_ROWS = 100_000
 """Impressions and events in a shard, about: some hundred megabytes while it is scored."""
 
-LARGE_CATALOGUE = 50_000
-"""Listings from which on a shard has half the rows: there nearly each of its rows shows another
-listing, and of each a kilobyte or two is held."""
-
-ROWS_HELD = 500_000
+ROWS_HELD = 200_000
 """In row groups that are not full yet: a sink holds one of every part, and there are as many parts
 as there are shards. With groups of the usual size that was all of ten million rows, 2 GB."""
 
-FEWEST_A_GROUP, MOST_A_GROUP = 1_000, 10_000
+FEWEST_A_GROUP, MOST_A_GROUP = 500, 10_000
 """Rows of such a group; files of small groups are slow to read."""
 
-SMALL_CHUNKS = partial(pl.Config, set_streaming_chunk_size=20_000)
+SMALL_CHUNKS = partial(pl.Config, set_streaming_chunk_size=10_000)
 """What is on its way from input to parts: with 100,000 rows a chunk half a gigabyte more."""
 
 PART = "part"
@@ -97,7 +93,7 @@ def score_shards(
     output: Path,
     *,
     system: str | None = None,
-    shard_rows: int | None = None,
+    shard_rows: int = SHARD_ROWS,
     work: WorkFolder | None = None,
     engine: Engine | None = None,
     progress: Progress = silent,
@@ -114,8 +110,7 @@ def score_shards(
         output: written whole or not at all: `impression_id, market, probability, flags`, in the
             order of the input; beside it `NAME.quarantine.parquet`, the rows set aside, if any.
         system: that answers; the champion by default.
-        shard_rows: impressions and events in a shard, about; by default `SHARD_ROWS`, half of it
-            from `LARGE_CATALOGUE` listings on.
+        shard_rows: impressions and events in a shard, about.
         work: where rows are spilled and finished shards are kept, up to twice as large as the
             data; by default a folder beside the output that goes with the call.
         engine: where shards are scored, by default in this process.
@@ -164,7 +159,7 @@ def _scored(
 class _Shards:
     """Rows on disk, by session and by unit."""
 
-    def __init__(self, scorer: ShardScorer, shard_rows: int | None) -> None:
+    def __init__(self, scorer: ShardScorer, shard_rows: int) -> None:
         self.scorer, self.raw, self.work = scorer, scorer.raw, scorer.work
         self.folder, raw = self.work.folder, self.raw
         given = {"impressions": raw.impressions, "events": raw.events}
@@ -173,9 +168,6 @@ class _Shards:
         if not counts["impressions"]:
             raise DataError("The table 'impressions' has no rows.")
         self.n_impressions = counts["impressions"]
-        if shard_rows is None:
-            large = len(scorer.products) >= LARGE_CATALOGUE
-            shard_rows = SHARD_ROWS // 2 if large else SHARD_ROWS
         self.n_shards = max(1, math.ceil(sum(counts.values()) / shard_rows))
 
     def spill(self, progress: Progress) -> int:

@@ -22,6 +22,7 @@ from features.culture import Profiles, load_profiles
 from features.encoding import FeatureEncoder
 from features.products import load_phrases
 from features.schema import Tables
+from features.storage import IN_MEMORY, ArrayStore, return_pages
 from purchase_predictor.encoders.content import ContentEncoders, ProductContent
 from purchase_predictor.settings import Settings
 from purchase_predictor.training.loop import OnEpoch, Progress, no_epoch
@@ -162,12 +163,15 @@ class Preparation:
             return "nothing tells the products apart"
         return ""
 
-    def catalogue(self, products: pl.DataFrame, folder: Path) -> EncodedCatalogue:
+    def catalogue(
+        self, products: pl.DataFrame, folder: Path, store: ArrayStore = IN_MEMORY
+    ) -> EncodedCatalogue:
         """Encode products once for all rows that show them.
 
         Args:
             products: the checked table.
             folder: the data folder, in which the pictures are.
+            store: where words, texts and pictures lie, a kilobyte a product.
         """
         told = self.features_.catalogue(products)
         layout = self.picture_phrases_ is not None
@@ -176,7 +180,7 @@ class Preparation:
             for start in range(0, max(1, len(products)), PRODUCTS_AT_ONCE)
         )
         pieces = ((t, self.content_.encode(t, folder, layout=layout)) for t in tables)
-        return EncodedCatalogue(told, self._with_content(told, pieces))
+        return EncodedCatalogue(told, self._with_content(told, pieces, store))
 
     def encode(self, tables: Tables, catalogue: EncodedCatalogue | None = None) -> EncodedMarket:
         """Encode rows that are to be scored.
@@ -232,7 +236,10 @@ class Preparation:
         return () if probe is None else tuple(products.phrase_names[place] for place in probe.kept)
 
     def _with_content(
-        self, products: ProductArrays, pieces: Iterable[tuple[pl.DataFrame, ProductContent]]
+        self,
+        products: ProductArrays,
+        pieces: Iterable[tuple[pl.DataFrame, ProductContent]],
+        store: ArrayStore = IN_MEMORY,
     ) -> ProductArrays:
         """The products with the content of their table, which comes a piece at a time."""
         self.failures_ = []
@@ -241,8 +248,9 @@ class Preparation:
         for table, content in pieces:
             for name, values in self._arrays_of(table, content).items():
                 if name not in arrays:
-                    arrays[name] = np.zeros((len(products), *values.shape[1:]), values.dtype)
+                    arrays[name] = store.zeros((len(products), *values.shape[1:]), values.dtype)
                 arrays[name][place : place + len(table)] = values
+                return_pages(arrays[name])
             place += len(table)
             self.failures_ += content.failures
         arrays["words"][0, :1] = MISSING

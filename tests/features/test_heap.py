@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +29,33 @@ for _ in range(20):
 large.clear()
 print(resident() - before)
 """
+
+
+KERNELS = """
+import torch
+from features.heap import keep_few_kernels
+
+keep_few_kernels()
+product = torch.nn.Linear(64, 64).bfloat16()
+with torch.no_grad():
+    for repeat in range(2):
+        for rows in range(1, 41):  # each another kernel
+            product(torch.ones(rows, 64).bfloat16())
+"""
+
+
+@pytest.mark.parametrize(("told", "kept"), [(None, False), ("100", True)])
+def test_kernels_of_another_batch_are_not_kept(told: str | None, kept: bool) -> None:
+    env = dict(os.environ, ONEDNN_VERBOSE="2", PYTHONPATH=str(Path.cwd()))
+    env.pop("ONEDNN_PRIMITIVE_CACHE_CAPACITY", None)
+    if told is not None:
+        env["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = told
+    ran = subprocess.run(
+        [sys.executable, "-c", KERNELS], check=True, capture_output=True, text=True, env=env
+    )
+    if "create:cache_miss" not in ran.stdout:
+        pytest.skip("torch multiplies without oneDNN here")
+    assert ("create:cache_hit" in ran.stdout) == kept
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc alone")

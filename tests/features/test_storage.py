@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,14 @@ from features.clickstream import build_clickstream
 from features.columns import ColumnSet
 from features.errors import UserError
 from features.schema import Tables
-from features.storage import BLOCK_ROWS, IN_MEMORY, KEPT_BYTES, ArrayStore, column_by_column
+from features.storage import (
+    BLOCK_ROWS,
+    IN_MEMORY,
+    KEPT_BYTES,
+    ArrayStore,
+    column_by_column,
+    return_pages,
+)
 
 
 def mapped_files(folder: Path) -> int:
@@ -35,6 +43,24 @@ def test_an_array_in_memory_has_no_file(tmp_path: Path) -> None:
     assert IN_MEMORY.zeros((3, 2), np.int32).shape == (3, 2)
     assert ArrayStore(tmp_path / "unused").zeros((0, 4), np.int32).shape == (0, 4)
     assert not (tmp_path / "unused").exists()
+
+
+def test_pages_of_a_mapped_array_are_given_back_and_read_again(tmp_path: Path) -> None:
+    def resident() -> int:
+        told = Path("/proc/self/statm").read_text("ascii").split()
+        return (int(told[2]) * os.sysconf("SC_PAGE_SIZE")) // 2**20  # of files
+
+    if not Path("/proc/self/statm").is_file():
+        pytest.skip("needs /proc")
+    x, kept = ArrayStore(tmp_path).zeros((64, 2**17), np.float64), np.ones(3)
+    before = resident()
+    x += 1
+    assert resident() > before + 50
+    return_pages(x[3:])  # a view has the pages of its array
+    return_pages(kept)
+    assert resident() < before + 10
+    assert x.all()
+    assert kept.all()
 
 
 def test_large_arrays_are_kept_in_one_file_and_others_as_they_are(tmp_path: Path) -> None:

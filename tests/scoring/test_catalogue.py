@@ -5,16 +5,22 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pytest
 
+from features.storage import IN_MEMORY, ArrayStore
 from purchase_predictor.scoring.catalogue import WIDE, StoredCatalogue
 from purchase_predictor.training.preparation import EncodedCatalogue
 from tests.encoded_market import make_market
 
 
-def test_a_shard_gets_the_rows_it_shows_and_no_wide_array_stays(tmp_path: Path) -> None:
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_a_shard_gets_the_rows_it_shows_and_no_wide_array_stays(
+    tmp_path: Path, on_disk: bool
+) -> None:
     whole = make_market().products
     products = pl.DataFrame({"product_id": list(whole.product_id[1:])})
-    stored = StoredCatalogue.store(products, EncodedCatalogue(whole, whole), tmp_path / "arrays")
+    store = ArrayStore(tmp_path) if on_disk else IN_MEMORY
+    stored = StoredCatalogue.store(products, EncodedCatalogue(whole, whole), store)
 
     shown, encoded = stored.of(pl.Series(["p3", None, "p1", "p3", "unknown"]))
 

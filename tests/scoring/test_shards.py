@@ -8,7 +8,6 @@ from polars.testing import assert_frame_equal
 from features.schema import load_tables
 from purchase_predictor.errors import DataError, SettingsError
 from purchase_predictor.predictor import PurchasePredictor
-from purchase_predictor.scoring import shards
 from purchase_predictor.scoring.scorer import UNITS
 from purchase_predictor.scoring.shards import CHECKED, IDS, SESSIONS, score_shards
 from purchase_predictor.scoring.work import WorkFolder
@@ -41,23 +40,6 @@ def test_shards_give_what_the_whole_gives(
     assert told.counts is not None
     assert told.counts.n == n
     assert [path.name for path in tmp_path.iterdir()] == ["scores.parquet"]
-
-
-@pytest.mark.parametrize(("large", "n_shards"), [(10**6, 4), (1, 8)])
-def test_of_a_large_catalogue_shards_hold_half_the_rows(
-    small_model: PurchasePredictor,
-    tiny_folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    large: int,
-    n_shards: int,
-) -> None:
-    monkeypatch.setattr(shards, "SHARD_ROWS", 400)
-    monkeypatch.setattr(shards, "LARGE_CATALOGUE", large)
-
-    told = score_shards(small_model, tiny_folder, tmp_path / "scores.parquet", system="lightgbm")
-
-    assert told.n_shards == n_shards
 
 
 @pytest.mark.parametrize("shard_rows", [400, 100])

@@ -8,6 +8,7 @@ import pytest
 from features.arrays import N_RESERVED, STOP, TEST, TRAIN
 from features.schema import Tables
 from features.splits import split_impressions
+from features.storage import ArrayStore
 from purchase_predictor.encoders.content import ContentEncoders
 from purchase_predictor.settings import load_settings
 from purchase_predictor.training import picture_phrases
@@ -142,7 +143,7 @@ def test_what_pictures_say_is_learned_from_training_products_alone(
 
 
 def test_a_catalogue_encoded_in_pieces_is_the_whole_one(
-    tiny_tables: Tables, monkeypatch: pytest.MonkeyPatch
+    tiny_tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(picture_phrases, "MIN_TITLES", 2)
     preparation, _ = fit(tiny_tables, without=())
@@ -154,6 +155,7 @@ def test_a_catalogue_encoded_in_pieces_is_the_whole_one(
     failures = preparation.failures_
     monkeypatch.setattr(preparing, "PRODUCTS_AT_ONCE", 7)
     pieces = preparation.catalogue(products, tiny_tables.folder).whole
+    on_disk = preparation.catalogue(products, tiny_tables.folder, ArrayStore(tmp_path)).whole
 
     assert preparation.failures_ == failures != []
     assert pieces.picture_phrase_names == whole.picture_phrase_names
@@ -161,3 +163,4 @@ def test_a_catalogue_encoded_in_pieces_is_the_whole_one(
         one, other = getattr(pieces, name), getattr(whole, name)
         assert (one.dtype, one.shape) == (other.dtype, other.shape)
         np.testing.assert_allclose(one, other, atol=1e-6)
+        np.testing.assert_array_equal(getattr(on_disk, name), one)
