@@ -13,8 +13,9 @@ At 4 MB scoring took a quarter longer, at 1 MB two thirds: every array begins wi
 KERNELS_KEPT = 32
 """Kernels that oneDNN keeps, each made for arrays of one size; 1,024 if it is not told.
 
-No two batches are of a size: hardly a kernel is used again in another batch, and each keeps small
-pieces of memory between those that arrays come and go in. Of 64 memory rose again."""
+No two batches are of a size, so a kernel (in the network those of GELU) is hardly ever used by
+another batch. Each holds small blocks of the heap, and arrays cannot grow across them: memory
+rose with every batch. With 64 kernels it still did."""
 
 _M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 
@@ -34,7 +35,8 @@ def map_large_arrays() -> None:
 def keep_few_kernels() -> None:
     """Let oneDNN keep few kernels, unless the environment says how many.
 
-    To be called before torch computes anything: oneDNN reads it once.
+    It is told by a variable of the environment, for all of this process and those it starts, and
+    reads it once: where torch has computed before (in a notebook, say), nothing changes.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS_KEPT))
 

@@ -38,7 +38,7 @@ class ArrayStore:
 
     Attributes:
         folder: of the files; None keeps arrays in memory.
-        chosen_by: the setting or option that names the folder, for messages.
+        chosen_by: how the folder was chosen, for messages.
     """
 
     folder: Path | None = None
@@ -165,10 +165,14 @@ def column_by_column(x: NDArray) -> Iterator[NDArray]:
 
 
 def return_pages(array: NDArray) -> None:
-    """Of an array in a mapped file: no page counts as memory until it is read again.
+    """Let go of what is mapped of an array's file: no page is memory until it is read again.
+
+    The whole file goes, also where the array is a part of it. Where the system does not know how,
+    nothing happens.
 
     Args:
-        array: of `ArrayStore`; one in memory stays as it is.
+        array: of `ArrayStore`, whose files are mapped shared (of a private mapping what was
+            written would be lost); an array in memory stays as it is.
     """
     owner: Any = array
     while isinstance(owner, np.ndarray):

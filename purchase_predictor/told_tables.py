@@ -1,4 +1,4 @@
-"""The tables that a command learns from: read, checked, and told row by row what was set aside."""
+"""The tables that a command learns from: read, checked, and told: rows set aside, markets."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -21,6 +21,9 @@ MARKETS_SHOWN = 20
 
 def read_told(source: Path, settings: Settings, folder: Path, reporter: Reporter) -> Tables:
     """Read labelled tables, write the rows set aside, and tell how many there are and why.
+
+    Markets are told with their impressions and conversions, and warned of where two have names
+    that are written alike.
 
     The tables lie where the settings want a training's arrays (`training.storage`).
 

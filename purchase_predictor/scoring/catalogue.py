@@ -24,7 +24,7 @@ class StoredCatalogue:
     Args:
         products: the checked table.
         narrow: the catalogue, its wide arrays without columns.
-        wide: those arrays, by name.
+        wide: those arrays by name, [n_products + 1, width], row 0 the missing product.
     """
 
     def __init__(
@@ -34,12 +34,15 @@ class StoredCatalogue:
 
     @classmethod
     def store(cls, products: pl.DataFrame, catalogue: EncodedCatalogue, store: ArrayStore) -> Self:
-        """Put the wide arrays of a catalogue where arrays lie.
+        """Part a catalogue into what is narrow and what is wide.
 
         Args:
             products: the checked table.
-            catalogue: of its rows.
-            store: in which it was encoded.
+            catalogue: of its rows; its words, texts and pictures stay where they are.
+            store: in which they are; phrases are put there, too.
+
+        Raises:
+            UserError: the folder of the store cannot be written, or its disk has no room.
         """
         wide = {name: getattr(catalogue.whole, name) for name in WIDE}
         wide |= store.keep({"phrases": wide["phrases"]})  # not of the content, so not there yet

@@ -120,6 +120,7 @@ def score_shards(
         UnusableError: none of the impressions can be used.
         DataError: the data cannot be used.
         SettingsError: the model has no such system.
+        UserError: the working folder has no room for the encoded catalogue.
     """
     name, engine = predictor.system_named(system), engine or LocalEngine()
     output.parent.mkdir(parents=True, exist_ok=True)

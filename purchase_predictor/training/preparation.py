@@ -172,6 +172,9 @@ class Preparation:
             products: the checked table.
             folder: the data folder, in which the pictures are.
             store: where words, texts and pictures lie, a kilobyte a product.
+
+        Raises:
+            UserError: the folder of the store cannot be written, or its disk has no room.
         """
         told = self.features_.catalogue(products)
         layout = self.picture_phrases_ is not None

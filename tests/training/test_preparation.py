@@ -158,6 +158,9 @@ def test_a_catalogue_encoded_in_pieces_is_the_whole_one(
     on_disk = preparation.catalogue(products, tiny_tables.folder, ArrayStore(tmp_path)).whole
 
     assert preparation.failures_ == failures != []
+    mapped = on_disk.words.base
+    assert isinstance(mapped, np.memmap)
+    assert not isinstance(pieces.words.base, np.memmap)
     assert pieces.picture_phrase_names == whole.picture_phrase_names
     for name in ("words", "has_text", "has_image", "text", "image", "picture_phrases"):
         one, other = getattr(pieces, name), getattr(whole, name)
