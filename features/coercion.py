@@ -23,7 +23,7 @@ _EXPECTED: Mapping[type[pl.DataType], str] = {
     pl.Datetime: "dates and times with a time zone",
 }
 _NO_ZONE = "has no time zone"
-_WRITTEN = "in UTC, as 2024-05-01T09:30:00Z"
+_UTC_FORM = "in UTC, as 2024-05-01T09:30:00Z"
 _WITH_ZONE = "%Y-%m-%dT%H:%M:%S%.f%#z"
 _NAIVE = r"^\d{4}-\d{1,2}-\d{1,2}([T ]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?)?$"
 
@@ -115,12 +115,12 @@ def refuse_unreadable(
     if counts.get(f"{name} {_NO_ZONE}") == present:
         raise DataError(
             f"The column '{name}' of {table} has no time zone (its first value is '{first}'): "
-            f"write its times {_WRITTEN}, or with their offset."
+            f"write its times {_UTC_FORM}, or with their offset."
         )
-    form = f": write them {_WRITTEN}" if wanted == TIME else ""
+    advice = f": write them {_UTC_FORM}" if wanted == TIME else ""
     raise DataError(
         f"The column '{name}' of {table} should hold {_EXPECTED[wanted.base_type()]}, but none of "
-        f"its values can be read as such (the first is '{first}'){form}."
+        f"its values can be read as such (the first is '{first}'){advice}."
     )
 
 

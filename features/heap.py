@@ -38,7 +38,8 @@ def keep_few_kernels() -> None:
     It is told by a variable of the environment, for all of this process and those it starts, and
     reads it once: where torch has computed before (in a notebook, say), nothing changes.
     """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS_KEPT))
+    if "DNNL_PRIMITIVE_CACHE_CAPACITY" not in os.environ:  # its name of before, which still counts
+        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS_KEPT))
 
 
 def return_memory() -> None:

@@ -130,7 +130,7 @@ class ArrayStore:
     def _refused(self, n_bytes: int, error: OSError) -> UserError:
         return UserError(
             f"cannot keep {n_bytes / 1e9:.2f} GB of arrays in {self.folder} ({self.chosen_by}): "
-            f"{error.strerror or error}"
+            f"{error.strerror or error}; free some space or choose another folder"
         )
 
     def take(
@@ -185,5 +185,8 @@ def _reserve(descriptor: int, n_bytes: int) -> None:
     """Room on the disk before it is written: a full one would kill a process that maps it."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, 0, n_bytes)
-    else:
-        os.ftruncate(descriptor, n_bytes)
+        return
+    zeros = bytes(min(n_bytes, KEPT_BYTES))
+    with os.fdopen(os.dup(descriptor), "wb") as file:
+        for start in range(0, n_bytes, len(zeros)):
+            file.write(zeros[: n_bytes - start])

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
+from unicodedata import normalize
 
 import polars as pl
 
@@ -51,7 +52,7 @@ def read_told(source: Path, settings: Settings, folder: Path, reporter: Reporter
     impressions = tables.impressions
     reporter.table("Markets", ["market", "impressions", "conversions"], market_rows(impressions))
     for names in written_alike(impressions["market"].unique()):
-        reporter.warn(f"these markets are learned apart; are they one? {', '.join(names)}")
+        reporter.warn(f"these names count as different markets; are they one? {', '.join(names)}")
     context = ", ".join(f"{name} ({kind})" for name, kind in tables.context.items())
     reporter.line(f"context columns: {context or 'none'}")
     return tables.stored(settings.training.array_store)
@@ -81,13 +82,19 @@ def market_rows(impressions: pl.DataFrame) -> list[list[str]]:
 
 
 def written_alike(markets: Iterable[str]) -> list[list[str]]:
-    """Names that are probably of one market: alike but for case, spaces at the ends, or UK and GB.
+    """Names that are probably of one market.
+
+    Alike but for case, spaces at the ends, the form of their letters (Unicode has two of "서울"),
+    or UK and GB, EL and GR.
+
+    Args:
+        markets: names, each once.
 
     Returns:
         Groups of two names or more, each quoted, in alphabetical order.
     """
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for market in sorted(markets):
-        code = market.strip().upper()
+        code = normalize("NFKC", market).strip().upper()
         groups[ISO_CODES.get(code, code)].append(f"'{market}'")
     return [names for names in groups.values() if len(names) > 1]

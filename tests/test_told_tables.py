@@ -1,5 +1,7 @@
 """What a user is told of the markets in the data, before anything is learned."""
 
+from unicodedata import normalize
+
 import polars as pl
 import pytest
 
@@ -37,6 +39,7 @@ def test_the_smallest_of_many_markets_share_a_row() -> None:
         (["KR", "US", "kr"], [["'KR'", "'kr'"]]),
         (["PL", "CZ", "pl "], [["'PL'", "'pl '"]]),
         (["GB", "UK", "el", "GR"], [["'GB'", "'UK'"], ["'GR'", "'el'"]]),
+        (["서울", normalize("NFD", "서울")], [[f"'{normalize('NFD', '서울')}'", "'서울'"]]),
         (["KR", "KZ", "Seoul"], []),
     ],
 )

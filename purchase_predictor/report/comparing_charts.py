@@ -12,7 +12,14 @@ from purchase_predictor.report.comparing_data import CHANCE, EVERY, Comparison, 
 from purchase_predictor.report.comparing_words import Words
 from purchase_predictor.report.figures import gap_text, number, p_text, text
 from purchase_predictor.report.pages import Chart
-from purchase_predictor.report.style import GREY, colour, finished, frame, width_of_cells
+from purchase_predictor.report.style import (
+    GREY,
+    LONG_LABEL_LIMIT,
+    colour,
+    finished,
+    frame,
+    width_of_cells,
+)
 
 Gap = dict[str, Any]
 
@@ -95,7 +102,7 @@ def gap_chart(comparison: Comparison, words: Words) -> Chart:
             "market:N",
             title=None,
             sort=[row["market"] for row in rows],
-            axis=alt.Axis(labelLimit=260),
+            axis=alt.Axis(labelLimit=LONG_LABEL_LIMIT),
         ),
         color=colour(shown, names.__getitem__, field="kind", known=KINDS),
     )
@@ -159,7 +166,9 @@ def arms_chart(comparison: Comparison, words: Words) -> Chart:
     points = frame(rows, ["market", "arm"], list(_BOUNDS)).drop_nulls("value")
     base = alt.Chart(points).encode(
         y=alt.Y(
-            "market:N", title=None, axis=alt.Axis(grid=True, tickBand="extent", labelLimit=260)
+            "market:N",
+            title=None,
+            axis=alt.Axis(grid=True, tickBand="extent", labelLimit=LONG_LABEL_LIMIT),
         ),
         yOffset=alt.YOffset("arm:N", sort=arms),
         color=colour(arms, None, field="arm", known=ARM_COLOURS),
@@ -289,7 +298,9 @@ def forest(
     kinds = list(dict.fromkeys(row["what"] for row in rows))
     base = alt.Chart(points).encode(
         y=alt.Y(
-            "market:N", title=None, axis=alt.Axis(grid=True, tickBand="extent", labelLimit=260)
+            "market:N",
+            title=None,
+            axis=alt.Axis(grid=True, tickBand="extent", labelLimit=LONG_LABEL_LIMIT),
         ),
         yOffset=alt.YOffset("what:N", sort=kinds),
         color=colour(kinds, None, field="what", known={}),

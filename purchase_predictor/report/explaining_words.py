@@ -108,7 +108,7 @@ ENGLISH = Words(
         "listings, not how sure the model is; of fewer than ten users or listings there is none."
     ),
     nowhere="No title has these phrases, so nothing is told of them: {names}.",
-    image="the picture (with it, less without it)",
+    image="the picture (the difference that it makes)",
     image_swap="the picture of another listing instead",
     number_one_brand="of the market's best-selling brand",
     found_phrase="found: “{phrase}” in the title",

@@ -13,6 +13,7 @@ from purchase_predictor.report.pages import Chart
 from purchase_predictor.report.style import (
     COLOURS,
     GREY,
+    LONG_LABEL_LIMIT,
     SPARE_COLOURS,
     colour,
     diagonal,
@@ -334,7 +335,7 @@ def _forest(
     base = alt.Chart(points).encode(
         y=alt.Y(
             "market:N", title=None, sort=list(dict.fromkeys(row["market"] for row in rows)),
-            axis=alt.Axis(grid=True, tickBand="extent", labelLimit=260),
+            axis=alt.Axis(grid=True, tickBand="extent", labelLimit=LONG_LABEL_LIMIT),
         ),
         yOffset=alt.YOffset("what:N", sort=kinds),
         color=_coloured(kinds, "what"),

@@ -30,6 +30,10 @@ GREY = "#8a8a8a"
 LABEL_LIMIT = 220
 """Pixels of the longest label at the side of a grid of cells."""
 
+LONG_LABEL_LIMIT = 260
+"""Of a label at the side of a chart that has one column: names of settings, of offers, of markets
+with their conversions."""
+
 CELL = 46
 """Pixels that the figure in a cell needs."""
 

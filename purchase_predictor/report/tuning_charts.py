@@ -8,7 +8,7 @@ import polars as pl
 
 from purchase_predictor.report.figures import number
 from purchase_predictor.report.pages import Chart
-from purchase_predictor.report.style import finished
+from purchase_predictor.report.style import LONG_LABEL_LIMIT, finished
 
 BLUE, DOTS = "#0072b2", "#8a8a8a"
 
@@ -76,7 +76,9 @@ def importance_chart(system: str, found: Mapping[str, Any]) -> Chart:
         .mark_bar(color=BLUE)
         .encode(
             x=alt.X("share:Q", title="Share of the variance", axis=alt.Axis(format="%")),
-            y=alt.Y("setting:N", title=None, sort="-x", axis=alt.Axis(labelLimit=260)),
+            y=alt.Y(
+                "setting:N", title=None, sort="-x", axis=alt.Axis(labelLimit=LONG_LABEL_LIMIT)
+            ),
             tooltip=["setting:N", alt.Tooltip("share:Q", format=".1%")],
         )
     )

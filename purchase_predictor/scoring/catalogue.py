@@ -46,6 +46,7 @@ class StoredCatalogue:
         """
         wide = {name: getattr(catalogue.whole, name) for name in WIDE}
         wide |= store.keep({"phrases": wide["phrases"]})  # not of the content, so not there yet
+        return_pages(wide["phrases"])
         narrow = EncodedCatalogue(_narrow(catalogue.told), _narrow(catalogue.whole))
         return cls(products, narrow, wide)
 

@@ -112,7 +112,7 @@ class ShardScorer:
         return scored_frame(encoded, scores[system], until), counts
 
     def _stored_catalogue(self) -> StoredCatalogue:
-        store = ArrayStore(self.work.folder, chosen_by="beside --output")
+        store = ArrayStore(self.work.folder, chosen_by="beside the scores")
         encoded = self.predictor.preparation_.catalogue(self.products, self.raw.folder, store)
         return StoredCatalogue.store(self.products, encoded, store)
 

@@ -134,6 +134,9 @@ def score_shards(
         n_set_aside = shards.spill(progress)
         shards.refuse_unusable()
         n_scored, counts = _scored(engine.finish(scorer, shards.n_shards, name), progress)
+        # its files are open and have no names, which some file systems (NFS) do not bear when the
+        # folder goes; and scores are brought into order without it
+        scorer.catalogue = None
         shards.write_scores(output)
         shards.write_quarantine(output.with_name(f"{output.stem}.quarantine.parquet"))
     return ScoredShards(

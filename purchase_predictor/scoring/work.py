@@ -129,8 +129,9 @@ class WorkFolder:
     def remove(self) -> None:
         """Remove the folder, its steps being used or of no use."""
         if self.folder.is_dir():
-            self.empty()
-            shutil.rmtree(self.folder, ignore_errors=True)  # Windows keeps the lock while held
+            self.clear(RECORDS)  # first: none may outlive what it vouches for
+            # Windows keeps the lock while held, NFS what a worker that is about to end has open
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def made_from(self) -> dict[str, Any] | None:
         """What the steps were made from, where that can be read."""

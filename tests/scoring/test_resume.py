@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from features import storage
 from purchase_predictor import score
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.scoring import job as scoring_job
@@ -165,6 +166,28 @@ def test_a_full_disk_ends_in_a_sentence_and_resume_goes_on(
     told = capsys.readouterr().err
     assert "the disk is full" in told
     assert "is kept in" in told
+    assert "Traceback" not in told
+    assert [file.name for file in output.parent.iterdir()] == [".scores.work"]
+
+    assert score.main(command(output, "--resume")) == 0
+
+    assert written(output.parent) == whole
+
+
+def test_a_disk_without_room_for_the_catalogue_ends_in_a_sentence_and_resume_goes_on(
+    command: Command, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    output = tmp_path / "out" / "scores.parquet"
+
+    def no_room(descriptor: int, n_bytes: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "_reserve", no_room)
+        assert score.main(command(output)) == 2
+    told = capsys.readouterr().err
+    assert "(beside the scores): No space left on device; free some space" in told
     assert "Traceback" not in told
     assert [file.name for file in output.parent.iterdir()] == [".scores.work"]
 
