@@ -25,6 +25,10 @@ TASTE_STRENGTH = 3.0
 SMALLEST_SPREAD = 0.05
 """Log prices closer than this count as this far apart, lest rounding looks like taste."""
 
+ROUNDING = 1e-9
+"""Levels closer than this, in spreads, are the same. What rounding leaves of a price that never
+changes would be a column of noise, and its bins as wide as those of any other."""
+
 
 @dataclass(frozen=True)
 class PriceLevels:
@@ -43,7 +47,7 @@ class PriceLevels:
 
     @classmethod
     def fit(cls, shown: pl.DataFrame, products: pl.DataFrame) -> Self:
-        """Learn usual prices.
+        """Learn usual prices, by sums in the order of the rows: the same in every run.
 
         Args:
             shown: training impressions.
@@ -55,11 +59,15 @@ class PriceLevels:
             .join(products.select("product_id", "category"), on="product_id", how="left")
             .with_columns(log_price=pl.col("price").log1p())
         )
-        markets = rows.group_by("market").agg(centre=pl.col("log_price").mean()).sort("market")
+        markets = (
+            rows.group_by("market", maintain_order=True)
+            .agg(centre=pl.col("log_price").mean())
+            .sort("market")
+        )
         total, n = pl.col("log_price").sum(), pl.len()
         categories = (
             rows.filter(pl.col("category").is_not_null())
-            .group_by("market", "category")
+            .group_by("market", "category", maintain_order=True)
             .agg(total=total, n=n)
             .join(markets, on="market")
             .select(
@@ -73,14 +81,14 @@ class PriceLevels:
         distance = rows.with_columns(
             distance=pl.col("log_price") - _centre(rows, markets, categories)
         )
-        spread = distance.group_by("market").agg(
+        spread = distance.group_by("market", maintain_order=True).agg(
             spread=pl.col("distance").pow(2).mean().sqrt().clip(lower_bound=SMALLEST_SPREAD)
         )
         markets = markets.join(spread, on="market", maintain_order="left")
         levels = (
-            distance.join(spread, on="market")
+            distance.join(spread, on="market", maintain_order="left")
             .filter(pl.col("product_id").is_not_null())
-            .group_by("product_id")
+            .group_by("product_id", maintain_order=True)
             .agg(level=(pl.col("distance") / pl.col("spread")).mean())
             .sort("product_id")
         )
@@ -166,7 +174,9 @@ def add_price_taste(
     usual = levels.of_products(products)
     events, rows = stream.events, stream.shown
     columns.number("price_level", "terms", "price level", level)
-    columns.number("price_level_to_usual", "terms", "price level", level - usual[rows.product])
+    beyond = level - usual[rows.product]
+    beyond[np.abs(beyond) < ROUNDING] = 0.0
+    columns.number("price_level_to_usual", "terms", "price level", beyond)
     # events on one product after another are one look at it
     turns = np.diff(events.product, prepend=-1) != 0
     turns |= np.diff(events.unit, prepend=-1) != 0
