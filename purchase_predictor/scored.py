@@ -8,12 +8,25 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.arrays import EncodedMarket
+from purchase_predictor.counted import Counted
 
 MAX_TOLD = 5
-"""Pictures that are told one by one."""
+"""Pictures, and reasons for rows set aside, that are told one by one."""
 
 TRAINING_PERIOD = "training_period"
 """Flag of rows of the time that the model learned from: it may have learned their outcomes."""
+
+
+def in_training_period(encoded: EncodedMarket, learned_until: float | None) -> NDArray[np.bool_]:
+    """Which rows are of the time that the model learned from, bool [n].
+
+    Args:
+        encoded: n rows.
+        learned_until: the last moment the model learned from, seconds since 1970; None: unknown.
+    """
+    if learned_until is None:
+        return np.zeros(len(encoded), dtype=bool)
+    return encoded.time <= learned_until
 
 
 def scored_frame(
@@ -33,7 +46,8 @@ def scored_frame(
     """
     flags = pl.DataFrame(dict(encoded.flags))
     if learned_until is not None:
-        flags = flags.with_columns(pl.Series(TRAINING_PERIOD, encoded.time <= learned_until))
+        learned = in_training_period(encoded, learned_until)
+        flags = flags.with_columns(pl.Series(TRAINING_PERIOD, learned))
     raised = [pl.when(flag).then(pl.lit(flag)) for flag in flags.columns]
     return (
         pl.DataFrame(
@@ -61,6 +75,37 @@ def unread_sentences(failures: Sequence[tuple[str, str, str]]) -> list[str]:
     ]
     if len(failures) > MAX_TOLD:
         told.append(f"{len(failures):,} pictures in all are not read and count as missing")
+    return told
+
+
+def rows_by_reason(quarantine: pl.LazyFrame) -> list[dict[str, Any]]:
+    """How many rows are set aside for what.
+
+    Args:
+        quarantine: `table, reason`, a row for each reason of each row.
+
+    Returns:
+        `table, reason, rows`, the commonest reason first.
+    """
+    counted = quarantine.group_by("table", "reason").agg(pl.len().alias("rows"))
+    ordered = counted.sort("rows", "table", "reason", descending=[True, False, False])
+    return ordered.collect(engine="streaming").to_dicts()
+
+
+def set_aside_sentences(counted: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What a user should know of rows set aside.
+
+    Args:
+        counted: as `rows_by_reason` gives them.
+    """
+    told = [
+        f"{row['table']}: {Counted(row['rows']):row|rows} set aside: {row['reason']}"
+        for row in counted[:MAX_TOLD]
+    ]
+    if len(counted) > MAX_TOLD:
+        left = sum(row["rows"] for row in counted[MAX_TOLD:])
+        more = Counted(len(counted) - MAX_TOLD)
+        told.append(f"{Counted(left):row|rows} set aside for {more:more reason|more reasons}")
     return told
 
 

@@ -11,7 +11,7 @@ from features.errors import ISO_CODES
 from features.schema import Tables, load_tables
 from purchase_predictor.checkpoint import write_file
 from purchase_predictor.cli import Reporter
-from purchase_predictor.counted import Counted
+from purchase_predictor.scored import rows_by_reason, set_aside_sentences
 from purchase_predictor.settings import Settings
 
 QUARANTINE = "quarantine.parquet"
@@ -44,9 +44,8 @@ def read_told(source: Path, settings: Settings, folder: Path, reporter: Reporter
         for name, count in tables.rows.items()
     ]
     reporter.table("Rows", ["table", "read", "used", "set aside"], rows)
-    reasons = tables.quarantine.group_by("table", "reason").len().sort("len", descending=True)
-    for table, reason, n in reasons.iter_rows():
-        reporter.warn(f"{table}: {Counted(n):row|rows} set aside: {reason}")
+    for sentence in set_aside_sentences(rows_by_reason(tables.quarantine.lazy())):
+        reporter.warn(sentence)
     for note in tables.notes:
         reporter.warn(note)
     impressions = tables.impressions

@@ -65,6 +65,9 @@ def test_every_row_is_scored_or_set_aside_with_its_reason(
     assert manifest["rows"] == {
         "read": len(rows), "scored": len(rows) - 3, "set_aside": 3,
     }  # fmt: skip
+    because = [row for row in manifest["set_aside_because"] if row["table"] == "impressions"]
+    assert [row["rows"] for row in because] == [3]
+    assert f"impressions: 3 rows set aside: {because[0]['reason']}" in manifest["warnings"]
     for name, facts in manifest["files"].items():
         assert facts["sha256"] == hashlib.sha256((output.parent / name).read_bytes()).hexdigest()
     assert sorted(file.name for file in output.parent.iterdir()) == [
@@ -165,6 +168,30 @@ def test_tables_and_columns_that_are_not_there_are_told(
     assert "no table 'events' (did you mean 'event.parquet'?): every shopper" in shown
     assert "no column 'discount_rate'; did you mean 'discount'?" in shown
     assert "no column 'price'" not in shown
+
+
+def test_drift_is_told_of_rows_that_are_newer_than_what_was_learned(
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "scores.parquet"
+    command = ["--model", "run/model", "--output", str(output), "--input"]
+    assert score.main([*command, str(tiny_folder), "--quiet"]) == 0
+
+    learned = pl.read_parquet(output)["flags"].list.contains("training_period")
+    report = json.loads(output.with_name("scores.drift.json").read_text())
+    assert 0 < report["n"] == (~learned).sum() < len(learned)
+    assert report["n"] == report["n_before"]
+    assert {row["psi"] for row in report["inputs"]} <= {0.0, None}
+    assert report["warnings"] == []
+
+    old = tmp_path / "old"
+    shutil.copytree(tiny_folder, old)
+    rows = pl.read_parquet(old / "impressions.parquet")
+    rows.filter(learned).write_parquet(old / "impressions.parquet")
+    assert score.main([*command, str(old)]) == 0
+    told = re.sub(r"\s+", " ", capsys.readouterr().err)
+    assert "no drift report: every row is of the time that the model learned from" in told
+    assert not output.with_name("scores.drift.json").exists()
 
 
 @pytest.mark.parametrize(

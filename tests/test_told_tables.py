@@ -1,10 +1,11 @@
-"""What a user is told of the markets in the data, before anything is learned."""
+"""What a user is told of the data: rows set aside, and markets, before anything is learned."""
 
 from unicodedata import normalize
 
 import polars as pl
 import pytest
 
+from purchase_predictor.scored import MAX_TOLD, rows_by_reason, set_aside_sentences
 from purchase_predictor.told_tables import MARKETS_SHOWN, market_rows, written_alike
 
 
@@ -47,3 +48,31 @@ def test_names_that_are_probably_of_one_market_are_found(
     markets: list[str], alike: list[list[str]]
 ) -> None:
     assert written_alike(markets) == alike
+
+
+def test_rows_set_aside_are_counted_by_reason_from_the_commonest() -> None:
+    quarantine = pl.DataFrame(
+        [("events", "no time")] * 2 + [("impressions", "no time")] + [("events", "a, b")] * 3,
+        schema=["table", "reason"],
+        orient="row",
+    )
+
+    counted = rows_by_reason(quarantine.lazy())
+
+    assert [tuple(row.values()) for row in counted] == [
+        ("events", "a, b", 3), ("events", "no time", 2), ("impressions", "no time", 1),
+    ]  # fmt: skip
+    assert set_aside_sentences(counted) == [
+        "events: 3 rows set aside: a, b",
+        "events: 2 rows set aside: no time",
+        "impressions: 1 row set aside: no time",
+    ]
+
+
+def test_the_rarest_reasons_share_a_sentence() -> None:
+    counted = [{"table": "events", "reason": f"{n}", "rows": 20 - n} for n in range(MAX_TOLD + 2)]
+
+    told = set_aside_sentences(counted)
+
+    assert len(told) == MAX_TOLD + 1
+    assert told[-1] == "29 rows set aside for 2 more reasons"

@@ -26,7 +26,7 @@ def drift_report(reference: Reference, counts: Counts, system: str) -> dict[str,
 
     Args:
         reference: of the model.
-        counts: of the rows scored.
+        counts: of the rows scored, without those of the time that the model learned from.
         system: that scored them.
 
     Returns:

@@ -19,7 +19,13 @@ from purchase_predictor.cli import Reporter
 from purchase_predictor.errors import SettingsError
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.reference import Counts, Reference
-from purchase_predictor.scored import unread_sentences, unseen_markets, unseen_sentences
+from purchase_predictor.scored import (
+    rows_by_reason,
+    set_aside_sentences,
+    unread_sentences,
+    unseen_markets,
+    unseen_sentences,
+)
 from purchase_predictor.scoring.drift import drift_report, table_rows
 from purchase_predictor.scoring.engines import Engine, LocalEngine, RayEngine, WorkerTask
 from purchase_predictor.scoring.shards import ScoredShards, UnusableError, score_shards
@@ -74,6 +80,7 @@ class ScoringJob:
         self.resume = resume
         self.store = store
         self.reporter = reporter
+        self.warnings_: list[str] = []
 
     @property
     def manifest(self) -> Path:
@@ -121,7 +128,7 @@ class ScoringJob:
         if predictor.reference_ is not None:
             context = predictor.preparation_.features_.context_
             for absent in absent_inputs(raw, predictor.reference_, context):
-                self.reporter.warn(absent)
+                self._warn(absent)
         self.output.parent.mkdir(parents=True, exist_ok=True)
         if not self.resume and any(WorkFolder(self.work).records()):
             self.reporter.warn(
@@ -221,11 +228,18 @@ class ScoringJob:
         facts = predictor.facts_
         # on a cluster its workers read them: rows are flagged there, too
         for told in unread_sentences(predictor.preparation_.failures_):
-            self.reporter.warn(told)
+            self._warn(told)
         for told in unseen_sentences(document["unseen_markets"], facts.market, facts.scope):
-            self.reporter.warn(told)
-        write_json(self.manifest, document)
+            self._warn(told)
+        for told in set_aside_sentences(document["set_aside_because"]):
+            self._warn(told)
+        write_json(self.manifest, {**document, "warnings": self.warnings_})
         return document
+
+    def _warn(self, sentence: str) -> None:
+        """Of the data: the manifest keeps it for who does not read the terminal."""
+        self.reporter.warn(sentence)
+        self.warnings_.append(sentence)
 
     def _commit(self, plain: Path, system: str, version: str) -> None:
         """Name system and version in every row, then put the files where they belong."""
@@ -255,6 +269,11 @@ class ScoringJob:
                 "no drift report: the model folder has no reference.json, as models trained now do"
             )
             return
+        if not counts.n:
+            self.reporter.step(
+                "no drift report: every row is of the time that the model learned from"
+            )
+            return
         report = drift_report(reference, counts, system)
         write_json(self.drift, report)
         self.reporter.table(
@@ -263,7 +282,7 @@ class ScoringJob:
             table_rows(report),
         )
         for sentence in report["warnings"]:
-            self.reporter.warn(sentence)
+            self._warn(sentence)
 
     def _describe(self, scored: ScoredShards, made_from: dict[str, Any]) -> dict[str, Any]:
         """The manifest.
@@ -271,12 +290,13 @@ class ScoringJob:
         Raises:
             RuntimeError: rows were lost or invented, which is a fault of ours.
         """
-        n_set_aside = 0
+        n_set_aside, reasons = 0, []
         files = [self.output, *(file for file in (self.drift,) if file.is_file())]
         if self.quarantine.is_file():
             files.append(self.quarantine)
             aside = pl.scan_parquet(self.quarantine).filter(pl.col("table") == "impressions")
             n_set_aside = int(aside.select("row").unique().select(pl.len()).collect().item())
+            reasons = rows_by_reason(pl.scan_parquet(self.quarantine))
         if scored.n_read != scored.n_scored + n_set_aside:
             raise RuntimeError(
                 f"{scored.n_read} rows were read, but {scored.n_scored} scored and {n_set_aside} "
@@ -292,6 +312,7 @@ class ScoringJob:
                 "set_aside": n_set_aside,
             },
             "set_aside_of_all_tables": scored.n_set_aside,
+            "set_aside_because": reasons,
             "flags": self._flags(),
             "unseen_markets": unseen_markets(pl.scan_parquet(self.output)),
             "files": {file.name: {"sha256": sha256(file)} for file in files},

@@ -17,7 +17,7 @@ from features.schema import Tables
 from features.storage import ArrayStore
 from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.reference import Counts
-from purchase_predictor.scored import scored_frame
+from purchase_predictor.scored import in_training_period, scored_frame
 from purchase_predictor.scoring.catalogue import StoredCatalogue
 from purchase_predictor.scoring.work import WorkFolder
 
@@ -107,8 +107,13 @@ class ShardScorer:
         encoded = preparation.encode(self.tables(events, impressions, products), catalogue)
         return_memory()  # what features freed would lie beside what the model takes
         scores = self.predictor.panel_.predict_proba(encoded, [system])
-        counts = Counts() if reference is None else reference.count(encoded, scores)
         until = self.predictor.facts_.learned_until
+        counts = Counts()
+        if reference is not None:
+            # history that is scored again has earlier values of what is counted so far
+            new = ~in_training_period(encoded, until)
+            own = {name: values[new] for name, values in scores.items()}
+            counts = reference.count(encoded if new.all() else encoded.select(new), own)
         return scored_frame(encoded, scores[system], until), counts
 
     def _stored_catalogue(self) -> StoredCatalogue:

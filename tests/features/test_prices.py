@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -61,6 +62,23 @@ def test_a_product_has_its_usual_level_and_a_new_one_has_none(levels: PriceLevel
     assert len(usual) == 22
     assert np.isnan(usual[[0, 21]]).all()  # the missing product, and one that training never saw
     assert (np.diff(usual[1:11]) > 0).all()
+
+
+def test_a_price_that_never_changes_is_always_the_usual_one(
+    tiny_tables: Tables,
+    tiny_split: Split,
+    fit_encoder: Callable[[Tables, Split], FeatureEncoder],
+) -> None:
+    """And not now and then a hair off it, which is what means of many numbers are."""
+    dear = pl.col("product_id").str.slice(1).cast(pl.Int64, strict=False) * 3.7 + 0.3
+    shown = tiny_tables.impressions
+    market = pl.lit("KR").cast(shown.schema["market"])
+    tables = replace(tiny_tables, impressions=shown.with_columns(price=dear, market=market))
+    data = fit_encoder(tables, tiny_split).transform(tables, tiny_split)
+    names = [column.name for column in data.number_columns]
+    beyond = data.numbers[:, names.index("price_level_to_usual")]
+
+    assert np.unique(beyond[~np.isnan(beyond)]).tolist() == [0.0]
 
 
 def test_what_is_not_known_is_missing(levels: PriceLevels) -> None:

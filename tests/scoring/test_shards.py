@@ -8,6 +8,7 @@ from polars.testing import assert_frame_equal
 from features.schema import load_tables
 from purchase_predictor.errors import DataError, SettingsError
 from purchase_predictor.predictor import PurchasePredictor
+from purchase_predictor.scored import TRAINING_PERIOD
 from purchase_predictor.scoring.scorer import UNITS
 from purchase_predictor.scoring.shards import CHECKED, IDS, SESSIONS, score_shards
 from purchase_predictor.scoring.work import WorkFolder
@@ -38,7 +39,8 @@ def test_shards_give_what_the_whole_gives(
     n, n_shards = len(whole), 4 if shard_rows == 400 else 1
     assert (told.n_read, told.n_scored, told.n_set_aside, told.n_shards) == (n, n, 0, n_shards)
     assert told.counts is not None
-    assert told.counts.n == n
+    learned = whole["flags"].list.contains(TRAINING_PERIOD)
+    assert 0 < told.counts.n == (~learned).sum() < n
     assert [path.name for path in tmp_path.iterdir()] == ["scores.parquet"]
 
 
