@@ -1,6 +1,6 @@
 """The table of scores that every way of scoring gives, and what it says of unseen markets."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from features.arrays import EncodedMarket
 from purchase_predictor.counted import Counted
+from purchase_predictor.errors import nearest_market
 
 MAX_TOLD = 5
-"""Pictures, and reasons for rows set aside, that are told one by one."""
+"""Pictures, reasons for rows set aside and names of markets that are told one by one."""
 
 TRAINING_PERIOD = "training_period"
 """Flag of rows of the time that the model learned from: it may have learned their outcomes."""
@@ -135,7 +136,7 @@ def unseen_in(encoded: EncodedMarket) -> dict[str, dict[str, Any]]:
 
 
 def unseen_sentences(
-    markets: Mapping[str, Mapping[str, Any]], market: str, scope: str
+    markets: Mapping[str, Mapping[str, Any]], market: str, scope: str, known: Iterable[str]
 ) -> list[str]:
     """What a user should know of markets that training never saw.
 
@@ -143,14 +144,25 @@ def unseen_sentences(
         markets: of `unseen_markets`.
         market: whose the model is, or `all`.
         scope: local, global or adapted.
+        known: the markets that training saw.
     """
     whose = f"what {market} does" if scope == "local" else "what all markets share"
-    return [
-        f"market {market} was not in training: {facts['rows']:,} rows are predicted by {whose}"
-        + (
-            " and by its profile"
-            if facts["profile"]
-            else "; it has no whole profile (setting data.market_profiles)"
+    # those with a hint are told one by one, since the hint is of one name
+    alike: dict[tuple[bool, str], list[str]] = {}
+    known = list(known)
+    for name, facts in markets.items():
+        alike.setdefault((facts["profile"], nearest_market(name, known)), []).append(name)
+    told = []
+    for (profile, hint), names in alike.items():
+        n = Counted(sum(markets[name]["rows"] for name in names))
+        several = len(names) > 1
+        shown = ", ".join(names[:MAX_TOLD])
+        more = f" and {len(names) - MAX_TOLD} more" if len(names) > MAX_TOLD else ""
+        who = f"markets {shown}{more} were" if several else f"market {shown} was"
+        by_profile = f" and by {'their profiles' if several else 'its profile'}"
+        without = f"; {'they have' if several else 'it has'} no whole profile"
+        ending = by_profile if profile else f"{without} (setting data.market_profiles)"
+        told.append(
+            f"{who} not in training: {n:row is|rows are} predicted by {whose}{ending}{hint}"
         )
-        for market, facts in markets.items()
-    ]
+    return told

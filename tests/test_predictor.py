@@ -237,7 +237,8 @@ def test_missing_views_score_finite_and_are_flagged(
             market=pl.lit("ZZ"),
         ),
     )
-    scored = fitted.predict_proba(blank, "fusion")
+    with pytest.warns(UserWarning, match="market ZZ was not in training"):
+        scored = fitted.predict_proba(blank, "fusion")
     assert scored["probability"].is_finite().all()
     flags = scored["flags"].explode().value_counts()
     counts = dict(zip(flags["flags"], flags["count"], strict=True))

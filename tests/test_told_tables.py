@@ -5,7 +5,12 @@ from unicodedata import normalize
 import polars as pl
 import pytest
 
-from purchase_predictor.scored import MAX_TOLD, rows_by_reason, set_aside_sentences
+from purchase_predictor.scored import (
+    MAX_TOLD,
+    rows_by_reason,
+    set_aside_sentences,
+    unseen_sentences,
+)
 from purchase_predictor.told_tables import MARKETS_SHOWN, market_rows, written_alike
 
 
@@ -76,3 +81,30 @@ def test_the_rarest_reasons_share_a_sentence() -> None:
 
     assert len(told) == MAX_TOLD + 1
     assert told[-1] == "29 rows set aside for 2 more reasons"
+
+
+def test_markets_never_seen_share_a_sentence_and_slips_have_a_hint() -> None:
+    facts = {
+        name: {"rows": rows, "profile": name != "XX"}
+        for name, rows in (("BR", 5), ("US", 7), ("kr", 1), ("XX", 2))
+    }
+
+    assert unseen_sentences(facts, "all", "global", ["KR", "JP"]) == [
+        "markets BR, US were not in training: 12 rows are predicted by what all markets share and "
+        "by their profiles",
+        "market kr was not in training: 1 row is predicted by what all markets share and by its "
+        "profile; did you mean 'KR'?",
+        "market XX was not in training: 2 rows are predicted by what all markets share; it has no "
+        "whole profile (setting data.market_profiles)",
+    ]
+
+
+def test_of_many_markets_never_seen_some_are_named() -> None:
+    facts = {f"M{n}": {"rows": 1, "profile": True} for n in range(MAX_TOLD + 2)}
+
+    (told,) = unseen_sentences(facts, "KR", "local", ["KR"])
+
+    assert told.startswith(
+        "markets M0, M1, M2, M3, M4 and 2 more were not in training: 7 rows are"
+    )
+    assert "by what KR does and by their profiles" in told

@@ -24,7 +24,6 @@ from purchase_predictor.scored import (
     set_aside_sentences,
     unread_sentences,
     unseen_markets,
-    unseen_sentences,
 )
 from purchase_predictor.scoring.drift import drift_report, table_rows
 from purchase_predictor.scoring.engines import Engine, LocalEngine, RayEngine, WorkerTask
@@ -225,11 +224,10 @@ class ScoringJob:
         self._commit(plain, made_from["system"], made_from["model_version"])
         self._tell_drift(predictor.reference_, scored.counts, made_from["system"])
         document = self._describe(scored, made_from)
-        facts = predictor.facts_
         # on a cluster its workers read them: rows are flagged there, too
         for told in unread_sentences(predictor.preparation_.failures_):
             self._warn(told)
-        for told in unseen_sentences(document["unseen_markets"], facts.market, facts.scope):
+        for told in predictor.unseen_sentences(document["unseen_markets"]):
             self._warn(told)
         for told in set_aside_sentences(document["set_aside_because"]):
             self._warn(told)
