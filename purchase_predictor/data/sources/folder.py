@@ -67,7 +67,7 @@ def scan(file: Path, columns: Iterable[str]) -> pl.LazyFrame:
         raise DataError(f"The raw file {file} cannot be read: {first_line(error)}.") from error
     for name in columns:
         if name not in found:
-            raise DataError(f"The raw file {file} has no column '{name}'{nearest(name, found)}.")
+            raise DataError(f"The raw file {file} has no column '{name}'{nearest(name, found)}")
     return frame
 
 

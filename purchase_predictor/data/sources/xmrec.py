@@ -195,7 +195,7 @@ def _files(raw: Path) -> list[RatingsFile]:
         if market not in MARKETS:
             raise DataError(
                 f"The raw file {path} is of the market '{market}', which the publisher does not "
-                f"have ({', '.join(MARKETS)}){nearest_market(market, MARKETS)}."
+                f"have ({', '.join(MARKETS)}){nearest_market(market, MARKETS)}"
             )
         if (market, category) in found:
             raise DataError(
@@ -218,7 +218,7 @@ def _nothing(raw: Path, names: list[str]) -> str:
     if raw.is_file():
         return f"The raw file {raw} must be called {EXPECTED}."
     near = nearest("ratings_uk_Books.txt.gz", names)
-    return f"There is no file {EXPECTED} in or below the folder {raw}{near}."
+    return f"There is no file {EXPECTED} in or below the folder {raw}{near}"
 
 
 def _scan(path: Path, names: list[str] | None = None) -> pl.LazyFrame:
