@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
+from unicodedata import normalize
 
 
 class UserError(Exception):
@@ -14,6 +15,16 @@ class DataError(UserError):
 
 ISO_CODES = {"UK": "GB", "EL": "GR"}
 """Of the two countries that the European Union writes otherwise than ISO 3166."""
+
+
+def market_key(market: str) -> str:
+    """What is the same for all spellings of a market's name.
+
+    Alike but for case, spaces at the ends, the form of their letters (Unicode has two of "서울"),
+    or UK and GB, EL and GR.
+    """
+    code = normalize("NFKC", market).strip().upper()
+    return ISO_CODES.get(code, code)
 
 
 def nearest(name: str, known: Iterable[str], *, shown: Mapping[str, str] | None = None) -> str:

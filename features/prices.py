@@ -56,7 +56,12 @@ class PriceLevels:
         rows = (
             shown.select("product_id", pl.col("market").cast(pl.String), "price")
             .filter(pl.col("price").is_not_null())
-            .join(products.select("product_id", "category"), on="product_id", how="left")
+            .join(
+                products.select("product_id", "category"),
+                on="product_id",
+                how="left",
+                maintain_order="left",
+            )
             .with_columns(log_price=pl.col("price").log1p())
         )
         markets = (

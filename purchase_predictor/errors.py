@@ -1,10 +1,10 @@
 """Every error that a user of the package may see."""
 
-from features.errors import DataError, UserError, nearest, nearest_market
+from features.errors import DataError, UserError, market_key, nearest, nearest_market
 
 __all__ = [
     "ClusterError", "DataError", "ModelFolderError", "SettingsError", "TrackingError", "UserError",
-    "nearest", "nearest_market",
+    "market_key", "nearest", "nearest_market",
 ]  # fmt: skip
 
 

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from features.arrays import EncodedMarket
 from purchase_predictor.counted import Counted
-from purchase_predictor.errors import nearest_market
+from purchase_predictor.errors import market_key
 
 MAX_TOLD = 5
-"""Pictures, reasons for rows set aside and names of markets that are told one by one."""
+"""Pictures and reasons for rows set aside that are told one by one, markets that are named."""
 
 TRAINING_PERIOD = "training_period"
 """Flag of rows of the time that the model learned from: it may have learned their outcomes."""
@@ -83,7 +83,7 @@ def rows_by_reason(quarantine: pl.LazyFrame) -> list[dict[str, Any]]:
     """How many rows are set aside for what.
 
     Args:
-        quarantine: `table, reason`, a row for each reason of each row.
+        quarantine: `table, reason`, all reasons of a row in one.
 
     Returns:
         `table, reason, rows`, the commonest reason first.
@@ -147,16 +147,17 @@ def unseen_sentences(
         known: the markets that training saw.
     """
     whose = f"what {market} does" if scope == "local" else "what all markets share"
-    # those with a hint are told one by one, since the hint is of one name
-    alike: dict[tuple[bool, str], list[str]] = {}
-    known = list(known)
+    # a new market is no slip: a hint is for another spelling of a known one only
+    spelled = {market_key(name): name for name in known}
+    alike: dict[tuple[bool, str | None], list[str]] = {}
     for name, facts in markets.items():
-        alike.setdefault((facts["profile"], nearest_market(name, known)), []).append(name)
+        alike.setdefault((facts["profile"], spelled.get(market_key(name))), []).append(name)
     told = []
-    for (profile, hint), names in alike.items():
+    for (profile, meant), names in alike.items():
         n = Counted(sum(markets[name]["rows"] for name in names))
         several = len(names) > 1
-        shown = ", ".join(names[:MAX_TOLD])
+        shown = ", ".join(names[:MAX_TOLD] if meant is None else map(ascii, names[:MAX_TOLD]))
+        hint = "" if meant is None else f"; did you mean '{meant}'?"
         more = f" and {len(names) - MAX_TOLD} more" if len(names) > MAX_TOLD else ""
         who = f"markets {shown}{more} were" if several else f"market {shown} was"
         by_profile = f" and by {'their profiles' if several else 'its profile'}"

@@ -3,11 +3,10 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
-from unicodedata import normalize
 
 import polars as pl
 
-from features.errors import ISO_CODES
+from features.errors import market_key
 from features.schema import Tables, load_tables
 from purchase_predictor.checkpoint import write_file
 from purchase_predictor.cli import Reporter
@@ -83,9 +82,6 @@ def market_rows(impressions: pl.DataFrame) -> list[list[str]]:
 def written_alike(markets: Iterable[str]) -> list[list[str]]:
     """Names that are probably of one market.
 
-    Alike but for case, spaces at the ends, the form of their letters (Unicode has two of "서울"),
-    or UK and GB, EL and GR.
-
     Args:
         markets: names, each once.
 
@@ -94,6 +90,5 @@ def written_alike(markets: Iterable[str]) -> list[list[str]]:
     """
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for market in sorted(markets):
-        code = normalize("NFKC", market).strip().upper()
-        groups[ISO_CODES.get(code, code)].append(f"'{market}'")
+        groups[market_key(market)].append(f"'{market}'")
     return [names for names in groups.values() if len(names) > 1]

@@ -57,7 +57,7 @@ def test_names_that_are_probably_of_one_market_are_found(
 
 def test_rows_set_aside_are_counted_by_reason_from_the_commonest() -> None:
     quarantine = pl.DataFrame(
-        [("events", "no time")] * 2 + [("impressions", "no time")] + [("events", "a, b")] * 3,
+        [("events", "no time")] * 2 + [("impressions", "no time")] + [("events", "a; b")] * 3,
         schema=["table", "reason"],
         orient="row",
     )
@@ -65,10 +65,10 @@ def test_rows_set_aside_are_counted_by_reason_from_the_commonest() -> None:
     counted = rows_by_reason(quarantine.lazy())
 
     assert [tuple(row.values()) for row in counted] == [
-        ("events", "a, b", 3), ("events", "no time", 2), ("impressions", "no time", 1),
+        ("events", "a; b", 3), ("events", "no time", 2), ("impressions", "no time", 1),
     ]  # fmt: skip
     assert set_aside_sentences(counted) == [
-        "events: 3 rows set aside: a, b",
+        "events: 3 rows set aside: a; b",
         "events: 2 rows set aside: no time",
         "impressions: 1 row set aside: no time",
     ]
@@ -86,14 +86,14 @@ def test_the_rarest_reasons_share_a_sentence() -> None:
 def test_markets_never_seen_share_a_sentence_and_slips_have_a_hint() -> None:
     facts = {
         name: {"rows": rows, "profile": name != "XX"}
-        for name, rows in (("BR", 5), ("US", 7), ("kr", 1), ("XX", 2))
+        for name, rows in (("BR", 5), ("US", 7), ("kr ", 1), ("XX", 2))
     }
 
     assert unseen_sentences(facts, "all", "global", ["KR", "JP"]) == [
         "markets BR, US were not in training: 12 rows are predicted by what all markets share and "
         "by their profiles",
-        "market kr was not in training: 1 row is predicted by what all markets share and by its "
-        "profile; did you mean 'KR'?",
+        "market 'kr ' was not in training: 1 row is predicted by what all markets share and by "
+        "its profile; did you mean 'KR'?",
         "market XX was not in training: 2 rows are predicted by what all markets share; it has no "
         "whole profile (setting data.market_profiles)",
     ]

@@ -27,12 +27,15 @@ from purchase_predictor.scored import (
 )
 from purchase_predictor.scoring.drift import drift_report, table_rows
 from purchase_predictor.scoring.engines import Engine, LocalEngine, RayEngine, WorkerTask
+from purchase_predictor.scoring.scorer import CATALOGUE, UNREAD
 from purchase_predictor.scoring.shards import ScoredShards, UnusableError, score_shards
 from purchase_predictor.scoring.work import DataChangedError, InputFiles, WorkFolder, sha256
 from purchase_predictor.settings import StoreSettings
 
 EngineName = Literal["local", "ray"]
 MODEL = "model"
+FORMAT = 2
+"""Counted up when what is kept for --resume, or a manifest, comes to mean something else."""
 
 
 class ScoringJob:
@@ -108,6 +111,7 @@ class ScoringJob:
             What the manifest holds.
         """
         keep_few_kernels()
+        self.warnings_ = []
         with tempfile.TemporaryDirectory() as folder:
             place, version = find_model(self.model, self.store, Path(folder))
             return self._run(place, version)
@@ -121,7 +125,8 @@ class ScoringJob:
         raw = read_folder(self.source)
         inputs = InputFiles(raw)
         made_from = self._made_from(checksum, version, system, inputs)
-        if self.resume and not self.work.is_dir() and self._is_finished(made_from):
+        unfinished = any(WorkFolder(self.work).records())
+        if self.resume and not unfinished and self._is_finished(made_from):
             self.reporter.step(f"{self.output} is finished: nothing is left to do")
             return self._document()
         if predictor.reference_ is not None:
@@ -129,7 +134,7 @@ class ScoringJob:
             for absent in absent_inputs(raw, predictor.reference_, context):
                 self._warn(absent)
         self.output.parent.mkdir(parents=True, exist_ok=True)
-        if not self.resume and any(WorkFolder(self.work).records()):
+        if not self.resume and unfinished:
             self.reporter.warn(
                 f"what an unfinished run left in {self.work} is thrown away: "
                 "--resume goes on with it"
@@ -153,6 +158,7 @@ class ScoringJob:
         """All that decides the bytes of the output."""
         versions = {name: metadata.version(name) for name in ("lightgbm", "polars", "torch")}
         return {
+            "format": FORMAT,
             "model": checksum,
             "model_version": version,
             "system": system,
@@ -224,8 +230,8 @@ class ScoringJob:
         self._commit(plain, made_from["system"], made_from["model_version"])
         self._tell_drift(predictor.reference_, scored.counts, made_from["system"])
         document = self._describe(scored, made_from)
-        # on a cluster its workers read them: rows are flagged there, too
-        for told in unread_sentences(predictor.preparation_.failures_):
+        unread = (work.facts(CATALOGUE) or {}).get(UNREAD, [])
+        for told in unread_sentences(unread):
             self._warn(told)
         for told in predictor.unseen_sentences(document["unseen_markets"]):
             self._warn(told)

@@ -24,6 +24,8 @@ from purchase_predictor.scoring.work import WorkFolder
 SHARD = "shard"
 UNITS = "units"
 """Folder of the rows by shard, in which all rows of a unit are."""
+CATALOGUE, UNREAD = "catalogue", "unread"
+"""Step of which nothing is kept but which pictures are not read, by this key of its facts."""
 
 
 class ShardScorer:
@@ -118,7 +120,10 @@ class ShardScorer:
 
     def _stored_catalogue(self) -> StoredCatalogue:
         store = ArrayStore(self.work.folder, chosen_by="beside the scores")
-        encoded = self.predictor.preparation_.catalogue(self.products, self.raw.folder, store)
+        preparation = self.predictor.preparation_
+        encoded = preparation.catalogue(self.products, self.raw.folder, store)
+        # for who scores no shard here: the process that began, or the one that resumes
+        self.work.finish(CATALOGUE, [], {UNREAD: preparation.failures_})
         return StoredCatalogue.store(self.products, encoded, store)
 
     def _rows(self, table: str, shard: int) -> pl.DataFrame | None:

@@ -22,6 +22,7 @@ from purchase_predictor.scoring import job as scoring_job
 from purchase_predictor.scoring.scorer import ShardScorer
 from purchase_predictor.scoring.shards import _Shards
 from purchase_predictor.scoring.work import WorkFolder
+from purchase_predictor.training.preparation import Preparation
 
 KILLED_AT = """
 import os, signal, sys
@@ -152,6 +153,45 @@ def finish_or_fail(error: OSError, at: str) -> Callable[..., None]:
         finish(self, step, files, *args, **options)
 
     return finish_before
+
+
+def test_a_run_that_only_commits_tells_what_the_one_before_it_could_not_read(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "out" / "scores.parquet"
+    encode = Preparation.catalogue
+
+    def without_a_picture(self: Preparation, *args: Any) -> Any:
+        encoded = encode(self, *args)
+        self.failures_ = [("p0", "lost.png", "there is no such file")]
+        return encoded
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Preparation, "catalogue", without_a_picture)
+        patch.setattr(scoring_job.ScoringJob, "_describe", full)
+        assert score.main(command(output)) == 2
+    assert score.main(command(output, "--resume")) == 0
+
+    told = json.loads(output.with_name("scores.manifest.json").read_text())["warnings"]
+    assert "picture lost.png of product p0 is not read: there is no such file" in told
+
+
+def test_a_working_folder_that_could_not_be_removed_is_no_unfinished_run(
+    command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out" / "scores.parquet"
+    assert score.main(command(output)) == 0
+    before = written(output.parent)
+    (output.parent / ".scores.work").mkdir()
+
+    assert score.main([part for part in command(output, "--resume") if part != "--quiet"]) == 0
+
+    assert "nothing is left to do" in " ".join(capsys.readouterr().err.split())
+    (output.parent / ".scores.work").rmdir()
+    assert written(output.parent) == before
 
 
 def test_a_full_disk_ends_in_a_sentence_and_resume_goes_on(
