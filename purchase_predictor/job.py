@@ -29,7 +29,7 @@ from purchase_predictor.report.calibrated import calibration_sentences
 from purchase_predictor.report.console import gap_sentences, rich_table
 from purchase_predictor.report.run_page import logged_figures, run_note
 from purchase_predictor.runs import KEY_TAG, held_rows, judged_key, run_key, write_held
-from purchase_predictor.scored import unread_sentences
+from purchase_predictor.scored import unread_sentences, unseen_sentences
 from purchase_predictor.scoring_rows import example_rows
 from purchase_predictor.settings import STORAGE, Settings
 from purchase_predictor.told_tables import QUARANTINE, read_told
@@ -233,7 +233,8 @@ class Job:
         if history:  # a readout alone has no epochs
             drawn.append(charts.training_chart(history))
         title = f"purchase_predictor: {self.market}, {self.scope} model"
-        notes = predictor.unseen_sentences(predictor.facts_.unseen_markets)
+        facts, known = predictor.facts_, predictor.preparation_.markets
+        notes = unseen_sentences(facts.unseen_markets, facts, known)
         pages.write_html(drawn, self.folder / "report.html", title, notes=notes)
 
     # ---- log
@@ -301,7 +302,8 @@ class Job:
             )
         for sentence in unread_sentences(predictor.preparation_.failures_):
             reporter.warn(sentence)
-        for sentence in predictor.unseen_sentences(facts.unseen_markets):
+        known = predictor.preparation_.markets
+        for sentence in unseen_sentences(facts.unseen_markets, facts, known):
             reporter.warn(sentence)
         for name, n in tables.counters.items():
             if n:

@@ -23,13 +23,7 @@ from purchase_predictor.fitting import FittedSystems, Fitting, predictions
 from purchase_predictor.given import read_given
 from purchase_predictor.panel import Panel
 from purchase_predictor.reference import Reference, some_held_out
-from purchase_predictor.scored import (
-    scored_frame,
-    unread_sentences,
-    unseen_in,
-    unseen_markets,
-    unseen_sentences,
-)
+from purchase_predictor.scored import scored_frame, scored_sentences, unseen_in
 from purchase_predictor.settings import Settings
 from purchase_predictor.training.loop import OnEpoch, Progress, no_epoch
 from purchase_predictor.training.next_click import NextClick
@@ -242,11 +236,6 @@ class PurchasePredictor:
         """Names of the systems, the stack last."""
         return self.panel_.names
 
-    @property
-    def markets(self) -> tuple[str, ...]:
-        """The markets that training saw, the one of most rows first."""
-        return self.preparation_.features_.vocabularies_["market"].values
-
     def predict_proba(self, data: Path | str | Tables, system: str | None = None) -> pl.DataFrame:
         """Calibrated probability that each impression converts.
 
@@ -262,22 +251,11 @@ class PurchasePredictor:
         """
         name = self.system_named(system)
         encoded = self.preparation_.encode(self._scored_tables(data))
-        for sentence in unread_sentences(self.preparation_.failures_):
-            warnings.warn(sentence, stacklevel=2)
         probability = self.panel_.predict_proba(encoded, [name])[name]
         scored = scored_frame(encoded, probability, self.facts_.learned_until).drop("row")
-        for sentence in self.unseen_sentences(unseen_markets(scored.lazy())):
+        for sentence in scored_sentences(scored, self.preparation_, self.facts_):
             warnings.warn(sentence, stacklevel=2)
         return scored
-
-    def unseen_sentences(self, markets: Mapping[str, Mapping[str, Any]]) -> list[str]:
-        """What a user should know of markets that training never saw.
-
-        Args:
-            markets: of `purchase_predictor.scored.unseen_markets`.
-        """
-        facts = self.facts_
-        return unseen_sentences(markets, facts.market, facts.scope, self.markets)
 
     def system_named(self, system: str | None) -> str:
         """The system of that name, the champion where it is None.

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from features.arrays import EncodedMarket
 from purchase_predictor.counted import Counted
 from purchase_predictor.errors import market_key
+from purchase_predictor.facts import Facts
+from purchase_predictor.training.preparation import Preparation
 
 MAX_TOLD = 5
 """Pictures and reasons for rows set aside that are told one by one, markets that are named."""
@@ -135,23 +137,35 @@ def unseen_in(encoded: EncodedMarket) -> dict[str, dict[str, Any]]:
     return unseen_markets(scored_frame(encoded, np.zeros(len(encoded))).lazy())
 
 
+def scored_sentences(scores: pl.DataFrame, preparation: Preparation, facts: Facts) -> list[str]:
+    """What a user should know of scores: pictures not read, markets never seen.
+
+    Args:
+        scores: `market, flags`.
+        preparation: that encoded the rows.
+        facts: of the model.
+    """
+    unseen = unseen_sentences(unseen_markets(scores.lazy()), facts, preparation.markets)
+    return unread_sentences(preparation.failures_) + unseen
+
+
 def unseen_sentences(
-    markets: Mapping[str, Mapping[str, Any]], market: str, scope: str, known: Iterable[str]
+    markets: Mapping[str, Mapping[str, Any]], facts: Facts, known: Iterable[str]
 ) -> list[str]:
     """What a user should know of markets that training never saw.
 
     Args:
         markets: of `unseen_markets`.
-        market: whose the model is, or `all`.
-        scope: local, global or adapted.
+        facts: of the model.
         known: the markets that training saw.
     """
-    whose = f"what {market} does" if scope == "local" else "what all markets share"
+    local = facts.scope == "local"
+    whose = f"what {facts.market} does" if local else "what all markets share"
     # a new market is no slip: a hint is for another spelling of a known one only
     spelled = {market_key(name): name for name in known}
     alike: dict[tuple[bool, str | None], list[str]] = {}
-    for name, facts in markets.items():
-        alike.setdefault((facts["profile"], spelled.get(market_key(name))), []).append(name)
+    for name, found in markets.items():
+        alike.setdefault((found["profile"], spelled.get(market_key(name))), []).append(name)
     told = []
     for (profile, meant), names in alike.items():
         n = Counted(sum(markets[name]["rows"] for name in names))

@@ -1,10 +1,13 @@
 """What a user is told of the data: rows set aside, and markets, before anything is learned."""
 
+from dataclasses import replace
 from unicodedata import normalize
 
 import polars as pl
 import pytest
 
+from purchase_predictor.facts import Facts
+from purchase_predictor.predictor import PurchasePredictor
 from purchase_predictor.scored import (
     MAX_TOLD,
     rows_by_reason,
@@ -83,13 +86,19 @@ def test_the_rarest_reasons_share_a_sentence() -> None:
     assert told[-1] == "29 rows set aside for 2 more reasons"
 
 
-def test_markets_never_seen_share_a_sentence_and_slips_have_a_hint() -> None:
-    facts = {
+@pytest.fixture(scope="module")
+def of_all(small_model: PurchasePredictor) -> Facts:
+    """Facts of a model of all markets."""
+    return small_model.facts_
+
+
+def test_markets_never_seen_share_a_sentence_and_slips_have_a_hint(of_all: Facts) -> None:
+    unseen = {
         name: {"rows": rows, "profile": name != "XX"}
         for name, rows in (("BR", 5), ("US", 7), ("kr ", 1), ("XX", 2))
     }
 
-    assert unseen_sentences(facts, "all", "global", ["KR", "JP"]) == [
+    assert unseen_sentences(unseen, of_all, ["KR", "JP"]) == [
         "markets BR, US were not in training: 12 rows are predicted by what all markets share and "
         "by their profiles",
         "market 'kr ' was not in training: 1 row is predicted by what all markets share and by "
@@ -99,10 +108,10 @@ def test_markets_never_seen_share_a_sentence_and_slips_have_a_hint() -> None:
     ]
 
 
-def test_of_many_markets_never_seen_some_are_named() -> None:
-    facts = {f"M{n}": {"rows": 1, "profile": True} for n in range(MAX_TOLD + 2)}
+def test_of_many_markets_never_seen_some_are_named(of_all: Facts) -> None:
+    unseen = {f"M{n}": {"rows": 1, "profile": True} for n in range(MAX_TOLD + 2)}
 
-    (told,) = unseen_sentences(facts, "KR", "local", ["KR"])
+    (told,) = unseen_sentences(unseen, replace(of_all, market="KR", scope="local"), ["KR"])
 
     assert told.startswith(
         "markets M0, M1, M2, M3, M4 and 2 more were not in training: 7 rows are"

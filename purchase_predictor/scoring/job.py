@@ -24,6 +24,7 @@ from purchase_predictor.scored import (
     set_aside_sentences,
     unread_sentences,
     unseen_markets,
+    unseen_sentences,
 )
 from purchase_predictor.scoring.drift import drift_report, table_rows
 from purchase_predictor.scoring.engines import Engine, LocalEngine, RayEngine, WorkerTask
@@ -233,7 +234,8 @@ class ScoringJob:
         unread = (work.facts(CATALOGUE) or {}).get(UNREAD, [])
         for told in unread_sentences(unread):
             self._warn(told)
-        for told in predictor.unseen_sentences(document["unseen_markets"]):
+        known = predictor.preparation_.markets
+        for told in unseen_sentences(document["unseen_markets"], predictor.facts_, known):
             self._warn(told)
         for told in set_aside_sentences(document["set_aside_because"]):
             self._warn(told)

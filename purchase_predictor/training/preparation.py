@@ -201,6 +201,11 @@ class Preparation:
         data = self._seen(replace(data, products=catalogue.whole))
         return data if self.clicks_ is None else with_scores(data, self.clicks_.score(data))
 
+    @property
+    def markets(self) -> tuple[str, ...]:
+        """The markets that training saw, the one of most rows first."""
+        return self.features_.vocabularies_["market"].values
+
     def sizes(self) -> ContentSizes:
         """Vocabulary sizes of the model."""
         vocabularies, words = self.features_.vocabularies_, self.content_.words
