@@ -279,7 +279,7 @@ def readme_block(documents: Sequence[Mapping[str, Any]]) -> str:
     rows = []
     for document in documents:
         if document.get("benchmark") == "quality":
-            rows += _short_rows(document["runs"])
+            rows += _short_rows(document)
     heads = [
         "data", "system", "AUC", "AP", "NE", "ECE", "MRR", "way to ceiling", "AUC − LightGBM",
         "NE − LightGBM",
@@ -287,10 +287,12 @@ def readme_block(documents: Sequence[Mapping[str, Any]]) -> str:
     return markdown(heads, rows)
 
 
-def _short_rows(runs: Sequence[Run]) -> list[list[str]]:
+def _short_rows(document: Mapping[str, Any]) -> list[list[str]]:
+    runs = document["runs"]
     names = list(dict.fromkeys(run["data"] for run in runs))
     label = ", ".join(names)
-    label += f" (mean of {len(runs)})" if len(runs) > 1 else ""
+    seeds = len(runs) > len(names) == 1
+    label += f" (mean of {len(runs)}{' seeds' if seeds else ''})" if len(runs) > 1 else ""
     rows = []
     for name in runs[0]["systems"]:
         found = [(run["systems"][name], quoted_scope(dict(run)), run) for run in runs]
@@ -299,7 +301,10 @@ def _short_rows(runs: Sequence[Run]) -> list[list[str]]:
             for metric in FIGURES
         ]
         reached = [run["shares"][name][scope].get("observable") for _, scope, run in found]
-        gaps = [_short_gap(runs, name, metric) for metric in ("auc", "normalised_entropy")]
+        gaps = [
+            _gap_over_seeds(document, name, metric) if seeds else _short_gap(runs, name, metric)
+            for metric in ("auc", "normalised_entropy")
+        ]
         rows.append([label, name, *cells, _mean_of(reached, ".1%"), *gaps])
     return rows
 
@@ -307,6 +312,16 @@ def _short_rows(runs: Sequence[Run]) -> list[list[str]]:
 def _mean_of(values: Sequence[float | None], form: str = ".3f") -> str:
     known = [value for value in values if value is not None]
     return number(mean(known), form) if len(known) == len(values) else NOTHING
+
+
+def _gap_over_seeds(document: Mapping[str, Any], arm: str, metric: str) -> str:
+    """The mean gap of seeds on one data folder, its interval over users and seeds."""
+    scope = quoted_scope(dict(document["runs"][0]))
+    wanted = {"arm": arm, "metric": metric, "scope": scope}
+    for gap in document["over_seeds"]:
+        if wanted.items() <= gap.items():
+            return text(gap, "+.4f")
+    return NOTHING
 
 
 def _short_gap(runs: Sequence[Run], arm: str, metric: str) -> str:

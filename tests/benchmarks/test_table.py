@@ -184,6 +184,22 @@ def test_the_short_table_averages_worlds_and_says_how_many_are_clear(
     assert lightgbm[8] == "–"
 
 
+def test_seeds_of_one_data_folder_are_quoted_with_the_interval_over_both(
+    document: dict[str, Any],
+) -> None:
+    seeds = {**document, "runs": [document["runs"][0], {**document["runs"][0], "seed": 1}]}
+    (gap,) = (
+        gap
+        for gap in document["over_seeds"]
+        if (gap["arm"], gap["metric"], gap["scope"]) == ("fusion", "auc", "macro")
+    )
+
+    fusion, lightgbm = rows_of(table.readme_block([seeds]), "world-0 (mean of 2 seeds)")
+
+    assert fusion[8] == f"{gap['value']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})"
+    assert lightgbm[8] == "–"
+
+
 def test_one_run_is_quoted_with_its_interval(document: dict[str, Any]) -> None:
     alone = {**document, "runs": document["runs"][:1]}
 
