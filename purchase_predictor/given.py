@@ -9,9 +9,9 @@ from features.reading import read_folder
 from features.schema import Tables, check_tables
 from features.storage import IN_MEMORY, ArrayStore
 from purchase_predictor.absent import absent_inputs
-from purchase_predictor.counted import Counted
 from purchase_predictor.errors import DataError
 from purchase_predictor.reference import Reference
+from purchase_predictor.scored import rows_by_reason, set_aside_sentences
 
 
 def read_given(
@@ -57,8 +57,6 @@ def read_given(
     tables = check_tables(
         raw, require_labels=require_labels, max_title_chars=max_title_chars, context=context
     )
-    if len(tables.quarantine):
-        n, reason = len(tables.quarantine), tables.quarantine["reason"][0]
-        told = f"{data}: {Counted(n):row is|rows are} set aside, the first because: {reason}"
-        warnings.warn(told, stacklevel=stacklevel)
+    for sentence in set_aside_sentences(rows_by_reason(tables.quarantine.lazy())):
+        warnings.warn(f"{data}: {sentence}", stacklevel=stacklevel)
     return tables.stored(store)

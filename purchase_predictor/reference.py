@@ -128,15 +128,20 @@ class Reference:
 def some_held_out(data: EncodedMarket, *, seed: int) -> EncodedMarket:
     """Test rows to tell later drift from: those of some users where there are many.
 
+    Of markets that training saw, where there are any: others are no drift but another market.
+
     Args:
         data: encoded rows, of TEST some.
         seed: of the users drawn.
     """
-    share = min(1.0, REFERENCE_ROWS / max(1, int((data.part == TEST).sum())))
-    units = np.unique(data.unit[data.part == TEST])
+    held = data.part == TEST
+    known = held & (data.market != UNSEEN)
+    held = known if known.any() else held
+    share = min(1.0, REFERENCE_ROWS / max(1, int(held.sum())))
+    units = np.unique(data.unit[held])
     some = np.random.default_rng(seed).random(len(units)) < share
     some[0] = True  # one at least
-    return data.select((data.part == TEST) & np.isin(data.unit, units[some]))
+    return data.select(held & np.isin(data.unit, units[some]))
 
 
 def _numbers(data: EncodedMarket) -> dict[str, NDArray[np.float64]]:

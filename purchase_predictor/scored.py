@@ -175,8 +175,9 @@ def unseen_sentences(
         more = f" and {len(names) - MAX_TOLD} more" if len(names) > MAX_TOLD else ""
         who = f"markets {shown}{more} were" if several else f"market {shown} was"
         by_profile = f" and by {'their profiles' if several else 'its profile'}"
-        without = f"; {'they have' if several else 'it has'} no whole profile"
-        ending = by_profile if profile else f"{without} (setting data.market_profiles)"
+        of_them = "these markets" if several else "this market"
+        without = f" alone: no whole profile of {of_them} is known (setting data.market_profiles)"
+        ending = by_profile if profile else without
         told.append(
             f"{who} not in training: {n:row is|rows are} predicted by {whose}{ending}{hint}"
         )

@@ -82,6 +82,7 @@ def test_what_moved_is_told(
     assert "more rows are missing than when the model was tested: log_price 100%" in told
     assert "more rows are unseen than when the model was tested: " in told
     assert "device 50% (0%)" in told
+    assert told.index("100%") < told.index("50%")
     assert len(table_rows(report)) == 6
 
 

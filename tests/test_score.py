@@ -73,7 +73,7 @@ def test_every_row_is_scored_or_set_aside_with_its_reason(
     assert sorted(file.name for file in output.parent.iterdir()) == [
         "scores.drift.json", "scores.manifest.json", "scores.parquet", "scores.quarantine.parquet",
     ]  # fmt: skip
-    with pytest.warns(UserWarning, match="3 rows are set aside"):
+    with pytest.warns(UserWarning, match="impressions: 3 rows set aside"):
         expected = PurchasePredictor.load(place / "run/model").predict_proba(data, "fusion")
     assert_frame_equal(
         scores.drop("system", "model_version"), expected, check_exact=False, abs_tol=1e-6
@@ -135,9 +135,13 @@ def test_a_market_never_seen_is_scored_by_its_profile_and_flagged(
     retold = re.sub(r"\s+", " ", capsys.readouterr().err)
 
     assert f"market Atlantis was not in training: {n_new} rows are predicted by what all" in told
-    assert "it has no whole profile (setting data.market_profiles)" in told
+    assert "alone: no whole profile of this market is known (setting data.market_profiles)" in told
     assert "and by its profile" in retold
     assert unknown["flags"].list.contains("unknown_profile").sum() == n_new
+    learned = unknown["flags"].list.contains("training_period")
+    of_known = ~learned & (unknown["market"] != "Atlantis")
+    report = json.loads(output.with_name("scores.drift.json").read_text())
+    assert 0 < report["n"] == of_known.sum() < (~learned).sum()
     known = pl.read_parquet(output)
     flagged = known.filter(pl.col("flags").list.contains("unseen_market"))
     assert (len(flagged), set(flagged["market"])) == (n_new, {"Atlantis"})
@@ -190,7 +194,7 @@ def test_drift_is_told_of_rows_that_are_newer_than_what_was_learned(
     rows.filter(learned).write_parquet(old / "impressions.parquet")
     assert score.main([*command, str(old)]) == 0
     told = re.sub(r"\s+", " ", capsys.readouterr().err)
-    assert "no drift report: every row is of the time that the model learned from" in told
+    assert "no drift report: no row is newer than what the model learned from and of a" in told
     assert not output.with_name("scores.drift.json").exists()
 
 

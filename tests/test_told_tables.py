@@ -103,8 +103,8 @@ def test_markets_never_seen_share_a_sentence_and_slips_have_a_hint(of_all: Facts
         "by their profiles",
         "market 'kr ' was not in training: 1 row is predicted by what all markets share and by "
         "its profile; did you mean 'KR'?",
-        "market XX was not in training: 2 rows are predicted by what all markets share; it has no "
-        "whole profile (setting data.market_profiles)",
+        "market XX was not in training: 2 rows are predicted by what all markets share "
+        "alone: no whole profile of this market is known (setting data.market_profiles)",
     ]
 
 

@@ -26,7 +26,8 @@ def drift_report(reference: Reference, counts: Counts, system: str) -> dict[str,
 
     Args:
         reference: of the model.
-        counts: of the rows scored, without those of the time that the model learned from.
+        counts: of the rows scored, without those of the time that the model learned from
+            and of markets that it does not know.
         system: that scored them.
 
     Returns:
@@ -117,10 +118,11 @@ def _warnings(scores: dict[str, Any], inputs: list[dict[str, Any]]) -> list[str]
             "events and impressions of the same folder: are they there?), or train anew"
         )
     for what in ("missing", "unseen"):
+        rises = {row["input"]: row[what] - row[f"{what}_before"] for row in inputs}
         rose = [
             f"{row['input']} {row[what]:.0%} ({row[f'{what}_before']:.0%})"
-            for row in inputs
-            if row[what] - row[f"{what}_before"] > WARN_RISE
+            for row in sorted(inputs, key=lambda row: -rises[row["input"]])
+            if rises[row["input"]] > WARN_RISE
         ]
         if rose:
             told.append(f"more rows are {what} than when the model was tested: {_some(rose)}")

@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from features.arrays import UNSEEN
 from features.catalogue import clean_products
 from features.checking import QUARANTINE, check_table
 from features.context import Kind
@@ -112,10 +113,11 @@ class ShardScorer:
         until = self.predictor.facts_.learned_until
         counts = Counts()
         if reference is not None:
-            # history that is scored again has earlier values of what is counted so far
-            new = ~in_training_period(encoded, until)
-            own = {name: values[new] for name, values in scores.items()}
-            counts = reference.count(encoded if new.all() else encoded.select(new), own)
+            # history that is scored again has earlier values of what is counted so far, and a
+            # market that the model does not know is told of as such
+            told = ~in_training_period(encoded, until) & (encoded.market != UNSEEN)
+            own = {name: values[told] for name, values in scores.items()}
+            counts = reference.count(encoded if told.all() else encoded.select(told), own)
         return scored_frame(encoded, scores[system], until), counts
 
     def _stored_catalogue(self) -> StoredCatalogue:

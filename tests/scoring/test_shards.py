@@ -142,7 +142,7 @@ def test_sessions_as_numbers_meet_whatever_their_type(
     assert_frame_equal(pl.read_parquet(tmp_path / "scores.parquet"), whole, abs_tol=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore:.*rows are set aside")
+@pytest.mark.filterwarnings("ignore:.*set aside: ")
 def test_rows_set_aside_are_those_of_the_whole(
     small_model: PurchasePredictor, folder: Path, tmp_path: Path
 ) -> None:
