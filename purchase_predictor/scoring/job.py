@@ -277,8 +277,8 @@ class ScoringJob:
             return
         if not counts.n:
             self.reporter.step(
-                "no drift report: no row is newer than what the model learned from and of a market "
-                "that it knows"
+                "no drift report: no row is newer than what the model learned from and of a "
+                "market that it knows"
             )
             return
         report = drift_report(reference, counts, system)
