@@ -83,7 +83,6 @@ class ScoringJob:
         self.resume = resume
         self.store = store
         self.reporter = reporter
-        self.warnings_: list[str] = []
 
     @property
     def manifest(self) -> Path:
@@ -112,7 +111,7 @@ class ScoringJob:
             What the manifest holds.
         """
         keep_few_kernels()
-        self.warnings_ = []
+        self.warnings_: list[str] = []
         with tempfile.TemporaryDirectory() as folder:
             place, version = find_model(self.model, self.store, Path(folder))
             return self._run(place, version)
